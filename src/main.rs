@@ -1,0 +1,2 @@
+//! certwarden
+fn main() {}
