@@ -1,0 +1,217 @@
+//! The file system below a root. Every path goes through [`Root`], so that `--root DIR` works everywhere:
+//! symbolic links, absolute ones too, resolve *within* the root and never out of it (openat2(2), `RESOLVE_IN_ROOT`).
+//!
+//! [`Root`] reads; [`replace`] writes durably. Only `txn` writes live paths.
+
+pub mod replace;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
+use nix::sys::stat::Mode;
+use zeroize::Zeroizing;
+
+/// A certificate, key, kubeconfig, manifest or configuration larger than this is refused: the largest real ones
+/// (CA bundles) are some hundred KiB.
+pub const MAX_FILE: u64 = 4 << 20;
+
+/// Why a path could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FsError {
+    #[error("{} does not exist", path.display())]
+    NotFound { path: PathBuf },
+    #[error("{} is a symbolic link to {}, which does not exist", path.display(), target.display())]
+    Dangling { path: PathBuf, target: PathBuf },
+    #[error("{} is {what}, not a regular file", path.display())]
+    NotAFile { path: PathBuf, what: &'static str },
+    #[error("{} is larger than {limit} bytes", path.display())]
+    TooLarge { path: PathBuf, limit: u64 },
+    #[error("no permission to {action} {}", path.display())]
+    Permission { action: &'static str, path: PathBuf },
+    #[error("{} is on a read-only file system: {action}", path.display())]
+    ReadOnly { action: &'static str, path: PathBuf },
+    #[error("no space left to {action} {}", path.display())]
+    NoSpace { action: &'static str, path: PathBuf },
+    #[error("{action} {}", path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl FsError {
+    pub(crate) fn new(action: &'static str, path: &Path, e: impl Into<io::Error>) -> Self {
+        let (source, path) = (e.into(), path.to_path_buf());
+        match source.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOENT | Errno::ENOTDIR) => Self::NotFound { path },
+            Some(Errno::EACCES | Errno::EPERM) => Self::Permission { action, path },
+            Some(Errno::EROFS) => Self::ReadOnly { action, path },
+            Some(Errno::ENOSPC | Errno::EDQUOT) => Self::NoSpace { action, path },
+            _ => Self::Io { action, path, source },
+        }
+    }
+}
+
+/// A directory taken as the root of a node's file system. `/` on a live node.
+#[derive(Debug)]
+pub struct Root {
+    dir: OwnedFd,
+    path: PathBuf,
+}
+
+impl Root {
+    /// # Errors
+    /// If `path` is not a directory that can be opened.
+    pub fn open(path: &Path) -> Result<Self, FsError> {
+        let dir = File::open(path).map_err(|e| FsError::new("open the root directory", path, e))?;
+        if !dir.metadata().is_ok_and(|m| m.is_dir()) {
+            return Err(FsError::new("open the root directory", path, Errno::ENOTDIR));
+        }
+        let path = path.canonicalize().map_err(|e| FsError::new("resolve", path, e))?;
+        Ok(Self { dir: dir.into(), path })
+    }
+
+    /// Whether this is the running system, with services to restart, and not a mounted image or a test tree.
+    pub fn is_live(&self) -> bool {
+        self.path == Path::new("/")
+    }
+
+    /// The root's own path on the host.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `path` below the root as the host names it: for messages and for other programs only.
+    pub fn on_host(&self, path: &Path) -> PathBuf {
+        self.path.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// The whole regular file, at most `limit` bytes. Never blocks on a FIFO or a device.
+    ///
+    /// # Errors
+    /// [`FsError`]; a directory, FIFO, device or socket is `NotAFile`, a link to nowhere `Dangling`.
+    pub fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, FsError> {
+        let (file, meta) = self.open_file(path)?;
+        if meta.len() > limit {
+            return Err(FsError::TooLarge { path: path.into(), limit });
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0) + 1);
+        // one byte beyond: the file may have grown since fstat
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| FsError::new("read", path, e))?;
+        if bytes.len() as u64 > limit {
+            return Err(FsError::TooLarge { path: path.into(), limit });
+        }
+        Ok(bytes)
+    }
+
+    /// As [`read`](Self::read), for files that hold keys: zeroed when dropped.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_secret(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, FsError> {
+        self.read(path, MAX_FILE).map(Zeroizing::new)
+    }
+
+    /// As [`read`](Self::read), as text.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); bytes that are not UTF-8 are an I/O error of kind `InvalidData`.
+    pub fn read_text(&self, path: &Path) -> Result<String, FsError> {
+        let invalid = |e: std::string::FromUtf8Error| io::Error::new(io::ErrorKind::InvalidData, e.utf8_error());
+        String::from_utf8(self.read(path, MAX_FILE)?).map_err(|e| FsError::new("read as text", path, invalid(e)))
+    }
+
+    /// Metadata of what `path` leads to, links followed.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn metadata(&self, path: &Path) -> Result<std::fs::Metadata, FsError> {
+        let fd = self.resolve(path, OFlag::O_PATH)?;
+        File::from(fd).metadata().map_err(|e| FsError::new("examine", path, e))
+    }
+
+    /// Metadata of `path` itself, its last component not followed.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn symlink_metadata(&self, path: &Path) -> Result<std::fs::Metadata, FsError> {
+        let fd = self.open_at(path, OFlag::O_PATH | OFlag::O_NOFOLLOW)?;
+        File::from(fd).metadata().map_err(|e| FsError::new("examine", path, e))
+    }
+
+    /// Where the symbolic link `path` points.
+    ///
+    /// # Errors
+    /// [`FsError`]; EINVAL if it is no link.
+    pub fn read_link(&self, path: &Path) -> Result<PathBuf, FsError> {
+        let fd = self.open_at(path, OFlag::O_PATH | OFlag::O_NOFOLLOW)?;
+        readlinkat(fd, "").map(PathBuf::from).map_err(|e| FsError::new("read the link", path, e))
+    }
+
+    pub fn exists(&self, path: &Path) -> bool {
+        self.metadata(path).is_ok()
+    }
+
+    /// Names in the directory `path`, sorted, without `.` and `..`.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn list(&self, path: &Path) -> Result<Vec<String>, FsError> {
+        let fd = self.open_at(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        let mut dir = Dir::from_fd(fd).map_err(|e| FsError::new("list", path, e))?;
+        let mut names = Vec::new();
+        for entry in dir.iter() {
+            let entry = entry.map_err(|e| FsError::new("list", path, e))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name != "." && name != ".." {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn open_file(&self, path: &Path) -> Result<(File, std::fs::Metadata), FsError> {
+        // O_NONBLOCK: opening a FIFO for reading would wait for a writer
+        let file = File::from(self.resolve(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?);
+        let meta = file.metadata().map_err(|e| FsError::new("examine", path, e))?;
+        if meta.is_file() { Ok((file, meta)) } else { Err(FsError::NotAFile { path: path.into(), what: kind(&meta) }) }
+    }
+
+    /// Opens with links followed; tells a dangling link from a missing file.
+    fn resolve(&self, path: &Path, flags: OFlag) -> Result<OwnedFd, FsError> {
+        match self.open_at(path, flags) {
+            Err(FsError::NotFound { path }) => match self.read_link(&path) {
+                Ok(target) => Err(FsError::Dangling { path, target }),
+                Err(_) => Err(FsError::NotFound { path }),
+            },
+            other => other,
+        }
+    }
+
+    pub(crate) fn open_at(&self, path: &Path, flags: OFlag) -> Result<OwnedFd, FsError> {
+        let how = OpenHow::new()
+            .flags(flags | OFlag::O_CLOEXEC)
+            .mode(Mode::empty())
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        openat2(self.dir.as_fd(), path, how).map_err(|e| FsError::new("open", path, e))
+    }
+}
+
+fn kind(meta: &std::fs::Metadata) -> &'static str {
+    match meta.mode() & 0o170_000 {
+        0o040_000 => "a directory",
+        0o010_000 => "a FIFO",
+        0o140_000 => "a socket",
+        0o020_000 | 0o060_000 => "a device",
+        _ => "something else",
+    }
+}

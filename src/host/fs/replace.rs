@@ -1,0 +1,1 @@
+//! Durable replacement of files with all their attributes.

@@ -1,0 +1,1 @@
+//! journald: structured records with stable message ids.

@@ -1,0 +1,124 @@
+//! HTTPS as the API server, etcd and the kubelet speak it: with client certificates, under time limits.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+/// Where to connect and as whom. `Debug` shows no key.
+#[derive(Clone)]
+pub struct Connection {
+    /// `https://host:port` (or `http://…` for health ports).
+    pub server: String,
+    /// PEM bundle to verify the server by; None: the certificate is not verified (self-signed health ports).
+    pub ca: Option<Vec<u8>>,
+    pub identity: Option<Identity>,
+    /// Added to every request (`X-Remote-User` of the front proxy).
+    pub headers: Vec<(String, String)>,
+    /// For the whole request: connect, handshake, answer.
+    pub limit: Duration,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+/// A client certificate (chain) and its key, both PEM.
+#[derive(Clone)]
+pub struct Identity {
+    pub cert: Vec<u8>,
+    pub key: Zeroizing<Vec<u8>>,
+}
+
+/// Why there is no answer, or none that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeError {
+    /// No connection, no answer in time, 5xx: says nothing about the credential.
+    #[error("{server} does not answer: {detail}")]
+    Unreachable { server: String, detail: String },
+    /// The TLS handshake failed on certificates: theirs or ours.
+    #[error("TLS with {server} failed: {detail}")]
+    Tls { server: String, detail: String },
+    /// 401: the server does not accept who we are.
+    #[error("{server} does not accept the credential (401 Unauthorized)")]
+    Unauthorized { server: String },
+    /// Any other answer that was not wanted.
+    #[error("{server} answered {path} with {status}: {detail}")]
+    Status { server: String, path: String, status: u16, detail: String },
+    /// It answered something that is not what it should be.
+    #[error("{server} answered {path} with something unreadable: {detail}")]
+    Malformed { server: String, path: String, detail: String },
+    /// The connection cannot even be tried: bad URL, PEM or key.
+    #[error("cannot use the credential for {server}: {detail}")]
+    Setup { server: String, detail: String },
+}
+
+impl KubeError {
+    /// Whether this says nothing about the credential: "cannot tell" is not "failed" (DESIGN §7).
+    pub fn cannot_tell(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+}
+
+/// An answer of any status. The body is cut at 1 MiB.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+}
+
+/// Who the API server says we are.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum WhoAmI {
+    /// By SelfSubjectReview (v1, v1beta1, v1alpha1).
+    User { name: String, groups: Vec<String> },
+    /// The server is too old for it; SelfSubjectAccessReview was accepted, so the credential is.
+    Authenticated,
+}
+
+/// The Ready condition of a Node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NodeReady {
+    /// `True`, `False`, `Unknown`.
+    pub status: String,
+    pub reason: String,
+    pub message: String,
+    pub heartbeat: Option<Timestamp>,
+}
+
+/// The HTTPS side of the node and its cluster.
+pub trait KubeApi: Send {
+    /// GET.
+    ///
+    /// # Errors
+    /// [`KubeError`]; an HTTP error status is an [`Answer`], except 401.
+    fn get(&self, to: &Connection, path: &str) -> Result<Answer, KubeError>;
+
+    /// POST of a JSON body.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    fn post(&self, to: &Connection, path: &str, json: &str) -> Result<Answer, KubeError>;
+
+    /// # Errors
+    /// [`KubeError`].
+    fn whoami(&self, to: &Connection) -> Result<WhoAmI, KubeError>;
+
+    /// # Errors
+    /// [`KubeError`].
+    fn node_ready(&self, to: &Connection, node: &str) -> Result<NodeReady, KubeError>;
+
+    /// `spec.renewTime` of the node's lease in `kube-node-lease`.
+    ///
+    /// # Errors
+    /// [`KubeError`].
+    fn lease_renewed(&self, to: &Connection, node: &str) -> Result<Option<Timestamp>, KubeError>;
+
+    /// `data.ClusterConfiguration` of ConfigMap `kube-system/kubeadm-config`; None if there is no such ConfigMap.
+    ///
+    /// # Errors
+    /// [`KubeError`].
+    fn cluster_configuration(&self, to: &Connection) -> Result<Option<String>, KubeError>;
+}

@@ -1,0 +1,40 @@
+//! Adapters: one outside party per file. They obey and report; decisions are made in `model` and above.
+//!
+//! Traits stand at the five boundaries where reality must be replaceable by a fake that can fail, hang and
+//! lie: the service manager, the Kubernetes API, the container runtime, external programs, the clock. The file
+//! system is never mocked: a temporary root is the fake. All of them block; the transaction engine runs on a
+//! thread of its own.
+
+pub mod clock;
+pub mod cri;
+pub mod crypto;
+pub mod exec;
+pub mod fs;
+pub mod journal;
+pub mod kube;
+pub mod notify;
+pub mod systemd;
+pub mod tls;
+
+use clock::Clock;
+use cri::ContainerRuntime;
+use exec::Programs;
+use fs::Root;
+use kube::KubeApi;
+use systemd::ServiceManager;
+
+/// The node as certwarden reaches it.
+pub struct Host {
+    pub root: Root,
+    pub services: Box<dyn ServiceManager>,
+    pub kube: Box<dyn KubeApi>,
+    pub runtime: Box<dyn ContainerRuntime>,
+    pub programs: Box<dyn Programs>,
+    pub clock: Box<dyn Clock>,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("root", &self.root).finish_non_exhaustive()
+    }
+}

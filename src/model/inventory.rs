@@ -1,0 +1,264 @@
+//! The inventory: every credential that the node depends on, as found on its disk. Possibly incomplete,
+//! and incompleteness is a value: what could not be read is an entry with a reason, never a green one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::cert::CertFacts;
+use super::component::Component;
+
+/// Everything found on one node at one time.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inventory {
+    pub collected_at: Timestamp,
+    pub node: Node,
+    /// In the order in which they are shown: leaves by name, then CAs.
+    pub entries: Vec<Entry>,
+}
+
+impl Inventory {
+    /// The entry with this logical name.
+    pub fn get(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|e| e.name == name)
+    }
+}
+
+/// What the node is, from its manifests, its kubelet's unit and its files.
+#[derive(Clone, Debug, Serialize)]
+pub struct Node {
+    /// The Kubernetes node name, if it can be known without the API (kubelet identity, `--hostname-override`, host name).
+    pub name: Option<String>,
+    pub role: Role,
+    /// Static pods by component; absent components have no manifest here.
+    pub static_pods: BTreeMap<Component, StaticPod>,
+    pub kubelet: Kubelet,
+    /// kubeadm's `certificatesDir`: `/etc/kubernetes/pki`, or what the manifests say.
+    pub pki_dir: PathBuf,
+    /// What could not be read or understood on the way; shown, never fatal.
+    pub notes: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    ControlPlane,
+    Worker,
+    /// Neither manifests nor a kubelet were found.
+    Unknown,
+}
+
+/// One static pod: where its manifest is and what its flags say.
+#[derive(Clone, Debug, Serialize)]
+pub struct StaticPod {
+    pub manifest: PathBuf,
+    /// `--flag=value` of the component's container, without the dashes. The last one wins, as in the component itself.
+    pub flags: BTreeMap<String, String>,
+    /// Host paths that the pod mounts: (host path, mount is a single file).
+    pub mounts: Vec<Mount>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Mount {
+    pub host_path: PathBuf,
+    pub mount_path: PathBuf,
+    /// `File` and `FileOrCreate`: pins the inode, so that after a rename the running container sees the old file.
+    pub single_file: bool,
+}
+
+/// The kubelet as its unit, its arguments and its configuration file describe it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Kubelet {
+    /// systemd unit, normally `kubelet.service`.
+    pub unit: String,
+    /// `--kubeconfig`; None where none was found.
+    pub kubeconfig: Option<PathBuf>,
+    pub bootstrap_kubeconfig: Option<PathBuf>,
+    /// `--cert-dir`, default `/var/lib/kubelet/pki`.
+    pub cert_dir: PathBuf,
+    /// `rotateCertificates` (kubeadm: true).
+    pub rotate_certificates: bool,
+    pub server_tls_bootstrap: bool,
+    pub static_pod_path: Option<PathBuf>,
+    /// `healthzBindAddress:healthzPort`; None when the port is 0.
+    pub healthz: Option<String>,
+    /// Port of the kubelet's own API, 10250; None when there is no kubelet.
+    pub port: Option<u16>,
+    /// Path of the CRI socket, without `unix://`.
+    pub cri_socket: Option<PathBuf>,
+}
+
+/// One credential or CA.
+#[derive(Clone, Debug, Serialize)]
+pub struct Entry {
+    /// kubeadm's own name where it has one (`apiserver`, `admin.conf`, `etcd-peer`, `ca` …), else
+    /// `kubelet-client`, `kubelet-serving`, or `<component>:<flag>` for what a manifest points at besides.
+    pub name: String,
+    pub form: Form,
+    pub owner: Owner,
+    /// Components that hold it, as far as manifests and kubelet configuration say.
+    pub used_by: Vec<Component>,
+    /// Logical name of the CA that should have issued it; None for CAs and self-signed ones.
+    pub signer: Option<String>,
+    /// What stops working when it expires, in a clause.
+    pub impact: String,
+    pub content: Content,
+}
+
+impl Entry {
+    /// The file that a person would look at.
+    pub fn path(&self) -> &Path {
+        self.form.path()
+    }
+
+    /// The leaf (first) certificate, if the entry could be read.
+    pub fn leaf(&self) -> Option<&CertFacts> {
+        match &self.content {
+            Content::Readable(c) => c.chain.first(),
+            Content::Absent | Content::Unusable(_) => None,
+        }
+    }
+
+    pub fn is_ca(&self) -> bool {
+        matches!(self.form, Form::Ca { .. })
+    }
+}
+
+/// How a credential lies on the disk.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Form {
+    /// A certificate file and its key file.
+    Pair { cert: PathBuf, key: PathBuf },
+    /// Certificate and key embedded in a kubeconfig's user.
+    Kubeconfig { path: PathBuf },
+    /// One PEM file with certificate(s) and key; the kubelet's is reached by a symbolic link.
+    Combined { path: PathBuf },
+    /// A CA certificate (bundle) and, where it is on this node, its key.
+    Ca { cert: PathBuf, key: PathBuf },
+}
+
+impl Form {
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Pair { cert, .. } | Self::Ca { cert, .. } => cert,
+            Self::Kubeconfig { path } | Self::Combined { path } => path,
+        }
+    }
+
+    /// Every file that changes when the credential is renewed, key first as kubeadm writes them.
+    pub fn files(&self) -> Vec<&Path> {
+        match self {
+            Self::Pair { cert, key } | Self::Ca { cert, key } => vec![key, cert],
+            Self::Kubeconfig { path } | Self::Combined { path } => vec![path],
+        }
+    }
+}
+
+/// Whose job the renewal is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Owner {
+    /// `kubeadm certs renew` can, so certwarden does.
+    Kubeadm,
+    /// The kubelet rotates it by itself.
+    Kubelet,
+    /// Nobody else does; certwarden does.
+    Certwarden,
+    /// Its CA's key is not on this node: somebody outside has to.
+    External,
+    /// Nobody renews it (CAs, stale copies).
+    None,
+}
+
+/// What reading the entry's files gave.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "content")]
+pub enum Content {
+    Readable(Credential),
+    /// Not there, and it need not be (`super-admin.conf` on joined nodes). Shown only in wide tables.
+    Absent,
+    Unusable(Finding),
+}
+
+/// A credential that could be read.
+#[derive(Clone, Debug, Serialize)]
+pub struct Credential {
+    /// Leaf first. Never empty.
+    pub chain: Vec<CertFacts>,
+    /// The API server's URL, for kubeconfigs.
+    pub server: Option<String>,
+    /// What is wrong with it whatever the time is.
+    pub findings: Vec<Finding>,
+}
+
+/// A problem with a stable id and a sentence for a person.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Finding {
+    pub id: Problem,
+    pub message: String,
+}
+
+impl Finding {
+    pub fn new(id: Problem, message: impl Into<String>) -> Self {
+        Self { id, message: message.into() }
+    }
+}
+
+/// Stable ids (DESIGN §3): tools and alerts rely on them.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Problem {
+    Expired,
+    Expiring,
+    NotYetValid,
+    KeyMismatch,
+    WrongIssuer,
+    CaExpiresFirst,
+    Missing,
+    Unreadable,
+    Malformed,
+    Empty,
+    DanglingSymlink,
+    NotASymlink,
+    EmbeddedIdentity,
+    WrongIdentity,
+    LoosePermissions,
+    StaleCopy,
+    ServedDiffers,
+    ProcessOlderThanCertificate,
+}
+
+impl Problem {
+    /// The id as it is printed: `key-mismatch`.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Expiring => "expiring",
+            Self::NotYetValid => "not-yet-valid",
+            Self::KeyMismatch => "key-mismatch",
+            Self::WrongIssuer => "wrong-issuer",
+            Self::CaExpiresFirst => "ca-expires-first",
+            Self::Missing => "missing",
+            Self::Unreadable => "unreadable",
+            Self::Malformed => "malformed",
+            Self::Empty => "empty",
+            Self::DanglingSymlink => "dangling-symlink",
+            Self::NotASymlink => "not-a-symlink",
+            Self::EmbeddedIdentity => "embedded-identity",
+            Self::WrongIdentity => "wrong-identity",
+            Self::LoosePermissions => "loose-permissions",
+            Self::StaleCopy => "stale-copy",
+            Self::ServedDiffers => "served-differs",
+            Self::ProcessOlderThanCertificate => "process-older-than-certificate",
+        }
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.id())
+    }
+}

@@ -1,0 +1,118 @@
+//! The ledger's records: what a transaction announces before it acts (DESIGN §5).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub const SCHEMA: &str = "certwarden.ledger/v1";
+
+/// What is true on the disk.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Old files are backed up; nothing live touched.
+    Open,
+    /// New files are durable and valid in `new/`; nothing live touched.
+    Staged,
+    /// Some live files may be new.
+    Committing,
+    /// All live files are new; services may still run with the old.
+    Committed,
+    /// Proven by use. Closed.
+    Verified,
+    /// Some live files may be old again.
+    RollingBack,
+    /// All live files are old, services run with them. Closed.
+    RolledBack,
+    /// Neither is proven. Closed; observe only until an operator acts.
+    RollbackFailed,
+    /// Ended before anything live was touched. Closed.
+    Discarded,
+}
+
+impl State {
+    /// Closed transactions need no recovery.
+    pub fn is_closed(self) -> bool {
+        matches!(self, Self::Verified | Self::RolledBack | Self::RollbackFailed | Self::Discarded)
+    }
+
+    /// Whether `next` may follow in a ledger; anything else is damage and stops the transaction.
+    pub fn may_become(self, next: Self) -> bool {
+        use State as S;
+        match self {
+            S::Open => matches!(next, S::Staged | S::Discarded),
+            S::Staged => matches!(next, S::Committing | S::Discarded),
+            S::Committing => matches!(next, S::Committed | S::RollingBack),
+            S::Committed => matches!(next, S::Verified | S::RollingBack),
+            S::RollingBack => matches!(next, S::RolledBack | S::RollbackFailed),
+            // an operator's `recover` tries again
+            S::RollbackFailed => matches!(next, S::RollingBack),
+            S::Verified | S::RolledBack | S::Discarded => false,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Staged => "staged",
+            Self::Committing => "committing",
+            Self::Committed => "committed",
+            Self::Verified => "verified",
+            Self::RollingBack => "rolling-back",
+            Self::RolledBack => "rolled-back",
+            Self::RollbackFailed => "rollback-failed",
+            Self::Discarded => "discarded",
+        }
+    }
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// One line of `ledger.jsonl`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Record {
+    pub schema: String,
+    pub at: Timestamp,
+    pub state: State,
+    /// With `open`: every file that may be replaced, as it was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileRecord>,
+    /// With `staged`: SHA-256 of each new file, by live path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub staged: BTreeMap<PathBuf, String>,
+    /// Why, for the states that end something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A live file before the transaction.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct FileRecord {
+    /// The path as the plan names it.
+    pub path: PathBuf,
+    /// Logical name of the entry that the file belongs to: its files stay together.
+    pub entry: String,
+    pub sha256: String,
+    pub attributes: Attributes,
+}
+
+/// What a rename would lose.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Attributes {
+    pub uid: u32,
+    pub gid: u32,
+    /// Permission bits, 0o7777.
+    pub mode: u32,
+    /// Nanoseconds since the epoch.
+    pub mtime_ns: i128,
+    pub atime_ns: i128,
+    /// Name to value, hexadecimal; ACLs and SELinux labels are extended attributes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub xattrs: BTreeMap<String, String>,
+}

@@ -1,0 +1,15 @@
+//! The core: what is, what is wanted, what follows. Pure: no I/O, no clock, no async.
+
+pub mod assess;
+pub mod audit;
+pub mod cert;
+pub mod component;
+pub mod gate;
+pub mod health;
+pub mod inventory;
+pub mod ledger;
+pub mod machine;
+pub mod plan;
+pub mod policy;
+pub mod report;
+pub mod schedule;

@@ -1,0 +1,183 @@
+//! The plan: ordered steps with their reasons, and no choice left. `certwarden plan` prints it,
+//! `certwarden renew` carries out exactly it.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::component::{Component, Uptake};
+use super::inventory::Form;
+
+pub const SCHEMA: &str = "certwarden.plan/v1";
+
+/// What will be done, in order.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Plan {
+    pub schema: String,
+    pub created_at: Timestamp,
+    /// Kubernetes node name, if known.
+    pub node: Option<String>,
+    pub source: Source,
+    /// What is renewed. Empty: nothing is due, and there are no steps.
+    pub items: Vec<Item>,
+    pub steps: Vec<PlannedStep>,
+    /// Less than `emergency-before` is left on something, or it has expired: soft gates give way.
+    pub emergency: bool,
+    /// What was asked for or is due and cannot be done here, with the reason and the remedy.
+    pub skipped: Vec<Skipped>,
+}
+
+impl Plan {
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub fn item(&self, name: &str) -> Option<&Item> {
+        self.items.iter().find(|i| i.name == name)
+    }
+}
+
+/// Where the new files come from.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Source {
+    /// `kubeadm certs renew NAME` in a private copy.
+    Kubeadm,
+    /// Signed by certwarden with the CA key on the disk.
+    Local,
+    /// The backup of an earlier transaction (`certwarden rollback`).
+    Generation { transaction: String },
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Kubeadm => f.write_str("kubeadm"),
+            Self::Local => f.write_str("the CA key on this disk"),
+            Self::Generation { transaction } => write!(f, "the backup of transaction {transaction}"),
+        }
+    }
+}
+
+/// One credential that will be replaced.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Item {
+    pub name: String,
+    pub form: Form,
+    /// Logical name of the issuing CA and the file that holds its certificates.
+    pub signer: String,
+    pub ca: PathBuf,
+    pub ca_key: PathBuf,
+    pub old_serial: Option<String>,
+    pub old_not_after: Option<Timestamp>,
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Skipped {
+    pub name: String,
+    pub reason: String,
+}
+
+/// A step and why it is in the plan.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct PlannedStep {
+    #[serde(flatten)]
+    pub step: Step,
+    pub reason: String,
+}
+
+/// One step. Data only: `txn::engine` knows how each is done and undone.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "step")]
+pub enum Step {
+    /// Copy the live files with all their attributes into the transaction.
+    Backup { files: Vec<PathBuf> },
+    /// Make the new files in the transaction's staging directory.
+    Stage { names: Vec<String> },
+    /// Compare each staged credential with what it replaces and with its CA.
+    Validate { names: Vec<String> },
+    /// Prove a staged credential before it is live.
+    Rehearse { name: String, proof: Proof },
+    /// Put all new files in place.
+    Commit { files: Vec<PathBuf> },
+    /// Bring a component to use the new files.
+    Activate { component: Component, how: Activation },
+    /// Prove by use.
+    Verify { check: Check },
+}
+
+impl Step {
+    /// Whether live files or processes may differ once this step has begun.
+    pub fn changes_node(&self) -> bool {
+        matches!(self, Self::Commit { .. } | Self::Activate { .. })
+    }
+}
+
+/// How a component is brought to use new files.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "how")]
+pub enum Activation {
+    /// Measure the sockets; make a new container only if one does not serve the new leaf in time.
+    ReloadOrRestart { uptake: Uptake, sockets: Vec<Socket> },
+    /// Stop the container through the CRI; the kubelet makes a new one. Health is asked at `health` (a URL), if known.
+    NewContainer { health: Option<String> },
+    /// Restart the systemd unit and see it stable.
+    RestartUnit { unit: String },
+}
+
+/// A listening socket and the entry whose leaf it must serve.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Socket {
+    pub component: Component,
+    /// `host:port`, IPv6 in brackets.
+    pub address: String,
+    /// Logical name of the entry.
+    pub entry: String,
+}
+
+/// What a credential can be proven against.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "against")]
+pub enum Proof {
+    /// The API server at `server` (a URL) must say that we are `user`.
+    ApiServer { server: String, ca: PathBuf, user: String },
+    /// The API server must accept an identity that this front-proxy client asserts.
+    FrontProxy { server: String, ca: PathBuf },
+    /// etcd at `endpoint` (a URL) must answer a health request.
+    Etcd { endpoint: String, ca: PathBuf },
+    /// The kubelet's API at `address` (`host:port`) must accept us.
+    Kubelet { address: String },
+    /// A TLS handshake in memory, by each of the `names` that clients dial, with the bundle `ca` that clients hold.
+    Handshake { ca: PathBuf, names: Vec<String> },
+}
+
+impl Proof {
+    /// For tables: what it is proven against.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::ApiServer { server, user, .. } => format!("API server {server} as {user}"),
+            Self::FrontProxy { server, .. } => format!("API server {server} as authenticating proxy"),
+            Self::Etcd { endpoint, .. } => format!("etcd {endpoint}"),
+            Self::Kubelet { address } => format!("kubelet API {address}"),
+            Self::Handshake { names, .. } => format!("TLS handshake as {}", names.join(", ")),
+        }
+    }
+}
+
+/// One thing that must hold at the end.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "check")]
+pub enum Check {
+    /// The socket serves the leaf that is on the disk.
+    Served(Socket),
+    /// The URL answers 200.
+    Health { component: Component, url: String },
+    /// etcd has as many members as before, and a quorum of them is well.
+    EtcdMembers { endpoint: String },
+    /// The credential on the disk is accepted.
+    Credential { name: String, proof: Proof },
+    /// The node's lease advances and Ready is True by a heartbeat newer than the restart; "no worse" if it was not Ready before.
+    NodeReady { node: String },
+}

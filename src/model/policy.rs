@@ -1,0 +1,283 @@
+//! The policy: what the operator wants, with every value valid by construction.
+//!
+//! The structs are also the schema of the configuration file: `config` merges the fragments and
+//! deserialises the result into [`Policy`], so that a key exists in exactly one place.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A length of time, written `"30d"`, `"1h 30m"`, `"90s"` in configuration and output.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Span(pub Duration);
+
+impl Span {
+    pub const fn days(n: u64) -> Self {
+        Self(Duration::from_secs(n * 86_400))
+    }
+    pub const fn secs(n: u64) -> Self {
+        Self(Duration::from_secs(n))
+    }
+    /// Whole seconds, for arithmetic with timestamps.
+    pub fn seconds(self) -> i64 {
+        i64::try_from(self.0.as_secs()).unwrap_or(i64::MAX)
+    }
+}
+
+impl std::fmt::Display for Span {
+    /// One unit where one will do (`30d`), because `humantime` would say `1month 2days`, which nobody configures.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let s = self.0.as_secs();
+        let text = match s {
+            0 => "0s".to_owned(),
+            s if s % 86_400 == 0 => format!("{}d", s / 86_400),
+            s if s % 3_600 == 0 => format!("{}h", s / 3_600),
+            s if s % 60 == 0 => format!("{}m", s / 60),
+            s => format!("{s}s"),
+        };
+        f.pad(&text)
+    }
+}
+
+impl std::str::FromStr for Span {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        // A century: beyond it arithmetic on dates would have to be checked everywhere.
+        const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
+        let d = humantime::parse_duration(s)
+            .map_err(|e| format!("`{s}` is not a length of time like `30d` or `1h 30m`: {e}"))?;
+        if d > LONGEST { Err(format!("`{s}` is longer than a century")) } else { Ok(Self(d)) }
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Time left, absolute (`"9d"`) or as a share of the certificate's whole life (`"10%"`).
+/// Only for the kubelet's own certificates: a kubeadm leaf's notBefore can be its CA's, so a share of its life means nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Threshold {
+    Time(Span),
+    Percent(u8),
+}
+
+impl Threshold {
+    /// The threshold in seconds for a certificate that lives `life` seconds in all.
+    pub fn seconds(self, life: i64) -> i64 {
+        match self {
+            Self::Time(t) => t.seconds(),
+            Self::Percent(p) => life / 100 * i64::from(p),
+        }
+    }
+}
+
+impl std::str::FromStr for Threshold {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s.strip_suffix('%') {
+            Some(n) => match n.trim().parse() {
+                Ok(p @ 1..=99) => Ok(Self::Percent(p)),
+                _ => Err(format!("`{s}` is not between `1%` and `99%`")),
+            },
+            None => s.parse().map(Self::Time),
+        }
+    }
+}
+
+impl std::fmt::Display for Threshold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Time(t) => t.fmt(f),
+            Self::Percent(p) => write!(f, "{p}%"),
+        }
+    }
+}
+
+impl Serialize for Threshold {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Threshold {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Everything that can be configured. `Default` is the shipped behaviour.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Policy {
+    pub mode: Mode,
+    pub check: Check,
+    pub renew: Renew,
+    pub kubelet: Kubelet,
+    pub activate: Activate,
+    pub verify: Verify,
+    pub gates: Gates,
+    pub exec: Exec,
+    pub state: State,
+}
+
+/// Whether the daemon acts. `certwarden renew` acts in either mode: a person asked.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    #[default]
+    Enforce,
+    Observe,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Check {
+    /// How often the daemon looks.
+    pub interval: Span,
+    /// A CA is reported this long before its end; it is never renewed automatically.
+    pub ca_warn_before: Span,
+}
+
+impl Default for Check {
+    fn default() -> Self {
+        Self { interval: Span::secs(3600), ca_warn_before: Span::days(180) }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Renew {
+    /// Time left at which a certificate is due.
+    pub renew_before: Span,
+    /// Time left at which soft gates give way. A warning turns critical here too.
+    pub emergency_before: Span,
+    pub renewer: Renewer,
+    /// Logical names that are checked but never renewed by the daemon or `--all`.
+    pub exclude: Vec<String>,
+    /// Life of what the local renewer signs; kubeadm's is the cluster's own configuration.
+    pub validity: Span,
+}
+
+impl Default for Renew {
+    fn default() -> Self {
+        Self {
+            renew_before: Span::days(30),
+            emergency_before: Span::days(3),
+            renewer: Renewer::default(),
+            exclude: Vec::new(),
+            validity: Span::days(365),
+        }
+    }
+}
+
+/// Who makes new certificates.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Renewer {
+    /// `kubeadm certs renew` in a private copy of the node's files.
+    #[default]
+    Kubeadm,
+    /// certwarden signs with the CA key on the disk. Always used under `--root`.
+    Local,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Kubelet {
+    /// Time left at which the kubelet's own rotation is taken to have failed (it rotates at 70–90 % of life).
+    pub renew_before: Threshold,
+}
+
+impl Default for Kubelet {
+    fn default() -> Self {
+        Self { renew_before: Threshold::Percent(10) }
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Activate {
+    pub kubelet: ActivateKubelet,
+}
+
+/// When a renewal ends with a restart of the kubelet.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActivateKubelet {
+    /// After every renewal: a kubelet that cannot start again is found now, with somebody to roll back.
+    #[default]
+    Always,
+    /// Only if something that the kubelet reads has changed.
+    WhenNeeded,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Verify {
+    /// How long the node may take to prove itself before the transaction is rolled back.
+    pub timeout: Span,
+    /// How long a restarted unit must stay the same process. Longer than its `RestartSec` plus start-up.
+    pub stability: Span,
+}
+
+impl Default for Verify {
+    fn default() -> Self {
+        Self { timeout: Span::secs(300), stability: Span::secs(30) }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Gates {
+    pub clock_synchronised: Requirement,
+    /// Free space that the state directory and every target directory must have, in MiB.
+    pub free_mib: u64,
+}
+
+impl Default for Gates {
+    fn default() -> Self {
+        Self { clock_synchronised: Requirement::Require, free_mib: 16 }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Requirement {
+    Require,
+    Ignore,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Exec {
+    /// Time limit of one `kubeadm certs renew NAME`.
+    pub kubeadm_timeout: Span,
+}
+
+impl Default for Exec {
+    fn default() -> Self {
+        Self { kubeadm_timeout: Span::secs(120) }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct State {
+    /// Closed transactions, with their backups, that are kept.
+    pub generations: usize,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { generations: 5 }
+    }
+}

@@ -1,0 +1,153 @@
+//! The report: what a transaction did and what it proved.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::component::Component;
+use super::gate::Refusal;
+
+pub const SCHEMA: &str = "certwarden.report/v1";
+
+/// The end of a `renew`, `rollback` or `recover`. Written to the transaction as `report.json`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Report {
+    pub schema: String,
+    /// None when no transaction was opened.
+    pub transaction: Option<String>,
+    pub started_at: Timestamp,
+    pub ended_at: Timestamp,
+    pub outcome: Outcome,
+    /// One sentence.
+    pub reason: String,
+    pub refusals: Vec<Refusal>,
+    pub renewed: Vec<Renewed>,
+    pub sockets: Vec<SocketSeen>,
+    pub credentials: Vec<CredentialSeen>,
+    pub restarted: Vec<Restarted>,
+    pub node: Option<NodeSeen>,
+    /// What could not be proven, what was noticed: sentences.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    pub fn new(outcome: Outcome, reason: impl Into<String>, at: Timestamp) -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            transaction: None,
+            started_at: at,
+            ended_at: at,
+            outcome,
+            reason: reason.into(),
+            refusals: Vec::new(),
+            renewed: Vec::new(),
+            sockets: Vec::new(),
+            credentials: Vec::new(),
+            restarted: Vec::new(),
+            node: None,
+            notes: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    NothingToDo,
+    /// Staged, validated and rehearsed; nothing live touched, nothing left.
+    DryRun,
+    /// A gate was closed or staging failed: nothing live touched.
+    Refused,
+    /// New files in place and proven by use.
+    Verified,
+    /// New files in place under `--root`: there is nothing to restart or to ask.
+    Committed,
+    /// New files in place, but not all could be proven, and the old ones had expired.
+    Degraded,
+    /// Files are in place or old again; what remains is verified at the next start (shutdown in mid-transaction).
+    Interrupted,
+    RolledBack,
+    RollbackFailed,
+}
+
+impl Outcome {
+    /// Exit code of renew, rollback, recover (DESIGN §8).
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::NothingToDo | Self::DryRun | Self::Verified | Self::Committed => 0,
+            Self::Refused => 1,
+            Self::RolledBack | Self::Degraded | Self::Interrupted => 2,
+            Self::RollbackFailed => 3,
+        }
+    }
+
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::NothingToDo => "nothing-to-do",
+            Self::DryRun => "dry-run",
+            Self::Refused => "refused",
+            Self::Verified => "verified",
+            Self::Committed => "committed",
+            Self::Degraded => "degraded",
+            Self::Interrupted => "interrupted",
+            Self::RolledBack => "rolled-back",
+            Self::RollbackFailed => "rollback-failed",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Renewed {
+    pub name: String,
+    pub path: PathBuf,
+    pub old_serial: Option<String>,
+    pub new_serial: String,
+    pub not_after: Timestamp,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct SocketSeen {
+    pub component: Component,
+    pub address: String,
+    /// Logical name of the entry it should serve.
+    pub entry: String,
+    /// None: no answer.
+    pub serial: Option<String>,
+    pub expected: String,
+    pub ok: bool,
+}
+
+/// A credential put to use, before the commit (rehearsal) or after it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct CredentialSeen {
+    pub name: String,
+    pub when: When,
+    pub against: String,
+    /// None: could not be told (no answer), which is not a failure.
+    pub proven: Option<bool>,
+    pub detail: String,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum When {
+    Rehearsal,
+    Verification,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Restarted {
+    pub component: Component,
+    /// Container id or systemd invocation id.
+    pub old_id: Option<String>,
+    pub new_id: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct NodeSeen {
+    /// None: the API could not be asked.
+    pub ready_before: Option<bool>,
+    pub ready_after: Option<bool>,
+    pub detail: String,
+}
