@@ -10,6 +10,8 @@ pub mod inventory;
 pub mod ledger;
 pub mod machine;
 pub mod plan;
+pub mod planner;
 pub mod policy;
 pub mod report;
 pub mod schedule;
+pub mod wiring;
