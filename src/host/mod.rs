@@ -26,6 +26,8 @@ use systemd::ServiceManager;
 /// The node as certwarden reaches it.
 pub struct Host {
     pub root: Root,
+    /// Whether this is the running system, with services to restart and to ask, and not a mounted image.
+    pub live: bool,
     pub services: Box<dyn ServiceManager>,
     pub kube: Box<dyn KubeApi>,
     pub runtime: Box<dyn ContainerRuntime>,

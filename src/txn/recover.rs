@@ -9,7 +9,6 @@ use super::engine::{Engine, EngineError};
 use super::ledger::Ledger;
 use super::lock::Lock;
 use super::run::{Run, Stop, chain};
-use super::state::DaemonState;
 use super::store::{self, TxnDir};
 use super::{files, prove, retention, unwind};
 
@@ -109,7 +108,7 @@ impl Engine<'_> {
                 }
                 let report = unwind::finish(run, &reason);
                 if report.outcome == Outcome::RolledBack
-                    && let Err(e) = DaemonState::clear_observe_only(&self.host.root)
+                    && let Err(e) = unwind::clear_observe_only(&self.host.root)
                 {
                     run.report.notes.push(chain(&e));
                 }

@@ -106,7 +106,7 @@ impl<'a> Run<'a> {
 
     /// Every step of the plan; a dry run ends before the commit.
     pub fn all(&mut self, dry_run: bool) -> Result<Outcome, Stop> {
-        if self.engine.host.root.is_live() {
+        if self.engine.host.live {
             self.before = checks::before(self);
         }
         for planned in &self.plan.steps {
@@ -131,7 +131,7 @@ impl<'a> Run<'a> {
 
     fn finish(&mut self) -> Result<Outcome, Stop> {
         self.enter(State::Verified, None)?;
-        Ok(if self.engine.host.root.is_live() { Outcome::Verified } else { Outcome::Committed })
+        Ok(if self.engine.host.live { Outcome::Verified } else { Outcome::Committed })
     }
 
     fn step(&mut self, step: &Step) -> Result<(), Stop> {
@@ -240,7 +240,7 @@ impl<'a> Run<'a> {
         let prepared = files::prepare_new(root, &dir, &records)?;
         files::unchanged(root, &records)?;
         self.enter(State::Committing, None)?;
-        self.engine.progress.after_commit();
+        self.engine.progress.committing();
         self.swapped_at = self.engine.host.clock.now();
         prepared.put_in_place()?;
         self.enter(State::Committed, None)?;

@@ -59,7 +59,7 @@ impl<'a> Session<'a> {
             inventory: &self.inventory,
             assessment: &self.assessment,
             policy: self.policy,
-            live: self.host.root.is_live(),
+            live: self.host.live,
         }
     }
 
@@ -70,7 +70,7 @@ impl<'a> Session<'a> {
     pub fn plan(&self, selection: &Selection) -> Result<Plan, UnknownName> {
         // kubeadm works on the running system only
         let source = match self.policy.renew.renewer {
-            Renewer::Kubeadm if self.host.root.is_live() => Source::Kubeadm,
+            Renewer::Kubeadm if self.host.live => Source::Kubeadm,
             Renewer::Kubeadm | Renewer::Local => Source::Local,
         };
         planner::plan(self.basis(), selection, source, self.host.clock.now())
@@ -78,7 +78,7 @@ impl<'a> Session<'a> {
 
     /// The gates that are closed for a plan.
     pub fn closed_gates(&self, plan: &Plan) -> Vec<Refusal> {
-        let state = DaemonState::load(&self.host.root);
+        let state = DaemonState::load(&self.host.root).state;
         let view = View {
             inventory: &self.inventory,
             assessment: &self.assessment,
@@ -90,7 +90,7 @@ impl<'a> Session<'a> {
         if let Some(why) = state.observe_only {
             closed.push(Refusal {
                 gate: Gate::ObserveOnly,
-                reason: format!("a rollback failed at {}: {}", why.since, why.reason),
+                reason: format!("since {}: {} ({})", why.since, why.reason, why.errors.join("; ")),
                 remedy: "remove the cause, then run `certwarden recover`".to_owned(),
             });
         }

@@ -1,11 +1,12 @@
 //! The way back: old files, old processes, and proof of both. "Rolled back" is said only when it is proven.
 
+use crate::host::fs::{FsError, Root};
 use crate::model::ledger::State;
 use crate::model::plan::Step;
 use crate::model::report::{Outcome, Report};
 
 use super::run::{Run, Stop, chain};
-use super::state::DaemonState;
+use super::state::{DaemonState, ObserveOnly};
 use super::{activate, files, prove};
 
 /// Puts everything back after a step failed for `reason`.
@@ -42,7 +43,7 @@ pub fn finish(run: &mut Run<'_>, reason: &str) -> Report {
 
 fn back(run: &mut Run<'_>, reason: &str) -> Result<(), Vec<Stop>> {
     files_back(run, reason).map_err(|e| vec![e])?;
-    if !run.engine.host.root.is_live() {
+    if !run.engine.host.live {
         return Ok(());
     }
     let mut errors = Vec::new();
@@ -93,11 +94,26 @@ fn failed(run: &mut Run<'_>, reason: &str, errors: Vec<Stop>) -> Report {
     tracing::error!(cw_txn = run.dir.id, "{sentence}; certwarden only observes until `certwarden recover` succeeds");
     for result in [
         run.enter(State::RollbackFailed, Some(&sentence)).map_err(|e| format!("{e:?}")),
-        DaemonState::observe_only(&run.engine.host.root, &sentence, run.engine.host.clock.now()).map_err(|e| chain(&e)),
+        observe_only(run, reason, &causes).map_err(|e| chain(&e)),
     ] {
         if let Err(e) = result {
             run.report.notes.push(format!("and it could not be recorded: {e}"));
         }
     }
     run.close_with(Outcome::RollbackFailed, sentence)
+}
+
+fn observe_only(run: &Run<'_>, reason: &str, causes: &[String]) -> Result<(), FsError> {
+    let root = &run.engine.host.root;
+    let mut state = DaemonState::load(root).state;
+    let errors = std::iter::once(reason.to_owned()).chain(causes.iter().cloned()).collect();
+    state.observe_only =
+        Some(ObserveOnly { since: run.engine.host.clock.now(), reason: "a rollback failed".to_owned(), errors });
+    state.save(root)
+}
+
+/// An operator's recovery succeeded: the daemon may act again.
+pub fn clear_observe_only(root: &Root) -> Result<(), FsError> {
+    let mut state = DaemonState::load(root).state;
+    if state.observe_only.take().is_some() { state.save(root) } else { Ok(()) }
 }

@@ -33,7 +33,7 @@ pub fn closed(host: &Host, view: View<'_>) -> Vec<Refusal> {
     let mut found = Vec::new();
     found.extend(ca(view, host.clock.now()));
     found.extend(disk(host, view));
-    if host.root.is_live() {
+    if host.live {
         found.extend(clock(host, view));
         found.extend(processes(host));
         found.extend(kubelet_binary(host, view.inventory));
