@@ -85,7 +85,8 @@ impl Assessment {
 /// Judges every entry. The verdict is `Unknown` if there is nothing to judge or nothing could be read; where only
 /// some could not be read, they count as a warning, because the others can be told.
 pub fn assess(inventory: &Inventory, policy: &Policy, now: Timestamp) -> Assessment {
-    let entries: Vec<Judged> = inventory.entries.iter().map(|e| judge(e, ca_end(inventory, e), policy, now)).collect();
+    let cas: Vec<&Entry> = inventory.entries.iter().filter(|e| e.is_ca()).collect();
+    let entries: Vec<Judged> = inventory.entries.iter().map(|e| judge(e, ca_end(&cas, e), policy, now)).collect();
     let verdict = verdict(inventory.entries.iter().zip(&entries).filter(|(e, _)| present(e)).map(|(_, j)| j.severity));
     Assessment { at: now, verdict, entries }
 }
@@ -111,9 +112,9 @@ fn present(entry: &Entry) -> bool {
 }
 
 /// The end of the CA certificate that vouches for the entry: of several of that name, the last to end.
-fn ca_end(inventory: &Inventory, entry: &Entry) -> Option<Timestamp> {
+fn ca_end(cas: &[&Entry], entry: &Entry) -> Option<Timestamp> {
     let leaf = entry.leaf()?;
-    let ca = inventory.entries.iter().find(|e| e.is_ca() && Some(&e.name) == entry.signer.as_ref())?;
+    let ca = cas.iter().find(|e| Some(&e.name) == entry.signer.as_ref())?;
     let Content::Readable(bundle) = &ca.content else { return None };
     bundle.chain.iter().filter(|c| leaf.claims_issuer(c)).map(|c| c.not_after).max()
 }
