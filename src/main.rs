@@ -1,2 +1,6 @@
 //! certwarden
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    certwarden::cli::run()
+}
