@@ -12,6 +12,7 @@ pub mod exec;
 pub mod fs;
 pub mod journal;
 pub mod kube;
+pub mod namespace;
 pub mod notify;
 pub mod systemd;
 pub mod tls;

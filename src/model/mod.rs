@@ -3,6 +3,7 @@
 pub mod assess;
 pub mod audit;
 pub mod cert;
+pub mod compare;
 pub mod component;
 pub mod gate;
 pub mod health;
