@@ -1,1 +1,4 @@
 //! txn
+
+pub mod progress;
+pub mod state;
