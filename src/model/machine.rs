@@ -169,12 +169,14 @@ impl State {
         use Activity as A;
         match (self.activity, event) {
             (A::Idle { next }, Event::Tick) => Ok(self.tick(next, now)),
-            (A::Ended, Event::Tick | Event::Reload(..) | Event::Remembered(_) | Event::Terminate)
+            // an ended daemon may still hear of the look that was under way
+            (
+                A::Ended,
+                Event::CheckDone(_) | Event::Tick | Event::Reload(..) | Event::Remembered(_) | Event::Terminate,
+            )
             | (A::Checking { .. } | A::Transacting | A::Recovering | A::Stopping, Event::Tick)
             | (A::Stopping, Event::Terminate) => Ok((self, Vec::new())),
             (A::Checking { may_act }, Event::CheckDone(found)) => Ok(self.checked(&found, may_act, now)),
-            // the look that was under way when the daemon was told to end
-            (A::Ended, Event::CheckDone(_)) => Ok((self, Vec::new())),
             (A::Transacting, Event::TransactionDone { outcome, reason, renewed }) => {
                 self.judge(outcome, reason, renewed, now);
                 Ok(self.go(A::Checking { may_act: false }, [Effect::Save, Effect::StartCheck]))

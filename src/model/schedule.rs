@@ -28,6 +28,7 @@ impl Schedule {
     }
 
     /// The same rhythm at another pace, after a reload.
+    #[must_use]
     pub fn with_interval(self, interval: Span) -> Self {
         Self { interval: interval.seconds().max(1), ..self }
     }
@@ -74,7 +75,7 @@ fn plus(at: Timestamp, seconds: i64) -> Timestamp {
     at.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
 }
 
-/// FNV-1a over the text, then SplitMix64's finaliser: machine-ids that differ in one digit give unrelated seeds.
+/// FNV-1a over the text, then the finaliser of `SplitMix64`: machine-ids that differ in one digit give unrelated seeds.
 /// Not the standard library's hasher, which may change between releases: a node would move its minute at an upgrade.
 fn seed(text: &str) -> u64 {
     let fnv = text
