@@ -74,7 +74,7 @@ pub enum ExecError {
 }
 
 /// Runs programs.
-pub trait Programs: Send {
+pub trait Programs: Send + Sync {
     /// Runs to the end or to the limit; then the whole process group is killed.
     ///
     /// # Errors
