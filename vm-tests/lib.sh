@@ -32,10 +32,10 @@ api() { on curl -sS -m 5 --cacert /etc/kubernetes/pki/ca.crt --cert /etc/kuberne
 healthy() { [ "$(api /readyz)" = ok ] && for p in 10257 10259; do on curl -skf -m 5 -o /dev/null "https://127.0.0.1:$p/healthz" || return; done; }
 heartbeat() { api /api/v1/nodes/node | jq -r '.status.conditions[]? | select(.type=="Ready" and .status=="True").lastHeartbeatTime | fromdate'; }
 
-# ready [SINCE] -- Node Ready by a heartbeat not older than SINCE (default: this boot), and a lease that is being renewed
-ready() {
-  local since=${1:-$(stat -c %Y "$M.leader")} h l
-  h=$(heartbeat 2>/dev/null) && [ "${h:-0}" -ge "$since" ] || return 1
-  l=$(api /apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node | jq -r '.spec.renewTime | sub("\\..*";"Z") | fromdate')
-  [ "${l:-0}" -ge "$since" ]
+# ready [SINCE] -- Node Ready by a heartbeat not older than SINCE (default: this boot), and leased: the proof after a kubelet's start.
+# A kubelet that was not restarted may send its next heartbeat in five minutes: then leased is what can be asked for.
+ready() { local since=${1:-$(stat -c %Y "$M.leader")} h; h=$(heartbeat 2>/dev/null) && [ "${h:-0}" -ge "$since" ] && leased "$since"; }
+leased() {    # leased SINCE -- Ready, and the lease renewed since
+  local l; l=$(api /apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node 2>/dev/null | jq -r '.spec.renewTime // empty | sub("\\..*";"Z") | fromdate')
+  [ "${l:-0}" -ge "$1" ] && [ "$(heartbeat 2>/dev/null)" ]
 }
