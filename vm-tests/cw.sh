@@ -43,5 +43,7 @@ txns() { find "$M/var/lib/certwarden/transactions" -mindepth 1 -maxdepth 1 2>/de
 states() { local d; for d in $(txns); do jq -r 'select(.state) | .state' "$d/ledger.jsonl" 2>/dev/null; done | uniq | paste -sd' '; }
 state() { states | awk '{print $NF}'; }       # where the newest transaction stands
 stands() { [ "$(state)" = "$1" ]; }
+# while_going PID CMD... -- CMD, but a renewal that has ended already fails at once
+while_going() { local p=$1; shift; "$@" || { kill -0 "$p" 2>/dev/null || fail "renew ended too early: $(tail -n3 "$M.out")"; return 1; }; }
 enable() { systemctl --root="$M" -q enable "$@"; }              # at the next boot
 ended() { grep -qE ' (verified|rolled-back|rollback-failed)$' <<< " $(states)"; }
