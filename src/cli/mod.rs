@@ -57,7 +57,7 @@ fn dispatch(args: &Args, root: Root) -> u8 {
         return complain("this needs root; run it with sudo, or on a node tree with --root", NOT_ROOT);
     }
     if acts {
-        journal::init(journal::Target::for_process(), args.verbose);
+        journal::init(journal::Target::Detect, args.verbose);
     }
     match &args.command {
         Command::Config(ConfigCommand::Check) => return tell(config::check(&root)),
@@ -70,13 +70,13 @@ fn dispatch(args: &Args, root: Root) -> u8 {
         Ok(settings) => settings,
         Err(e) => return complain(&e.to_string(), CONFIG),
     };
-    let host = Host::new(root);
     if let Command::Daemon = args.command {
-        return daemon::run(host, settings);
+        return run_daemon(args, root);
     }
+    let host = Host::new(root);
     let session = Session::open(&host, &settings.policy);
     match &args.command {
-        Command::Check { names, output } => check::run(&session.inventory, &session.assessment, names, *output),
+        Command::Check { names, output } => check::run(session.inventory, session.assessment, names, *output),
         Command::Plan { selection, output } => show_plan(&session, selection, *output),
         Command::Renew { selection, dry_run, force, output } => {
             let plan = match session.plan(&select(selection)) {
@@ -99,6 +99,18 @@ fn dispatch(args: &Args, root: Root) -> u8 {
             }
         }
         _ => complain("this command is not reached here", USAGE),
+    }
+}
+
+/// The daemon reads the configuration itself, now and whenever it is told to.
+fn run_daemon(args: &Args, root: Root) -> u8 {
+    let work = match Root::open(&args.root) {
+        Ok(own) => Box::new(daemon::NodeWork::new(Host::new(own))),
+        Err(e) => return fail(&e, USAGE),
+    };
+    match daemon::run(root, work) {
+        Ok(()) => 0,
+        Err(e) => fail(&e, e.exit_code()),
     }
 }
 

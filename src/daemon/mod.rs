@@ -8,10 +8,12 @@
 //! time limit: then something hangs, and systemd kills and restarts us. The ledger is made for that.
 
 mod driver;
+mod node;
 mod report;
 mod signals;
 mod work;
 
+pub use node::NodeWork;
 pub use work::{CheckResult, Work};
 
 use crate::config::{ConfigError, EXIT_CONFIG};

@@ -17,6 +17,8 @@ pub mod notify;
 pub mod systemd;
 pub mod tls;
 
+use std::sync::Arc;
+
 use clock::Clock;
 use cri::ContainerRuntime;
 use exec::Programs;
@@ -32,8 +34,24 @@ pub struct Host {
     pub services: Box<dyn ServiceManager>,
     pub kube: Box<dyn KubeApi>,
     pub runtime: Box<dyn ContainerRuntime>,
-    pub programs: Box<dyn Programs>,
+    pub programs: Arc<dyn Programs>,
     pub clock: Box<dyn Clock>,
+}
+
+impl Host {
+    /// The real one.
+    pub fn new(root: Root) -> Self {
+        let programs: Arc<dyn Programs> = Arc::new(exec::Exec::default());
+        Self {
+            live: root.is_live(),
+            root,
+            services: Box::new(systemd::Systemd::new(Arc::clone(&programs))),
+            kube: Box::new(kube::Https::default()),
+            runtime: Box::new(cri::Cri),
+            programs,
+            clock: Box::new(clock::SystemClock::default()),
+        }
+    }
 }
 
 impl std::fmt::Debug for Host {

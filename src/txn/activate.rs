@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use crate::host::clock::Deadline;
 use crate::host::cri::{Container, ContainerRuntime, CriError};
+use crate::host::systemd::SystemdError;
 use crate::model::component::{Component, Uptake};
 use crate::model::plan::{Activation, Socket};
 use crate::model::report::Restarted;
-use crate::verify::served::await_served;
-use crate::verify::unit::await_stable;
+use crate::verify::served::{Expected, await_served};
+use crate::verify::unit::{UnitUnproven, await_stable};
 
 use super::prove::on_disk;
 use super::run::{Run, Stop};
@@ -36,13 +37,15 @@ fn reload(run: &mut Run<'_>, component: Component, uptake: Uptake, sockets: &[So
     };
     run.engine.progress.step(format!("waiting for {component} to serve the new certificates"), within + GRACE);
     let expected = expected(run, sockets)?;
-    let seen = await_served(run.engine.host, &expected, within, &|| !run.engine.progress.should_stop());
+    let seen = await_served(run.engine.host, &expected, None, within, &|| !run.engine.progress.should_stop());
     if seen.iter().all(|s| s.ok) {
         return Ok(());
     }
     // A socket that nobody serves (the component is down) shows nothing about the certificate: a restart cannot help.
     if seen.iter().all(|s| s.serial.is_none()) {
-        run.report.notes.push(format!("{component} does not answer; whether it takes the new certificates cannot be told"));
+        run.report
+            .notes
+            .push(format!("{component} does not answer; whether it takes the new certificates cannot be told"));
         return Ok(());
     }
     if component == Component::Etcd {
@@ -51,7 +54,7 @@ fn reload(run: &mut Run<'_>, component: Component, uptake: Uptake, sockets: &[So
     new_container(run, component, None)?;
     run.engine.progress.step(format!("waiting for the new {component} to serve"), run.engine.policy.verify.timeout.0);
     let limit = run.engine.policy.verify.timeout.0;
-    let seen = await_served(run.engine.host, &expected, limit, &|| !run.engine.progress.should_stop());
+    let seen = await_served(run.engine.host, &expected, None, limit, &|| !run.engine.progress.should_stop());
     match seen.iter().find(|s| !s.ok) {
         None => Ok(()),
         Some(s) => Err(Stop::Failed(format!(
@@ -64,8 +67,8 @@ fn reload(run: &mut Run<'_>, component: Component, uptake: Uptake, sockets: &[So
 }
 
 /// Each socket with the serial that its entry has on the disk.
-pub fn expected(run: &Run<'_>, sockets: &[Socket]) -> Result<Vec<(Socket, String)>, Stop> {
-    sockets.iter().map(|s| Ok((s.clone(), on_disk(run, &s.entry)?.serial))).collect()
+pub fn expected(run: &Run<'_>, sockets: &[Socket]) -> Result<Vec<Expected>, Stop> {
+    sockets.iter().map(|s| Ok(Expected { socket: s.clone(), serial: on_disk(run, &s.entry)?.serial })).collect()
 }
 
 /// Stops the container; the kubelet makes a new one, which resolves its mounts and reads its files anew.
@@ -107,7 +110,10 @@ fn new_container(run: &mut Run<'_>, component: Component, health: Option<&str>) 
 
 fn cri_socket(run: &Run<'_>) -> Result<PathBuf, Stop> {
     run.engine.inventory.node.kubelet.cri_socket.clone().ok_or_else(|| {
-        Stop::Failed("the container runtime's socket is not known; set containerRuntimeEndpoint in the kubelet's configuration".to_owned())
+        Stop::Failed(
+            "the container runtime's socket is not known; set containerRuntimeEndpoint in the kubelet's configuration"
+                .to_owned(),
+        )
     })
 }
 
@@ -128,14 +134,21 @@ pub fn restart_unit(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
     let limit = policy.verify.timeout.0;
     run.engine.progress.step(format!("restarting {unit}"), old.timeout_stop + old.timeout_start + limit);
     run.restarted_kubelet_at = Some(host.clock.now());
-    let result = host.services.restart(unit)?;
+    let result = match host.services.restart(unit) {
+        // the shutdown kills it anyway; the next start goes on
+        Err(SystemdError::ShuttingDown { .. }) => return Err(Stop::Asked),
+        other => other?,
+    };
     if !result.is_done() {
         return Err(Stop::Failed(format!("systemd ended the restart of {unit} with `{}`", result.0)));
     }
-    let baseline = host.services.status(unit)?;
     let stability = policy.verify.stability.0;
     run.engine.progress.step(format!("seeing that {unit} stays up for {}", policy.verify.stability), stability + limit);
-    let stable = await_stable(host, unit, &baseline, stability, limit, &|| !run.engine.progress.should_stop())?;
+    let keep_going = || !run.engine.progress.should_stop();
+    let stable = match await_stable(host, unit, &old, stability, limit.max(stability * 2), &keep_going) {
+        Err(UnitUnproven::Interrupted { .. }) => return Err(Stop::Asked),
+        other => other?,
+    };
     tracing::info!(cw_txn = run.dir.id, cw_component = "kubelet", "{unit} was restarted and stays up");
     run.report.restarted.push(Restarted {
         component: Component::Kubelet,

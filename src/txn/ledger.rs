@@ -192,7 +192,9 @@ mod tests {
     fn a_damaged_ledger_stops_everything_instead_of_being_guessed_at() {
         let (_dir, root, ledger) = opened();
         let path = root.on_host(&ledger.dir().ledger());
-        for text in ["rubbish\n", "{\"schema\":\"certwarden.ledger/v9\",\"at\":\"2026-01-01T00:00:00Z\",\"state\":\"open\"}\n"] {
+        for text in
+            ["rubbish\n", "{\"schema\":\"certwarden.ledger/v9\",\"at\":\"2026-01-01T00:00:00Z\",\"state\":\"open\"}\n"]
+        {
             std::fs::write(&path, text).unwrap();
             assert!(Ledger::load(&root, ledger.dir()).is_err(), "{text}");
             assert!(store::unfinished(&root).is_err());

@@ -4,28 +4,30 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::host::kube::{Connection, Identity};
+use crate::host::fs::MAX_FILE;
 use crate::host::systemd::UnitStatus;
 use crate::model::cert::{CertFacts, parse_pem};
 use crate::model::component::Component;
-use crate::model::inventory::{Content, Form};
+use crate::model::health::{Judgement, NodeSnapshot};
+use crate::model::inventory::Form;
 use crate::model::plan::{Check, Proof, Step};
-use crate::model::report::{NodeSeen, When};
+use crate::model::report::When;
 use crate::model::wiring;
+use crate::verify::REQUEST;
+use crate::verify::api::connections;
+use crate::verify::health;
 use crate::verify::material::{Material, material};
+use crate::verify::node::NodeWatch;
 use crate::verify::prove::etcd_members;
-use crate::verify::served::await_served;
+use crate::verify::served::{Expected, await_served};
 
 use super::run::{Run, Stop, chain};
-
-/// One request to the API server.
-const REQUEST: Duration = Duration::from_secs(10);
 
 /// The node before anything was touched: what "no worse" is measured by.
 #[derive(Clone, Debug, Default)]
 pub struct Before {
     /// None: the API could not be asked.
-    pub ready: Option<bool>,
+    pub node: Option<NodeSnapshot>,
     pub kubelet: Option<UnitStatus>,
     /// Members of etcd, where one runs here and answers.
     pub etcd_members: Option<usize>,
@@ -35,13 +37,16 @@ pub struct Before {
 pub fn before(run: &Run<'_>) -> Before {
     let (host, node) = (run.engine.host, &run.engine.inventory.node);
     run.engine.progress.step("looking at the node as it is", REQUEST * 3);
-    let ready = node.name.as_ref().and_then(|name| {
-        let to = connections(run).into_iter().next()?;
-        let seen = host.kube.node_ready(&to, name).ok()?;
-        Some(seen.status == "True")
+    let seen = node.name.as_ref().and_then(|name| {
+        let to = connections(host, run.engine.inventory).into_iter().next()?;
+        NodeWatch::start(host, &to, name).before().cloned()
     });
     let kubelet = node.kubelet.port.and_then(|_| host.services.status(&node.kubelet.unit).ok());
-    Before { ready, kubelet, etcd_members: etcd_proof(run).and_then(|(name, proof)| members(run, &name, &proof).ok()) }
+    Before {
+        node: seen,
+        kubelet,
+        etcd_members: etcd_proof(run).and_then(|(name, proof)| members(run, &name, &proof).ok()),
+    }
 }
 
 /// One check of the plan; what cannot be told is noted and passes.
@@ -50,8 +55,8 @@ pub fn verify(run: &mut Run<'_>, check: &Check) -> Result<(), Stop> {
     match check {
         Check::Served(socket) => {
             run.engine.progress.step(format!("asking {} what it serves", socket.address), limit);
-            let expected = vec![(socket.clone(), on_disk(run, &socket.entry)?.serial)];
-            let seen = await_served(run.engine.host, &expected, limit, &|| !run.engine.progress.should_stop());
+            let expected = [Expected { socket: socket.clone(), serial: on_disk(run, &socket.entry)?.serial }];
+            let seen = await_served(run.engine.host, &expected, None, limit, &|| !run.engine.progress.should_stop());
             let wrong = seen.iter().find(|s| !s.ok).cloned();
             run.report.sockets.extend(seen);
             match wrong {
@@ -94,19 +99,23 @@ fn credential(run: &mut Run<'_>, name: &str, proof: &Proof) -> Result<(), Stop> 
     if refused { Err(Stop::Failed(sentence)) } else { Ok(()) }
 }
 
-/// Waits until the component says that it is well; that nobody answers is a failure only if somebody did before.
+/// Waits until the component says that it is well.
 pub fn await_health(run: &mut Run<'_>, component: Component, url: &str, limit: Duration) -> Result<(), Stop> {
-    run.engine.progress.step(format!("waiting for {component} to say that it is well"), limit);
-    let well = crate::verify::health::await_health(run.engine.host, url, limit, &|| !run.engine.progress.should_stop());
-    match well {
-        Ok(()) => Ok(()),
-        // in the dark the API server was away before anything was touched: no worse
-        Err(why) if component == Component::KubeApiserver && run.before.ready.is_none() => {
-            run.report.notes.push(format!("{component} is not well, as before: {why}"));
-            Ok(())
-        }
-        Err(why) => Err(Stop::Failed(format!("{component} is not well: {why}"))),
+    run.engine.progress.step(format!("waiting for {component} to say that it is well"), limit + REQUEST);
+    let keep_going = || !run.engine.progress.should_stop();
+    let seen = health::await_health(run.engine.host, component, url, (None, None), limit, &keep_going);
+    if seen.ok {
+        return Ok(());
     }
+    if run.engine.progress.should_stop() {
+        return Err(Stop::Asked);
+    }
+    // in the dark the API server was away before anything was touched: no worse
+    if component == Component::KubeApiserver && run.before.node.is_none() {
+        run.report.notes.push(format!("{component} is not well, as before: {}", seen.detail));
+        return Ok(());
+    }
+    Err(Stop::Failed(format!("{component} is not well: {}", seen.detail)))
 }
 
 fn etcd_as_before(run: &mut Run<'_>) -> Result<(), Stop> {
@@ -150,56 +159,34 @@ fn members(run: &Run<'_>, name: &str, proof: &Proof) -> Result<usize, String> {
     let Proof::Etcd { endpoint, ca } = proof else { return Err("not an etcd endpoint".to_owned()) };
     let entry = run.engine.inventory.get(name).ok_or("not in the inventory")?;
     let material = live_material(run, &entry.form).map_err(|e| stop_text(&e))?;
-    etcd_members(run.engine.host, endpoint, ca, &material).map(|m| m.total).map_err(|e| chain(&e))
+    let ca = run.engine.host.root.read(ca, MAX_FILE).map_err(|e| chain(&e))?;
+    etcd_members(run.engine.host, endpoint, &ca, &material).map(|m| m.total).map_err(|e| chain(&e))
 }
 
 fn node_ready(run: &mut Run<'_>, node: &str) -> Result<(), Stop> {
-    let policy = run.engine.policy;
-    let limit = policy.verify.timeout.0;
-    run.engine.progress.step(format!("waiting for node {node} to report Ready again"), limit + REQUEST);
+    let (host, limit) = (run.engine.host, run.engine.policy.verify.timeout.0);
+    run.engine
+        .progress
+        .step(format!("waiting for node {node} to report Ready again"), limit.saturating_mul(2) + REQUEST);
+    let Some(to) = connections(host, run.engine.inventory).into_iter().next() else {
+        run.report.notes.push(format!("whether node {node} is Ready cannot be told: no credential to ask with"));
+        return Ok(());
+    };
     let since = run.restarted_kubelet_at.unwrap_or(run.swapped_at);
-    let restarted = run.restarted_kubelet_at.is_some();
-    let to = connections(run);
-    let seen = crate::verify::node::await_ready(
-        run.engine.host,
-        &to,
-        node,
-        &crate::verify::node::Expectation { ready_before: run.before.ready, since, restarted },
-        limit,
-        &|| !run.engine.progress.should_stop(),
-    );
-    let verdict = seen.verdict;
-    run.report.node = Some(NodeSeen { ready_before: run.before.ready, ready_after: seen.ready, detail: seen.detail.clone() });
-    match verdict {
-        crate::verify::node::Verdict::Well => Ok(()),
-        crate::verify::node::Verdict::CannotTell => {
-            run.report.notes.push(format!("whether node {node} is Ready cannot be told: {}", seen.detail));
+    let watch = NodeWatch::resume(node, run.before.node.clone());
+    let (seen, judgement) = watch.await_ready(host, &to, since, limit, &|| !run.engine.progress.should_stop());
+    run.report.node = Some(seen);
+    match judgement {
+        Judgement::Healthy => Ok(()),
+        Judgement::CannotTell(_) if run.engine.progress.should_stop() => Err(Stop::Asked),
+        Judgement::CannotTell(why) => {
+            run.report.notes.push(format!("whether node {node} is Ready cannot be told: {why}"));
             Ok(())
         }
-        crate::verify::node::Verdict::Failed => Err(Stop::Failed(format!("node {node} is not Ready again: {}", seen.detail))),
+        Judgement::NotYet(why) | Judgement::Failed(why) => {
+            Err(Stop::Failed(format!("node {node} is not Ready again: {why}")))
+        }
     }
-}
-
-/// Ways to ask the API server about this node, the best first: as administrator, then as the kubelet.
-fn connections(run: &Run<'_>) -> Vec<Connection> {
-    let inventory = run.engine.inventory;
-    let of = |name: &&str| -> Option<Connection> {
-        let entry = inventory.get(name)?;
-        let Content::Readable(credential) = &entry.content else { return None };
-        let material = live_material(run, &entry.form).ok()?;
-        let server = material.server.clone().or_else(|| credential.server.clone());
-        let ca = material.ca.clone().or_else(|| {
-            run.engine.host.root.read(inventory.get("ca")?.path(), crate::host::fs::MAX_FILE).ok()
-        })?;
-        Some(Connection {
-            server: server.or_else(|| wiring::apiserver_url(&inventory.node))?,
-            ca: Some(ca),
-            identity: Some(Identity { cert: material.cert, key: material.key }),
-            headers: Vec::new(),
-            limit: REQUEST,
-        })
-    };
-    ["admin.conf", "kubelet-client"].iter().filter_map(of).collect()
 }
 
 fn live_material(run: &Run<'_>, form: &Form) -> Result<Material, Stop> {

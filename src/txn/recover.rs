@@ -83,16 +83,20 @@ impl Engine<'_> {
         match state {
             State::Open | State::Staged => {
                 run.discard("found unfinished; nothing live had been touched", false);
-                Some(run.close_with(Outcome::NothingToDo, format!("transaction {id} had touched nothing and was discarded")))
+                Some(run.close_with(
+                    Outcome::NothingToDo,
+                    format!("transaction {id} had touched nothing and was discarded"),
+                ))
             }
             State::Committing => match self.settle_committing(run) {
                 Ok(State::Committed) => self.settle_run(run, State::Committed, reach),
                 Ok(_) => self.settle_run(run, State::RollingBack, reach),
                 Err(stop) => Some(stuck(run, stop)),
             },
-            State::Committed if reach == Reach::FilesOnly => {
-                Some(run.close_with(Outcome::Interrupted, format!("all files of transaction {id} are new; to be activated and verified")))
-            }
+            State::Committed if reach == Reach::FilesOnly => Some(run.close_with(
+                Outcome::Interrupted,
+                format!("all files of transaction {id} are new; to be activated and verified"),
+            )),
             State::Committed => Some(match run.activate_and_verify() {
                 Ok(outcome) => run.close(outcome),
                 Err(Stop::Failed(reason)) => unwind::roll_back(run, &reason),
@@ -102,7 +106,10 @@ impl Engine<'_> {
                 let reason = format!("transaction {id} was found {state}");
                 if reach == Reach::FilesOnly {
                     return Some(match unwind::files_back(run, &reason) {
-                        Ok(()) => run.close_with(Outcome::Interrupted, format!("all files of transaction {id} are old again; to be verified")),
+                        Ok(()) => run.close_with(
+                            Outcome::Interrupted,
+                            format!("all files of transaction {id} are old again; to be verified"),
+                        ),
                         Err(stop) => stuck(run, stop),
                     });
                 }
@@ -127,7 +134,10 @@ impl Engine<'_> {
         }
         let records = run.ledger_mut()?.files().to_vec();
         files::prepare_new(root, &run.dir, &records)?.put_in_place()?;
-        run.enter(State::Committed, Some("the commit was cut short; the old certificates have expired, so it goes on"))?;
+        run.enter(
+            State::Committed,
+            Some("the commit was cut short; the old certificates have expired, so it goes on"),
+        )?;
         Ok(State::Committed)
     }
 }

@@ -55,12 +55,7 @@ impl<'a> Session<'a> {
     }
 
     fn basis(&self) -> Basis<'_> {
-        Basis {
-            inventory: &self.inventory,
-            assessment: &self.assessment,
-            policy: self.policy,
-            live: self.host.live,
-        }
+        Basis { inventory: &self.inventory, assessment: &self.assessment, policy: self.policy, live: self.host.live }
     }
 
     /// What `renew` would do.

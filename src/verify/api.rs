@@ -1,17 +1,13 @@
 //! Ways to ask the API server about this node.
 
-use std::time::Duration;
-
 use crate::host::Host;
 use crate::host::fs::MAX_FILE;
 use crate::host::kube::{Connection, Identity};
 use crate::model::inventory::{Content, Inventory};
 use crate::model::wiring;
 
+use super::REQUEST;
 use super::material::material;
-
-/// One request to the API server. A black-holed address must not hold a transaction up for long.
-pub const REQUEST: Duration = Duration::from_secs(10);
 
 /// The credentials on this node that may read its Node object, the best first: the administrator's, then the kubelet's own.
 pub fn connections(host: &Host, inventory: &Inventory) -> Vec<Connection> {

@@ -134,7 +134,11 @@ fn other_renewer(host: &Host) -> Option<Refusal> {
     const TIMER: &str = "k8s-certs-renew.timer";
     let status = host.services.status(TIMER).ok()?;
     (status.active_state == "active").then(|| {
-        refusal(Gate::OtherRenewer, format!("{TIMER} is active"), format!("choose one: `systemctl disable --now {TIMER}`"))
+        refusal(
+            Gate::OtherRenewer,
+            format!("{TIMER} is active"),
+            format!("choose one: `systemctl disable --now {TIMER}`"),
+        )
     })
 }
 
