@@ -123,7 +123,7 @@ impl Namespace {
     }
 }
 
-/// A line of proc_pid_mountinfo(5).
+/// A line of `proc_pid_mountinfo(5)`.
 struct Entry<'a> {
     path: PathBuf,
     kind: &'a str,

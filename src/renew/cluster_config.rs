@@ -20,7 +20,7 @@ use crate::model::kubeconfig::{self, Material};
 use crate::model::yaml;
 pub use version::Version;
 
-/// The administrator's kubeconfig; it may read ConfigMaps.
+/// The administrator's kubeconfig; it may read `ConfigMaps`.
 const ADMIN_CONF: &str = "/etc/kubernetes/admin.conf";
 /// A server that takes longer is as good as none: there is a cache.
 const API_LIMIT: Duration = Duration::from_secs(10);
@@ -32,13 +32,13 @@ const DEFAULT_VALIDITY: &str = "8760h0m0s";
 /// What kubeadm is told about the cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
-    /// ClusterConfiguration and InitConfiguration, JSON (which is YAML), separated by `---`.
+    /// `ClusterConfiguration` and `InitConfiguration`, JSON (which is YAML), separated by `---`.
     pub document: String,
     pub origin: Origin,
     pub notes: Vec<String>,
 }
 
-/// Where the ClusterConfiguration is from.
+/// Where the `ClusterConfiguration` is from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Origin {
     Api,
@@ -125,7 +125,7 @@ fn from_api(host: &Host) -> Result<String, String> {
     }
 }
 
-/// A ClusterConfiguration that this kubeadm can read.
+/// A `ClusterConfiguration` that this kubeadm can read.
 fn understood(text: &str, kubeadm: Version) -> Result<Map<String, Value>, String> {
     if text.len() > MAX_TEXT {
         return Err(format!("it has {} bytes", text.len()));

@@ -228,9 +228,10 @@ pub(crate) fn words(output: &Output) -> String {
     };
     let (out, err) = (lines(&output.stdout), lines(&output.stderr));
     let error = err.iter().rfind(|l| l.starts_with("error")).cloned();
-    let text = match output.success() {
-        true => out.last().or(err.last()).cloned(),
-        false => error.or_else(|| err.last().cloned()).or_else(|| out.last().cloned()),
+    let text = if output.success() {
+        out.last().or(err.last()).cloned()
+    } else {
+        error.or_else(|| err.last().cloned()).or_else(|| out.last().cloned())
     };
     let text = text.unwrap_or_else(|| "it said nothing".to_owned());
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_WORDS).collect()

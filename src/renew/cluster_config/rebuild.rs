@@ -12,7 +12,7 @@ use crate::model::component::Component;
 use crate::model::inventory::Node;
 use crate::model::yaml;
 
-/// A ClusterConfiguration without the cluster. Names and addresses are not needed: a renewal copies them from the old leaf
+/// A `ClusterConfiguration` without the cluster. Names and addresses are not needed: a renewal copies them from the old leaf
 /// (kubernetes: `cmd/kubeadm/app/phases/certs/renewal/manager.go:certToConfig`).
 pub(super) fn cluster_configuration(node: &Node, kubeadm: Version) -> Map<String, Value> {
     let mut cluster = Map::new();

@@ -66,13 +66,12 @@ impl Snapshot {
     pub(super) fn changes(&self, now: &Self) -> Vec<(PathBuf, Change)> {
         let change = |path: &PathBuf| match (self.0.get(path), now.0.get(path)) {
             (None, Some(_)) => Some(Change::Created),
-            (Some(_), None) => Some(Change::Removed),
             (Some(old), Some(new)) if old.kind == new.kind => {
                 (old.attributes != new.attributes).then_some(Change::Attributes)
             }
             (Some(Seen { kind: Kind::File(_), .. }), Some(Seen { kind: Kind::File(_), .. })) => Some(Change::Written),
             // a file that is now a link or a directory is not the file any more
-            (Some(_), Some(_)) => Some(Change::Removed),
+            (Some(_), _) => Some(Change::Removed),
             (None, None) => None,
         };
         let mut all: Vec<&PathBuf> = self.0.keys().chain(now.0.keys()).collect();
