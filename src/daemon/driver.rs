@@ -33,7 +33,7 @@ const EXTENSION: Duration = Duration::from_secs(30);
 /// What ended a wait.
 enum Wake {
     Order(Order),
-    Done(Result<Done, DaemonError>),
+    Done(Box<Result<Done, DaemonError>>),
     Time,
 }
 
@@ -93,7 +93,7 @@ impl Driver {
             self.tell();
             match self.wait(&mut signals).await {
                 Wake::Order(order) => self.obey(order)?,
-                Wake::Done(done) => self.finished(done?)?,
+                Wake::Done(done) => self.finished((*done)?)?,
                 Wake::Time => self.tick()?,
             }
         }
@@ -110,7 +110,7 @@ impl Driver {
                 return Poll::Ready(Wake::Order(order));
             }
             if let Poll::Ready(done) = self.engine.poll(cx) {
-                return Poll::Ready(Wake::Done(done));
+                return Poll::Ready(Wake::Done(Box::new(done)));
             }
             nap.as_mut().poll(cx).map(|()| Wake::Time)
         })
@@ -171,7 +171,8 @@ impl Driver {
                 report::checked(self.last_check.as_ref(), &result.seen, &result.due);
                 if result.clock_trusted {
                     self.last_seen = self.last_seen.max(Some(result.seen.at));
-                    self.save();
+                    let seen = self.last_seen;
+                    self.update(|memory| memory.last_seen = seen);
                 }
                 let unfinished = result.seen.unfinished;
                 self.last_check = Some(result.seen);
@@ -224,12 +225,19 @@ impl Driver {
         }
     }
 
-    /// Only its own part of `state.json`: the engine and `certwarden recover` write there too.
     fn save(&mut self) {
+        let (standing, seen) = (self.state.standing.clone(), self.last_seen);
+        let last = self.last_transaction.clone();
+        self.update(move |memory| {
+            memory.set_standing(&standing);
+            (memory.last_seen, memory.last_transaction) = (seen, last);
+        });
+    }
+
+    /// Changes only its own part of `state.json`: the engine and `certwarden recover` write there too.
+    fn update(&mut self, change: impl FnOnce(&mut DaemonState)) {
         let mut memory = DaemonState::load(&self.root).state;
-        memory.set_standing(&self.state.standing);
-        memory.last_seen = self.last_seen;
-        memory.last_transaction.clone_from(&self.last_transaction);
+        change(&mut memory);
         let saved = memory.save(&self.root);
         if let (Err(e), false) = (&saved, self.unsaved) {
             let source = std::error::Error::source(e).map(|s| format!(": {s}")).unwrap_or_default();

@@ -41,33 +41,31 @@ pub(super) fn checked(before: Option<&CheckSeen>, seen: &CheckSeen, due: &[Strin
 }
 
 fn summary(seen: &CheckSeen, due: &[String]) -> String {
-    let mut text = format!("{}: {} certificates checked", seen.verdict.label(), seen.certificates);
-    for (i, a) in seen.attention.iter().take(MOST_NAMES).enumerate() {
-        text.push_str(if i == 0 { "; " } else { ", " });
-        text.push_str(&format!("{} {}", a.name, a.message));
-    }
-    if let Some(more) = seen.attention.len().checked_sub(MOST_NAMES).filter(|n| *n > 0) {
-        text.push_str(&format!(" and {more} more"));
-    }
-    if !due.is_empty() {
-        text.push_str(&format!("; due: {}", due.join(", ")));
-    }
-    text
+    let named: Vec<_> = seen.attention.iter().take(MOST_NAMES).map(|a| format!("{} {}", a.name, a.message)).collect();
+    let more = match seen.attention.len().saturating_sub(MOST_NAMES) {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    let named = if named.is_empty() { String::new() } else { format!("; {}{more}", named.join(", ")) };
+    let due = if due.is_empty() { String::new() } else { format!("; due: {}", due.join(", ")) };
+    format!("{}: {} certificates checked{named}{due}", seen.verdict.label(), seen.certificates)
 }
 
 /// A change of what the daemon may do.
 pub(super) fn standing(before: &Standing, now: &Standing) {
     match (before, now) {
-        (_, Standing::BackingOff { failures, until }) if before != now => tracing::warn!(
-            MESSAGE_ID = id::BACKING_OFF.as_str(),
-            cw_until = %until,
-            "{failures} renewals in a row were rolled back: the next attempt is not before {until:.0}; see `certwarden diagnose`"
-        ),
+        (_, Standing::BackingOff { failures, until }) if before != now => {
+            tracing::warn!(
+                MESSAGE_ID = id::BACKING_OFF.as_str(),
+                cw_until = %until,
+                "the last {failures} renewals were rolled back: no attempt before {until:.0}; see `certwarden diagnose`"
+            );
+        }
         (before, Standing::ObserveOnly { reason, .. }) if !matches!(before, Standing::ObserveOnly { .. }) => {
             tracing::error!(
                 MESSAGE_ID = id::OBSERVING_ONLY.as_str(),
-                "nothing is renewed any more, because a rollback failed: {reason}; repair the node, then run `certwarden recover`"
-            )
+                "nothing is renewed any more, a rollback failed: {reason}; repair the node, then run `certwarden recover`"
+            );
         }
         (Standing::ObserveOnly { .. }, Standing::Free { .. }) => tracing::info!("renewals are allowed again"),
         _ => {}
