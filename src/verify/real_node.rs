@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use zeroize::Zeroizing;
+
 use super::material::{Material, material};
 use super::node::NodeWatch;
 use super::prove::{etcd_members, prove};
@@ -11,9 +13,10 @@ use super::served::{Expected, await_served};
 use super::testing::host;
 use super::{health::await_health, prove};
 use crate::host::crypto::testing::{Ca, Leaf};
+use crate::host::crypto::{At, Purpose, sign_like, verify_chain};
 use crate::host::fs::Root;
 use crate::host::kube::{Connection, Https, KubeApi};
-use crate::model::cert::{CertFacts, parse_pem};
+use crate::model::cert::{CertFacts, KeyAlgorithm, parse_pem};
 use crate::model::component::Component;
 use crate::model::health::Judgement;
 use crate::model::inventory::Form;
@@ -70,11 +73,8 @@ fn address() -> String {
     server.trim_start_matches("https://").rsplit_once(':').unwrap().0.to_owned()
 }
 
-#[test]
-fn every_credential_of_the_node_is_proven() {
-    if !on_a_node() {
-        return;
-    }
+/// Every leaf of the node with what it is for.
+fn credentials() -> Vec<(&'static str, Material, Proof)> {
     let (server, here) = (admin().server, address());
     let api = |user: &str| Proof::ApiServer { server: server.clone(), ca: CLUSTER_CA.into(), user: user.into() };
     let etcd = || Proof::Etcd { endpoint: "https://127.0.0.1:2379".into(), ca: ETCD_CA.into() };
@@ -84,7 +84,7 @@ fn every_credential_of_the_node_is_proven() {
     };
     let node = node_name();
     let user = format!("system:node:{node}");
-    let all = [
+    vec![
         ("admin.conf", kubeconfig("admin.conf"), api("kubernetes-admin")),
         ("controller-manager.conf", kubeconfig("controller-manager.conf"), api("system:kube-controller-manager")),
         ("scheduler.conf", kubeconfig("scheduler.conf"), api("system:kube-scheduler")),
@@ -104,12 +104,49 @@ fn every_credential_of_the_node_is_proven() {
         ("apiserver", pair("apiserver"), dialled(CLUSTER_CA, &[&here, &node, "kubernetes.default.svc"])),
         ("etcd-server", pair("etcd/server"), dialled(ETCD_CA, &["127.0.0.1", &here, "localhost"])),
         ("etcd-peer", pair("etcd/peer"), dialled(ETCD_CA, &[&here])),
-    ];
-    for (name, material, proof) in all {
+    ]
+}
+
+#[test]
+fn every_credential_of_the_node_is_proven() {
+    if !on_a_node() {
+        return;
+    }
+    for (name, material, proof) in credentials() {
         let started = Instant::now();
         let seen = prove(&host(), name, &proof, &material, When::Verification);
         say(&format!("{name}: {:?} {} ({}) in {:?}", seen.proven, seen.detail, seen.against, started.elapsed()));
         assert_eq!(seen.proven, Some(true), "{seen:?}");
+    }
+}
+
+#[test]
+fn successors_signed_with_the_node_s_ca_keys_are_accepted_everywhere() {
+    if !on_a_node() {
+        return;
+    }
+    let now = jiff::Timestamp::now().as_second();
+    let at = |s: i64| jiff::Timestamp::from_second(now + s).unwrap();
+    for (name, old, proof) in credentials() {
+        let ca = match name {
+            "front-proxy-client" => "front-proxy-ca",
+            n if n.contains("etcd") => "etcd/ca",
+            _ => "ca",
+        };
+        let read = |suffix: &str| std::fs::read(format!("{PKI}/{ca}.{suffix}")).unwrap();
+        let (cert, key) = (read("crt"), Zeroizing::new(read("key")));
+        let started = Instant::now();
+        // as the certificate is, and with a smaller key: servers take both
+        for algorithm in [leaf(&old).key_algorithm, KeyAlgorithm::Ecdsa { curve: "P256".into(), bits: 256 }] {
+            let new = sign_like(&old.cert, &cert, &key, &algorithm, at(-300), at(3600)).unwrap();
+            let (was, is) = (leaf(&old), parse_pem(&new.cert).unwrap().remove(0));
+            assert_eq!((&is.subject, &is.sans, &is.usages), (&was.subject, &was.sans, &was.usages));
+            verify_chain(&new.cert, &cert, At::Time(at(0)), Purpose::Any).unwrap();
+            let new = Material { cert: new.cert, key: new.key, ..old.clone() };
+            let seen = prove(&host(), name, &proof, &new, When::Rehearsal);
+            assert_eq!(seen.proven, Some(true), "{seen:?}");
+        }
+        say(&format!("{name}: signed twice and proven in {:?}", started.elapsed()));
     }
 }
 
