@@ -1,5 +1,6 @@
-//! Against a real control-plane node, read-only. Runs only inside such a node, as root, with `CERTWARDEN_REAL_NODE=1`:
-//! elsewhere there is neither an API server nor etcd to ask, and each test says that it did nothing.
+//! Against a real control-plane node. Runs only inside such a node, as root, with `CERTWARDEN_REAL_NODE=1` (read-only) or
+//! `=restart` (the kubelet is restarted and broken for a while): elsewhere there is neither an API server nor etcd to ask,
+//! and each test says that it did nothing.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,11 +12,14 @@ use super::node::NodeWatch;
 use super::prove::{etcd_members, prove};
 use super::served::{Expected, await_served};
 use super::testing::host;
+use super::unit::await_stable;
 use super::{health::await_health, prove};
+use crate::host::Host;
 use crate::host::crypto::testing::{Ca, Leaf};
 use crate::host::crypto::{At, Purpose, sign_like, verify_chain};
 use crate::host::fs::Root;
 use crate::host::kube::{Connection, Https, KubeApi};
+use crate::host::systemd::{JobResult, ServiceManager, SystemdError, UnitStatus};
 use crate::model::cert::{CertFacts, KeyAlgorithm, parse_pem};
 use crate::model::component::Component;
 use crate::model::health::Judgement;
@@ -26,6 +30,15 @@ use crate::model::report::When;
 const PKI: &str = "/etc/kubernetes/pki";
 const CLUSTER_CA: &str = "/etc/kubernetes/pki/ca.crt";
 const ETCD_CA: &str = "/etc/kubernetes/pki/etcd/ca.crt";
+
+/// Whether this node may also be disturbed: `CERTWARDEN_REAL_NODE=restart`.
+fn on_a_node_of_our_own() -> bool {
+    let ours = std::env::var_os("CERTWARDEN_REAL_NODE").is_some_and(|v| v == "restart");
+    if !ours {
+        say("not on a node that may be disturbed (CERTWARDEN_REAL_NODE is not `restart`): nothing was tested");
+    }
+    ours
+}
 
 fn on_a_node() -> bool {
     let there = std::env::var_os("CERTWARDEN_REAL_NODE").is_some();
@@ -242,4 +255,94 @@ fn a_node_that_lives_is_ready_again_after_two_advances_of_its_lease() {
     let (seen, judgement) =
         watch.await_ready(&host, &admin(), jiff::Timestamp::now(), Duration::from_secs(3), &|| true);
     assert!(matches!(judgement, Judgement::Failed(_)), "{seen:?}");
+}
+
+fn systemctl(args: &[&str]) -> String {
+    let out = std::process::Command::new("/usr/bin/systemctl").args(args).output().unwrap();
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// Just enough of a service manager to look at a unit.
+struct Systemctl;
+
+impl ServiceManager for Systemctl {
+    fn status(&self, unit: &str) -> Result<UnitStatus, SystemdError> {
+        let text = systemctl(&["show", unit]);
+        let get = |key: &str| text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default();
+        Ok(UnitStatus {
+            load_state: get("LoadState").into(),
+            active_state: get("ActiveState").into(),
+            sub_state: get("SubState").into(),
+            result: get("Result").into(),
+            invocation_id: get("InvocationID").into(),
+            main_pid: get("MainPID").parse().unwrap_or(0),
+            n_restarts: get("NRestarts").parse().unwrap_or(0),
+            exec_main_status: get("ExecMainStatus").parse().unwrap_or(0),
+            ..UnitStatus::default()
+        })
+    }
+
+    fn restart(&self, unit: &str) -> Result<JobResult, SystemdError> {
+        systemctl(&["restart", unit]);
+        Ok(JobResult("done".into()))
+    }
+
+    fn stop(&self, _: &str) -> Result<JobResult, SystemdError> {
+        unreachable!("not used here")
+    }
+
+    fn start(&self, _: &str) -> Result<JobResult, SystemdError> {
+        unreachable!("not used here")
+    }
+
+    fn system_state(&self) -> Result<String, SystemdError> {
+        unreachable!("not used here")
+    }
+
+    fn clock_synchronised(&self) -> Option<bool> {
+        None
+    }
+
+    fn log_tail(&self, _: &str, invocation: &str) -> Vec<String> {
+        let filter = format!("_SYSTEMD_INVOCATION_ID={invocation}");
+        let out = std::process::Command::new("/usr/bin/journalctl").args(["-o", "cat", "-n", "5", &filter]).output();
+        String::from_utf8_lossy(&out.unwrap().stdout).lines().map(str::to_owned).collect()
+    }
+}
+
+const KUBELET: &str = "kubelet.service";
+const STABLE: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_restarted_kubelet_is_stable_and_its_node_ready_again_and_a_crashing_one_is_found_out() {
+    if !on_a_node_of_our_own() {
+        return;
+    }
+    let host = Host { services: Box::new(Systemctl), ..host() };
+    let watch = NodeWatch::start(&host, &admin(), &node_name());
+    let before = host.services.status(KUBELET).unwrap();
+    let (restart_at, started) = (jiff::Timestamp::now(), Instant::now());
+    host.services.restart(KUBELET).unwrap();
+    let after = await_stable(&host, KUBELET, &before, STABLE, STABLE * 3, &|| true).unwrap();
+    say(&format!("stable as {} after {:?}", after.main_pid, started.elapsed()));
+    let (seen, judgement) = watch.await_ready(&host, &admin(), restart_at, STABLE * 6, &|| true);
+    say(&format!("{seen:?} after {:?}", started.elapsed()));
+    assert_eq!(judgement, Judgement::Healthy);
+
+    let drop_in = Path::new("/run/systemd/system/kubelet.service.d/99-break.conf");
+    std::fs::create_dir_all(drop_in.parent().unwrap()).unwrap();
+    std::fs::write(drop_in, "[Service]\nExecStart=\nExecStart=/bin/sh -c 'echo this is why; exit 3'\n").unwrap();
+    systemctl(&["daemon-reload"]);
+    let (restart_at, started) = (jiff::Timestamp::now(), Instant::now());
+    host.services.restart(KUBELET).unwrap();
+    let crashed = await_stable(&host, KUBELET, &after, STABLE, STABLE * 3, &|| true);
+    say(&format!("{crashed:?} after {:?}", started.elapsed()));
+    let (seen, judgement) = watch.await_ready(&host, &admin(), restart_at, STABLE, &|| true);
+    say(&format!("{seen:?} after {:?}", started.elapsed()));
+    std::fs::remove_file(drop_in).unwrap();
+    systemctl(&["daemon-reload"]);
+    host.services.restart(KUBELET).unwrap();
+    assert!(matches!(judgement, Judgement::Failed(_)), "{judgement:?}");
+    let text = crashed.unwrap_err().to_string();
+    assert_eq!(text, "kubelet.service failed: exited with status 3; its last line was: this is why");
 }
