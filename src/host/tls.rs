@@ -41,6 +41,8 @@ pub enum TlsError {
     Refused { name: String, detail: String },
 }
 
+/// No wait for a socket is longer, whatever the caller says.
+const LONGEST: Duration = Duration::from_secs(600);
 /// For a handshake in memory: only computing, so this is met by a machine that barely moves.
 const IN_MEMORY: Duration = Duration::from_secs(20);
 
@@ -50,7 +52,7 @@ const IN_MEMORY: Duration = Duration::from_secs(20);
 /// # Errors
 /// [`TlsError::Connect`], [`TlsError::NoCertificate`] after at most `limit`, name resolution included.
 pub fn served_leaf(address: &str, identity: Option<&Identity>, limit: Duration) -> Result<CertFacts, TlsError> {
-    let until = Instant::now() + limit;
+    let until = Instant::now() + limit.min(LONGEST);
     let socket =
         stream::connect(address, until).map_err(|source| TlsError::Connect { address: address.to_owned(), source })?;
     let failed = |detail: String| TlsError::NoCertificate { address: address.to_owned(), detail };

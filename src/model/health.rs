@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// How often the lease must have moved on after its first renewal since the restart. The kubelet renews every 10 s
 /// (kubernetes: `component-helpers/apimachinery/lease`), so this takes about 20 s of a living kubelet.
@@ -22,7 +23,7 @@ pub enum Judgement {
 }
 
 /// What the API says about a node at one moment.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct NodeSnapshot {
     /// Status of the condition Ready: `True`, `False`, `Unknown`.
     pub ready: String,
@@ -57,7 +58,8 @@ pub enum NodeSample {
     NoAnswer(String),
 }
 
-/// Whether the node reports again what it reported before the restart, or better.
+/// Whether the node reports again what it reported before the restart, or better. Without `before` only Ready is good
+/// enough.
 ///
 /// Neither `Ready=True` by itself (the object is stale while the kubelet is down) nor `lastTransitionTime` (it stays on
 /// a quick restart) proves anything. What does: the first status after a start is always sent, so the heartbeat moves

@@ -20,6 +20,7 @@ pub struct NodeWatch {
     node: String,
     /// None: the API could not be asked.
     before: Option<NodeSnapshot>,
+    must_be_ready: bool,
 }
 
 impl NodeWatch {
@@ -29,12 +30,20 @@ impl NodeWatch {
             NodeSample::Seen(snapshot) => Some(snapshot),
             NodeSample::NoAnswer(_) => None,
         };
-        Self { node: node.to_owned(), before }
+        Self::resume(node, before)
     }
 
     /// As [`start`](Self::start), with a snapshot that was taken earlier (by a process that died since).
     pub fn resume(node: &str, before: Option<NodeSnapshot>) -> Self {
-        Self { node: node.to_owned(), before }
+        Self { node: node.to_owned(), before, must_be_ready: false }
+    }
+
+    /// Nothing but Ready will do, although the node was not Ready before: where an expired certificate was the cause,
+    /// "no worse" would prove nothing.
+    #[must_use]
+    pub fn demanding_ready(mut self) -> Self {
+        self.must_be_ready = true;
+        self
     }
 
     pub fn before(&self) -> Option<&NodeSnapshot> {
@@ -55,12 +64,13 @@ impl NodeWatch {
         keep_going: &dyn Fn() -> bool,
     ) -> (NodeSeen, Judgement) {
         let clock = host.clock.as_ref();
+        let compared = self.before.as_ref().filter(|_| !self.must_be_ready);
         let (mut samples, mut unseen) = (Vec::new(), Duration::ZERO);
         let (start, end) = (clock.monotonic(), Deadline::after(clock, limit.saturating_mul(2)));
         let judgement = loop {
             let asked = clock.monotonic();
             samples.push(look(host, connection, &self.node));
-            let judged = judge_node(self.before.as_ref(), &samples, restart_at);
+            let judged = judge_node(compared, &samples, restart_at);
             if matches!(judged, Judgement::Healthy | Judgement::Failed(_)) {
                 break judged;
             }
@@ -172,6 +182,20 @@ mod tests {
         let mut samples = vec![None; 120];
         samples.extend([1, 11, 21].map(|lease| Some(ready(2, lease))));
         assert_eq!(wait(samples).1, Judgement::Healthy);
+    }
+
+    #[test]
+    fn a_node_that_expired_certificates_had_stopped_must_be_ready_and_not_just_no_worse() {
+        let silent = NodeSnapshot { ready: "Unknown".into(), ..ready(-600, -600) };
+        let alive = |lease| Some(NodeSnapshot { ready: "False".into(), ..ready(2, lease) });
+        let restart = Timestamp::from_second(1_000_000).unwrap();
+        let wait = |watch: NodeWatch| {
+            let host = host_with(Script::nodes([1, 11, 21].map(alive)));
+            watch.await_ready(&host, &connection(), restart, LIMIT, &|| true).1
+        };
+        let watch = NodeWatch::resume("n1", Some(silent));
+        assert_eq!(wait(watch.clone()), Judgement::Healthy);
+        assert!(matches!(wait(watch.demanding_ready()), Judgement::Failed(_)));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Putting a credential to use against what it is for. No answer is not a failure.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -10,24 +11,27 @@ use crate::host::Host;
 use crate::host::fs::MAX_FILE;
 use crate::host::kube::{Connection, KubeError, WhoAmI};
 use crate::host::tls;
+use crate::model::cert::parse_pem;
 use crate::model::plan::Proof;
 use crate::model::report::{CredentialSeen, When};
 
 /// Whom the front-proxy client vouches for. Nobody's real name; it is seen in the audit log and has no rights.
 const ASSERTED_USER: &str = "certwarden:front-proxy-proof";
 
-/// Tried again when a server went away in the middle: with TLS 1.3 the refusal of a client certificate comes after the
-/// handshake, and can be lost when the server closes at the same time (RFC 9113 is not at fault: TCP resets).
+/// Tried again when a server went away in the middle: with TLS 1.3 the refusal of a client certificate comes when we
+/// already send the request (RFC 8446 §4.4.2), and a server that closes with unread bytes resets the connection.
 const ATTEMPTS: usize = 3;
+
+/// For one answer of one etcd member. Its own election timeout is a second; one that needs longer than this is not well.
+const MEMBER: Duration = Duration::from_secs(5);
 
 type Verdict = (Option<bool>, String);
 
 /// Uses the credential `material` of the entry `name` against `proof`. Bounded by some seconds per request.
 pub fn prove(host: &Host, name: &str, proof: &Proof, material: &Material, when: When) -> CredentialSeen {
     let (proven, detail) = match proof {
-        Proof::ApiServer { server, ca, user } => {
-            connection(host, server, Some(ca), material).map_or_else(Verdict::from, |to| api_server(host, &to, user))
-        }
+        Proof::ApiServer { server, ca, user } => connection(host, server, Some(ca), material)
+            .map_or_else(Verdict::from, |to| api_server(host, &to, user, material)),
         Proof::FrontProxy { server, ca } => {
             connection(host, server, Some(ca), material).map_or_else(Verdict::from, |to| front_proxy(host, to))
         }
@@ -68,7 +72,12 @@ fn read(host: &Host, path: &Path) -> Result<Vec<u8>, Unusable> {
     host.root.read(path, MAX_FILE).map_err(|e| Unusable(tls::with_causes(&e)))
 }
 
-fn api_server(host: &Host, to: &Connection, user: &str) -> Verdict {
+fn api_server(host: &Host, to: &Connection, user: &str, material: &Material) -> Verdict {
+    // an old server does not say as whom it takes us, but it takes the common name (kubernetes: CommonNameUserConversion)
+    let named = parse_pem(&material.cert).ok().and_then(|chain| chain.into_iter().next()?.common_name);
+    if named.as_deref() != Some(user) {
+        return (Some(false), format!("the certificate is for {}, not {user}", named.as_deref().unwrap_or("nobody")));
+    }
     who(host, to, user, |groups| match groups {
         Some(groups) => format!("is {user} of {}", groups.join(", ")),
         None => "accepted; this server is too old to say as whom".to_owned(),
@@ -194,7 +203,7 @@ pub fn etcd_members(host: &Host, endpoint: &str, ca: &[u8], material: &Material)
         ca: Some(ca.to_vec()),
         identity: Some(material.identity()),
         headers: Vec::new(),
-        limit: REQUEST,
+        limit: MEMBER,
     };
     let list = member_list(host, &to(endpoint))?;
     let voters: Vec<&Member> = list.members.iter().filter(|m| !m.is_learner).collect();

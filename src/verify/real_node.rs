@@ -1,19 +1,26 @@
-//! Against a real control-plane node, read-only. Runs only inside such a node, as root, with `CERTWARDEN_REAL_NODE=1`:
-//! elsewhere there is neither an API server nor etcd to ask, and each test says that it did nothing.
+//! Against a real control-plane node. Runs only inside such a node, as root, with `CERTWARDEN_REAL_NODE=1` (read-only) or
+//! `=restart` (the kubelet is restarted and broken for a while): elsewhere there is neither an API server nor etcd to ask,
+//! and each test says that it did nothing.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use zeroize::Zeroizing;
 
 use super::material::{Material, material};
 use super::node::NodeWatch;
 use super::prove::{etcd_members, prove};
 use super::served::{Expected, await_served};
 use super::testing::host;
+use super::unit::await_stable;
 use super::{health::await_health, prove};
+use crate::host::Host;
 use crate::host::crypto::testing::{Ca, Leaf};
+use crate::host::crypto::{At, Purpose, sign_like, verify_chain};
 use crate::host::fs::Root;
 use crate::host::kube::{Connection, Https, KubeApi};
-use crate::model::cert::{CertFacts, parse_pem};
+use crate::host::systemd::{JobResult, ServiceManager, SystemdError, UnitStatus};
+use crate::model::cert::{CertFacts, KeyAlgorithm, parse_pem};
 use crate::model::component::Component;
 use crate::model::health::Judgement;
 use crate::model::inventory::Form;
@@ -23,6 +30,15 @@ use crate::model::report::When;
 const PKI: &str = "/etc/kubernetes/pki";
 const CLUSTER_CA: &str = "/etc/kubernetes/pki/ca.crt";
 const ETCD_CA: &str = "/etc/kubernetes/pki/etcd/ca.crt";
+
+/// Whether this node may also be disturbed: `CERTWARDEN_REAL_NODE=restart`.
+fn on_a_node_of_our_own() -> bool {
+    let ours = std::env::var_os("CERTWARDEN_REAL_NODE").is_some_and(|v| v == "restart");
+    if !ours {
+        say("not on a node that may be disturbed (CERTWARDEN_REAL_NODE is not `restart`): nothing was tested");
+    }
+    ours
+}
 
 fn on_a_node() -> bool {
     let there = std::env::var_os("CERTWARDEN_REAL_NODE").is_some();
@@ -70,11 +86,8 @@ fn address() -> String {
     server.trim_start_matches("https://").rsplit_once(':').unwrap().0.to_owned()
 }
 
-#[test]
-fn every_credential_of_the_node_is_proven() {
-    if !on_a_node() {
-        return;
-    }
+/// Every leaf of the node with what it is for.
+fn credentials() -> Vec<(&'static str, Material, Proof)> {
     let (server, here) = (admin().server, address());
     let api = |user: &str| Proof::ApiServer { server: server.clone(), ca: CLUSTER_CA.into(), user: user.into() };
     let etcd = || Proof::Etcd { endpoint: "https://127.0.0.1:2379".into(), ca: ETCD_CA.into() };
@@ -84,7 +97,7 @@ fn every_credential_of_the_node_is_proven() {
     };
     let node = node_name();
     let user = format!("system:node:{node}");
-    let all = [
+    vec![
         ("admin.conf", kubeconfig("admin.conf"), api("kubernetes-admin")),
         ("controller-manager.conf", kubeconfig("controller-manager.conf"), api("system:kube-controller-manager")),
         ("scheduler.conf", kubeconfig("scheduler.conf"), api("system:kube-scheduler")),
@@ -104,12 +117,49 @@ fn every_credential_of_the_node_is_proven() {
         ("apiserver", pair("apiserver"), dialled(CLUSTER_CA, &[&here, &node, "kubernetes.default.svc"])),
         ("etcd-server", pair("etcd/server"), dialled(ETCD_CA, &["127.0.0.1", &here, "localhost"])),
         ("etcd-peer", pair("etcd/peer"), dialled(ETCD_CA, &[&here])),
-    ];
-    for (name, material, proof) in all {
+    ]
+}
+
+#[test]
+fn every_credential_of_the_node_is_proven() {
+    if !on_a_node() {
+        return;
+    }
+    for (name, material, proof) in credentials() {
         let started = Instant::now();
         let seen = prove(&host(), name, &proof, &material, When::Verification);
         say(&format!("{name}: {:?} {} ({}) in {:?}", seen.proven, seen.detail, seen.against, started.elapsed()));
         assert_eq!(seen.proven, Some(true), "{seen:?}");
+    }
+}
+
+#[test]
+fn successors_signed_with_the_node_s_ca_keys_are_accepted_everywhere() {
+    if !on_a_node() {
+        return;
+    }
+    let now = jiff::Timestamp::now().as_second();
+    let at = |s: i64| jiff::Timestamp::from_second(now + s).unwrap();
+    for (name, old, proof) in credentials() {
+        let ca = match name {
+            "front-proxy-client" => "front-proxy-ca",
+            n if n.contains("etcd") => "etcd/ca",
+            _ => "ca",
+        };
+        let read = |suffix: &str| std::fs::read(format!("{PKI}/{ca}.{suffix}")).unwrap();
+        let (cert, key) = (read("crt"), Zeroizing::new(read("key")));
+        let started = Instant::now();
+        // as the certificate is, and with a smaller key: servers take both
+        for algorithm in [leaf(&old).key_algorithm, KeyAlgorithm::Ecdsa { curve: "P256".into(), bits: 256 }] {
+            let new = sign_like(&old.cert, &cert, &key, &algorithm, at(-300), at(3600)).unwrap();
+            let (was, is) = (leaf(&old), parse_pem(&new.cert).unwrap().remove(0));
+            assert_eq!((&is.subject, &is.sans, &is.usages), (&was.subject, &was.sans, &was.usages));
+            verify_chain(&new.cert, &cert, At::Time(at(0)), Purpose::Any).unwrap();
+            let new = Material { cert: new.cert, key: new.key, ..old.clone() };
+            let seen = prove(&host(), name, &proof, &new, When::Rehearsal);
+            assert_eq!(seen.proven, Some(true), "{seen:?}");
+        }
+        say(&format!("{name}: signed twice and proven in {:?}", started.elapsed()));
     }
 }
 
@@ -205,4 +255,94 @@ fn a_node_that_lives_is_ready_again_after_two_advances_of_its_lease() {
     let (seen, judgement) =
         watch.await_ready(&host, &admin(), jiff::Timestamp::now(), Duration::from_secs(3), &|| true);
     assert!(matches!(judgement, Judgement::Failed(_)), "{seen:?}");
+}
+
+fn systemctl(args: &[&str]) -> String {
+    let out = std::process::Command::new("/usr/bin/systemctl").args(args).output().unwrap();
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// Just enough of a service manager to look at a unit.
+struct Systemctl;
+
+impl ServiceManager for Systemctl {
+    fn status(&self, unit: &str) -> Result<UnitStatus, SystemdError> {
+        let text = systemctl(&["show", unit]);
+        let get = |key: &str| text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default();
+        Ok(UnitStatus {
+            load_state: get("LoadState").into(),
+            active_state: get("ActiveState").into(),
+            sub_state: get("SubState").into(),
+            result: get("Result").into(),
+            invocation_id: get("InvocationID").into(),
+            main_pid: get("MainPID").parse().unwrap_or(0),
+            n_restarts: get("NRestarts").parse().unwrap_or(0),
+            exec_main_status: get("ExecMainStatus").parse().unwrap_or(0),
+            ..UnitStatus::default()
+        })
+    }
+
+    fn restart(&self, unit: &str) -> Result<JobResult, SystemdError> {
+        systemctl(&["restart", unit]);
+        Ok(JobResult("done".into()))
+    }
+
+    fn stop(&self, _: &str) -> Result<JobResult, SystemdError> {
+        unreachable!("not used here")
+    }
+
+    fn start(&self, _: &str) -> Result<JobResult, SystemdError> {
+        unreachable!("not used here")
+    }
+
+    fn system_state(&self) -> Result<String, SystemdError> {
+        unreachable!("not used here")
+    }
+
+    fn clock_synchronised(&self) -> Option<bool> {
+        None
+    }
+
+    fn log_tail(&self, _: &str, invocation: &str) -> Vec<String> {
+        let filter = format!("_SYSTEMD_INVOCATION_ID={invocation}");
+        let out = std::process::Command::new("/usr/bin/journalctl").args(["-o", "cat", "-n", "5", &filter]).output();
+        String::from_utf8_lossy(&out.unwrap().stdout).lines().map(str::to_owned).collect()
+    }
+}
+
+const KUBELET: &str = "kubelet.service";
+const STABLE: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_restarted_kubelet_is_stable_and_its_node_ready_again_and_a_crashing_one_is_found_out() {
+    if !on_a_node_of_our_own() {
+        return;
+    }
+    let host = Host { services: Box::new(Systemctl), ..host() };
+    let watch = NodeWatch::start(&host, &admin(), &node_name());
+    let before = host.services.status(KUBELET).unwrap();
+    let (restart_at, started) = (jiff::Timestamp::now(), Instant::now());
+    host.services.restart(KUBELET).unwrap();
+    let after = await_stable(&host, KUBELET, &before, STABLE, STABLE * 3, &|| true).unwrap();
+    say(&format!("stable as {} after {:?}", after.main_pid, started.elapsed()));
+    let (seen, judgement) = watch.await_ready(&host, &admin(), restart_at, STABLE * 6, &|| true);
+    say(&format!("{seen:?} after {:?}", started.elapsed()));
+    assert_eq!(judgement, Judgement::Healthy);
+
+    let drop_in = Path::new("/run/systemd/system/kubelet.service.d/99-break.conf");
+    std::fs::create_dir_all(drop_in.parent().unwrap()).unwrap();
+    std::fs::write(drop_in, "[Service]\nExecStart=\nExecStart=/bin/sh -c 'echo this is why; exit 3'\n").unwrap();
+    systemctl(&["daemon-reload"]);
+    let (restart_at, started) = (jiff::Timestamp::now(), Instant::now());
+    host.services.restart(KUBELET).unwrap();
+    let crashed = await_stable(&host, KUBELET, &after, STABLE, STABLE * 3, &|| true);
+    say(&format!("{crashed:?} after {:?}", started.elapsed()));
+    let (seen, judgement) = watch.await_ready(&host, &admin(), restart_at, STABLE, &|| true);
+    say(&format!("{seen:?} after {:?}", started.elapsed()));
+    std::fs::remove_file(drop_in).unwrap();
+    systemctl(&["daemon-reload"]);
+    host.services.restart(KUBELET).unwrap();
+    assert!(matches!(judgement, Judgement::Failed(_)), "{judgement:?}");
+    let text = crashed.unwrap_err().to_string();
+    assert_eq!(text, "kubelet.service failed: exited with status 3; its last line was: this is why");
 }

@@ -26,7 +26,11 @@ fn bench() -> Bench {
 
 impl Bench {
     fn client(&self) -> Material {
-        as_material(self.ca.issue(&Leaf::client("me", &[])))
+        self.client_named("me")
+    }
+
+    fn client_named(&self, name: &str) -> Material {
+        as_material(self.ca.issue(&Leaf::client(name, &[])))
     }
 
     fn prove(&self, proof: &Proof, material: &Material) -> (Option<bool>, String) {
@@ -48,12 +52,23 @@ fn a_credential_is_proven_when_the_server_says_the_right_name() {
     let b = bench();
     let server = Server::start(&b.pair, None, |_| says("system:kube-scheduler"));
     let proof = |user: &str| Proof::ApiServer { server: server.url(), ca: CA.into(), user: user.into() };
-    assert_eq!(
-        b.prove(&proof("system:kube-scheduler"), &b.client()),
-        (Some(true), "is system:kube-scheduler of g".into())
-    );
-    let wrong = b.prove(&proof("kubernetes-admin"), &b.client());
+    let right = b.prove(&proof("system:kube-scheduler"), &b.client_named("system:kube-scheduler"));
+    assert_eq!(right, (Some(true), "is system:kube-scheduler of g".into()));
+    let wrong = b.prove(&proof("kubernetes-admin"), &b.client_named("kubernetes-admin"));
     assert_eq!(wrong, (Some(false), "is system:kube-scheduler, not kubernetes-admin".into()));
+}
+
+#[test]
+fn a_server_too_old_to_say_who_we_are_does_not_hide_a_wrong_name() {
+    let b = bench();
+    let server = Server::start(&b.pair, None, |line| {
+        if line.contains("selfsubjectaccessreviews") { (201, "{}".into()) } else { (404, String::new()) }
+    });
+    let proof = Proof::ApiServer { server: server.url(), ca: CA.into(), user: "me".into() };
+    let old = (Some(true), "accepted; this server is too old to say as whom".into());
+    assert_eq!(b.prove(&proof, &b.client()), old);
+    let wrong = (Some(false), "the certificate is for other, not me".into());
+    assert_eq!(b.prove(&proof, &b.client_named("other")), wrong);
 }
 
 #[test]
