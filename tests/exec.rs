@@ -173,3 +173,11 @@ fn root_does_not_run_what_others_may_write() {
     let text = bin.run(LONG).unwrap_err().to_string();
     assert!(text.contains("it belongs to user 1234"), "{text}");
 }
+
+#[test]
+fn certwarden_is_the_running_binary() {
+    // here that is the test itself, which can list its tests
+    let invocation = Invocation { program: Program::Certwarden, args: vec!["--list".into()], limit: LONG };
+    let output = Exec::default().run(&invocation).unwrap();
+    assert!(output.stdout.contains("certwarden_is_the_running_binary: test"), "{}", output.stdout);
+}

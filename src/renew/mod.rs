@@ -54,6 +54,10 @@ pub enum RenewError {
     Exec(#[from] ExecError),
     #[error(transparent)]
     Fs(#[from] FsError),
+    #[error(
+        "kubeadm is not installed in /usr/bin, /usr/local/bin, /bin or /usr/sbin; install the cluster's version, or set renewer = \"local\""
+    )]
+    NoKubeadm,
     #[error("kubeadm does not tell its version: {detail}; reinstall it, or set renewer = \"local\"")]
     Version { detail: String },
     #[error("cannot stage: {reason}")]

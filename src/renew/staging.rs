@@ -14,6 +14,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -28,6 +29,8 @@ pub use digest::{Change, Kind};
 const SCRATCH_BYTES: u64 = 64 << 20;
 /// An order names files and nothing else.
 const MAX_ORDER: u64 = 1 << 20;
+/// `kubeadm version` reads no file and asks nobody.
+const VERSION_LIMIT: Duration = Duration::from_secs(20);
 /// Of what kubeadm said; a reason is a sentence.
 const MAX_WORDS: usize = 300;
 
@@ -49,6 +52,7 @@ pub struct Order {
     pub workdir: PathBuf,
     /// For each name.
     pub limit_secs: u64,
+    /// Empty: kubeadm is only asked for its version.
     pub names: Vec<Name>,
 }
 
@@ -68,6 +72,8 @@ pub struct Answer {
     pub names: Vec<Done>,
     /// What changed and should not have: reason enough to take nothing.
     pub unexpected: Vec<Unexpected>,
+    /// What `kubeadm version` printed, if no names were asked for.
+    pub version: Option<String>,
     /// Why staging itself failed.
     pub error: Option<String>,
 }
@@ -115,6 +121,8 @@ pub(crate) enum StagingError {
     TooMuch { path: PathBuf, limit: &'static str },
     #[error("what kubeadm wrote to {} is the content of {}", path.display(), of.display())]
     Borrowed { path: PathBuf, of: PathBuf },
+    #[error("kubeadm {ending} when asked for its version: {words}")]
+    Version { ending: String, words: String },
     #[error(transparent)]
     Exec(#[from] ExecError),
 }
@@ -168,21 +176,32 @@ fn carry_out(order: &Order) -> Result<Answer, StagingError> {
     }
     namespace.freeze(&writable)?;
 
-    let answer = renew_all(order, &copies);
+    let dir = order.kubeadm.parent().map(Path::to_path_buf).unwrap_or_default();
+    let programs = Exec::with_dirs(vec![dir]).in_our_group();
+    let answer = if order.names.is_empty() { version(&programs) } else { renew_all(&programs, order, &copies) };
     let mut mounts: Vec<&Path> = copies.areas().map(|(live, _)| live).collect();
     mounts.push(&stage);
     namespace.leave(&mounts);
     answer
 }
 
-fn renew_all(order: &Order, copies: &Copies) -> Result<Answer, StagingError> {
-    let dir = order.kubeadm.parent().map(Path::to_path_buf).unwrap_or_default();
-    let programs = Exec::with_dirs(vec![dir]).in_our_group();
+/// In here too: not even a kubeadm that is somebody's script gets to see a live file.
+fn version(programs: &Exec) -> Result<Answer, StagingError> {
+    let args = ["version", "-o", "short"].map(Into::into).to_vec();
+    let output = programs.run(&Invocation { program: Program::Kubeadm, args, limit: VERSION_LIMIT })?;
+    if !output.success() {
+        return Err(StagingError::Version { ending: output.ending(), words: words(&output) });
+    }
+    let line = output.stdout.trim().chars().take(MAX_WORDS).collect();
+    Ok(Answer { version: Some(line), ..Answer::default() })
+}
+
+fn renew_all(programs: &Exec, order: &Order, copies: &Copies) -> Result<Answer, StagingError> {
     let before = Snapshot::take(copies.areas())?;
     let mut answer = Answer::default();
     let mut last = before.clone();
     for name in &order.names {
-        let (mut done, now) = (renew(&programs, order, name)?, Snapshot::take(copies.areas())?);
+        let (mut done, now) = (renew(programs, order, name)?, Snapshot::take(copies.areas())?);
         let (own, foreign) = sort(last.changes(&now), name);
         done.changed = own;
         let complete = done.code == Some(0) && done.changed.len() == name.files.len() && foreign.is_empty();
@@ -279,8 +298,10 @@ fn make_dir(dir: &Path) -> Result<(), StagingError> {
 
 /// A regular file, not a link to one; an error if it is longer than `limit`.
 fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
-    let file = fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let open = |flags: OFlag| fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
+    // a dry run leaves no timestamp changed; O_NOATIME is for the file's owner only (open(2))
+    let file = open(flags | OFlag::O_NOATIME).or_else(|_| open(flags))?;
     let meta = file.metadata()?;
     if !meta.is_file() {
         return Err(io::Error::other("it is not a regular file"));
