@@ -1,5 +1,7 @@
 //! Renewal against a node tree with real X.509, and with kubeadms that lie, hang, die and overreach.
 //! None of them may change a live file.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a panic is how a test fails
+#![allow(unreachable_pub, clippy::unused_self, clippy::struct_field_names)] // the support module is a small library
 
 #[path = "renew_support/mod.rs"]
 mod support;
