@@ -1,12 +1,7 @@
-//! certwarden
-use std::ffi::OsString;
+//! certwarden: see the library for the map of the house.
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    match args.split_first() {
-        // before anything could start a thread: unshare(2) takes only the calling one along
-        Some((first, rest)) if first == "in-staging" => ExitCode::from(certwarden::renew::staging::run(rest)),
-        _ => certwarden::cli::run(),
-    }
+    ExitCode::from(certwarden::cli::run(std::env::args_os()))
 }

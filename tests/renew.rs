@@ -216,7 +216,7 @@ fn a_name_that_is_no_name_is_not_given_to_kubeadm() {
 fn a_staging_process_without_a_result_is_an_error_and_not_a_success() {
     let mut node = Node::new();
     node.install_kubeadm(RENEW);
-    node.host.programs = Box::new(Exec::with_dirs(vec![node.bin()]).with_certwarden("/bin/true".into()));
+    node.host.programs = std::sync::Arc::new(Exec::with_dirs(vec![node.bin()]).with_certwarden("/bin/true".into()));
     let text = node.stage(&Source::Kubeadm, &["apiserver"]).unwrap_err().to_string();
     assert_eq!(text, "cannot stage: the staging process exited with code 0 without a result: it said nothing");
 }

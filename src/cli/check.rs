@@ -1,68 +1,26 @@
 //! `certwarden check`: take the inventory, judge it, say so.
 
-use std::io::{IsTerminal, Write};
-use std::path::Path;
-use std::process::ExitCode;
+use std::io::IsTerminal as _;
 
-use clap::{Args as ClapArgs, ValueEnum};
-use jiff::Timestamp;
-
-use super::USAGE;
+use super::args::CheckOutput;
+use super::output::{USAGE, complain, print};
 use super::render::{self, Style};
-use crate::collect::collect;
-use crate::host::clock::{Clock, SystemClock};
-use crate::host::fs::Root;
 use crate::model::assess::{self, Assessment};
 use crate::model::inventory::{Content, Inventory};
-use crate::model::policy::Policy;
 
-#[derive(ClapArgs, Debug)]
-pub struct Args {
-    /// Check only these (`apiserver`, `admin.conf` …)
-    #[arg(value_name = "NAME")]
-    names: Vec<String>,
-    /// What to print
-    #[arg(short, long, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
-    output: Output,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Output {
-    Table,
-    Wide,
-    Json,
-}
-
-/// Checks the node below `root` by the shipped policy. The verdict is the exit code.
-pub fn run(root: &Path, args: &Args) -> ExitCode {
-    let root = match Root::open(root) {
-        Ok(root) => root,
-        Err(e) => return fail(&format!("{e}; --root wants the directory that is the node's /")),
-    };
-    let now = SystemClock::default().now();
-    let (code, text) = match report(&root, now, &Policy::default(), args) {
-        Ok(done) => done,
-        Err(message) => return fail(&message),
-    };
-    // a reader that has gone away (`| head`) has what it wanted
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    ExitCode::from(code)
-}
-
-/// Exit code and text of a check; an error is wrong usage.
-fn report(root: &Root, now: Timestamp, policy: &Policy, args: &Args) -> Result<(u8, String), String> {
-    let mut inventory = collect(root, now);
-    let mut assessment = assess::assess(&inventory, policy, now);
-    select(&mut inventory, &mut assessment, &args.names)?;
-    let text = match args.output {
-        Output::Json => render::json(&inventory, &assessment),
-        Output::Table | Output::Wide => {
+/// Tells the assessment of the named entries, or of all. The verdict is the exit code.
+pub fn run(mut inventory: Inventory, mut assessment: Assessment, names: &[String], output: CheckOutput) -> u8 {
+    if let Err(message) = select(&mut inventory, &mut assessment, names) {
+        return complain(&message, USAGE);
+    }
+    print(&match output {
+        CheckOutput::Json => render::json(&inventory, &assessment),
+        CheckOutput::Table | CheckOutput::Wide => {
             let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-            render::table(&inventory, &assessment, Style { wide: args.output == Output::Wide, colour })
+            render::table(&inventory, &assessment, Style { wide: output == CheckOutput::Wide, colour })
         }
-    };
-    Ok((assessment.verdict.exit_code(), text))
+    });
+    assessment.verdict.exit_code()
 }
 
 /// Leaves the named entries only, and the verdict that follows from them.
@@ -81,9 +39,4 @@ fn select(inventory: &mut Inventory, assessment: &mut Assessment, names: &[Strin
         assessment.verdict = assess::verdict(present.map(|(_, j)| j.severity));
     }
     Ok(())
-}
-
-fn fail(message: &str) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "certwarden: {message}");
-    ExitCode::from(USAGE)
 }

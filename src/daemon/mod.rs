@@ -1,1 +1,61 @@
-//! daemon
+//! The scheduler task: what the unit runs.
+//!
+//! One thread waits (signals, the clock, the end of a job) and never does anything that can hang; jobs run on the
+//! engine's thread, one at a time ([`work`]). What to do is decided by [`model::machine`](crate::model::machine); this
+//! module feeds it events and carries out its effects ([`driver`]), and tells systemd and everybody else how it is.
+//!
+//! The watchdog is fed on every turn of the loop, unless the step that the engine has announced is beyond its own
+//! time limit: then something hangs, and systemd kills and restarts us. The ledger is made for that.
+
+mod driver;
+mod node;
+mod report;
+mod signals;
+mod work;
+
+pub use node::NodeWork;
+pub use work::{CheckResult, Work};
+
+use crate::config::{ConfigError, EXIT_CONFIG};
+use crate::host::fs::Root;
+use crate::model::machine::IllegalTransition;
+
+/// Why the daemon cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("start the event loop")]
+    Runtime(#[source] std::io::Error),
+    #[error("listen for signals")]
+    Signals(#[source] std::io::Error),
+    #[error("start a thread for the engine")]
+    Thread(#[source] std::io::Error),
+    #[error("the engine died in the middle of a job; a transaction it left open is finished after the restart")]
+    EngineDied,
+    #[error("defect in the state machine")]
+    Illegal(#[from] IllegalTransition),
+}
+
+impl DaemonError {
+    /// 78 for a configuration that cannot be used, else 70 (sysexits(3), `EX_SOFTWARE`): the unit restarts us.
+    pub fn exit_code(&self) -> u8 {
+        const EX_SOFTWARE: u8 = 70;
+        if matches!(self, Self::Config(_)) { EXIT_CONFIG } else { EX_SOFTWARE }
+    }
+}
+
+/// Runs until SIGTERM or SIGINT. Says READY as soon as the configuration is read; the first look follows.
+///
+/// # Errors
+/// [`DaemonError`]: what cannot be repaired from inside.
+pub fn run(root: Root, work: Box<dyn Work>) -> Result<(), DaemonError> {
+    let settings = crate::config::load(&root)?;
+    // one thread: the engine has its own, and every further one costs a stack
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    let runtime = runtime.map_err(DaemonError::Runtime)?;
+    runtime.block_on(async {
+        let signals = signals::listen().map_err(DaemonError::Signals)?;
+        driver::Driver::new(root, settings, work).run(signals).await
+    })
+}

@@ -86,9 +86,9 @@ pub struct Answer {
 /// Who the API server says we are.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum WhoAmI {
-    /// By SelfSubjectReview (v1, v1beta1, v1alpha1).
+    /// By `SelfSubjectReview` (v1, v1beta1, v1alpha1).
     User { name: String, groups: Vec<String> },
-    /// The server is too old for it; SelfSubjectAccessReview was accepted, so the credential is.
+    /// The server is too old for it; `SelfSubjectAccessReview` was accepted, so the credential is.
     Authenticated,
 }
 
@@ -130,7 +130,7 @@ pub trait KubeApi: Send {
     /// [`KubeError`].
     fn lease_renewed(&self, to: &Connection, node: &str) -> Result<Option<Timestamp>, KubeError>;
 
-    /// `data.ClusterConfiguration` of the ConfigMap `kube-system/kubeadm-config`; None if there is no such ConfigMap.
+    /// `data.ClusterConfiguration` of the config map `kube-system/kubeadm-config`; None if there is no such map.
     ///
     /// # Errors
     /// [`KubeError`].

@@ -147,14 +147,14 @@ pub fn handshake(pair: &Identity, ca_bundle: &[u8], name: &str) -> Result<(), Tl
     let client = trusting_side(ca_bundle, name).map_err(|e| refused(with_causes(&e)))?;
     let (ours, theirs) = UnixStream::pair().map_err(|e| pair_error(e.to_string()))?;
     let until = Instant::now() + IN_MEMORY;
-    let (served, accepted) = std::thread::scope(|scope| {
+    let (offered, accepted) = std::thread::scope(|scope| {
         let server = scope.spawn(move || shake(server, theirs, until, Side::Server));
         let accepted = shake(client, ours, until, Side::Client);
         (server.join(), accepted)
     });
     // the client's reason first: the server only sees that the other side went away
     accepted.map_err(|why| refused(why.detail))?;
-    match served {
+    match offered {
         Ok(Ok(())) => Ok(()),
         Ok(Err(why)) => Err(pair_error(why.detail)),
         Err(_) => Err(pair_error("the serving side crashed".into())),

@@ -1,1 +1,321 @@
-//! machine
+//! The daemon's state machine: when it looks, when it acts, when it holds back. Pure; the daemon feeds it events
+//! and carries out its effects.
+//!
+//! Two questions, answered side by side. What is it doing?
+//!
+//! ```text
+//!            Tick, due                  CheckDone, something due and nothing against it
+//!   Idle ───────────────▶ Checking ────────────────────────────────────────▶ Transacting
+//!    ▲                     │  │  ▲                                              │
+//!    │ CheckDone           │  │  └──────────────── TransactionDone ─────────────┘
+//!    └─────────────────────┘  │ CheckDone, a dead process left a transaction open
+//!                             ▼  ▲
+//!                        Recovering ── RecoverDone ──▶ Checking
+//!
+//!   Terminate:  Idle, Checking ──▶ Ended      Transacting, Recovering ──▶ Stopping ── …Done ──▶ Ended
+//! ```
+//! The check after a transaction or a recovery only looks: whatever it finds due waits for the next scheduled one.
+//!
+//! May it act? ([`Standing`])
+//!
+//! ```text
+//!   Free ── rolled-back ──▶ BackingOff ── rolled-back ──▶ BackingOff, twice as long
+//!    ▲ ▲                       │  │
+//!    │ └─ until has passed ────┘  │        any ── rollback-failed ──▶ ObserveOnly
+//!    └──── verified ──────────────┘        ObserveOnly ── Remembered, an operator acted ──▶ Free
+//! ```
+//! Looking never stops. A back-off holds in an emergency too: with three days left and at most a day between
+//! attempts there are several, and an attempt that was rolled back has cost the node a restart each time.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::policy::Mode;
+use super::report::Outcome;
+use super::schedule::{Schedule, back_off_until, repaired_until};
+
+/// What was renewed is not renewed again for this long: if it is due at once, `renew-before` is longer than the life
+/// that the renewer gives, and the node would restart its kubelet at every look.
+const NO_REPEAT: SignedDuration = SignedDuration::from_hours(24);
+
+/// What the daemon is doing.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "doing")]
+pub enum Activity {
+    /// Asleep until `next`.
+    Idle { next: Timestamp },
+    /// Looking. `may_act`: what it finds due may be renewed now.
+    Checking { may_act: bool },
+    /// A transaction is running on the engine's thread.
+    Transacting,
+    /// A transaction that a dead process left open is being finished.
+    Recovering,
+    /// Told to end; the transaction is being discarded or finished first.
+    Stopping,
+    /// Nothing runs any more.
+    Ended,
+}
+
+impl Activity {
+    /// Whether a transaction or a recovery runs: live files may be changing.
+    pub fn is_changing(self) -> bool {
+        matches!(self, Self::Transacting | Self::Recovering | Self::Stopping)
+    }
+}
+
+/// Whether the daemon may act.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "standing")]
+pub enum Standing {
+    /// Failures: rollbacks in a row before the last back-off ended; one more continues the doubling.
+    Free { failures: u32 },
+    /// The last transaction was rolled back: nothing is renewed until `until`.
+    BackingOff { failures: u32, until: Timestamp },
+    /// A rollback failed: nothing is renewed until an operator has acted.
+    ObserveOnly { since: Timestamp, reason: String },
+}
+
+/// What was renewed last, so that it is not renewed again at once.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Renewed {
+    pub at: Timestamp,
+    /// Logical names.
+    pub names: Vec<String>,
+}
+
+/// What a look found, as far as it decides what follows.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Found {
+    /// Logical names of what is due and not excluded.
+    pub due: Vec<String>,
+    /// A transaction without an end, left by a process that is dead.
+    pub unfinished: bool,
+}
+
+/// What happens to the daemon. Every event carries the wall-clock time at which it happened.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// Time has passed, at most a minute of it.
+    Tick,
+    CheckDone(Found),
+    /// `renewed`: logical names of what was renewed.
+    TransactionDone {
+        outcome: Outcome,
+        reason: String,
+        renewed: Vec<String>,
+    },
+    /// None: there was nothing to recover.
+    RecoverDone(Option<(Outcome, String)>),
+    /// The configuration was read again.
+    Reload(Mode, Schedule),
+    /// The durable memory says this: an operator, or a `renew` of theirs, may have changed it.
+    Remembered(Standing),
+    /// SIGTERM, SIGINT.
+    Terminate,
+}
+
+/// What the daemon has to do, in this order.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Effect {
+    StartCheck,
+    StartTransaction,
+    StartRecover,
+    /// Tell the engine to end at the next point where the node is well.
+    Cancel,
+    /// The durable memory (`state.json`) has changed.
+    Save,
+    /// `status.json` and `STATUS=` have changed.
+    Publish,
+    /// Nothing runs any more: leave.
+    Exit,
+}
+
+/// The answer to a job that nobody started. A defect, not a state of the node; the daemon ends and is restarted.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{event} cannot happen while {activity:?}")]
+pub struct IllegalTransition {
+    pub activity: Activity,
+    pub event: &'static str,
+}
+
+/// The whole state.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct State {
+    pub activity: Activity,
+    pub standing: Standing,
+    pub mode: Mode,
+    pub schedule: Schedule,
+    pub renewed: Renewed,
+}
+
+type Next = Result<(State, Vec<Effect>), IllegalTransition>;
+
+impl State {
+    /// At start, with what the daemon remembers.
+    pub fn start(now: Timestamp, mode: Mode, schedule: Schedule, standing: Standing, renewed: Renewed) -> Self {
+        Self { activity: Activity::Idle { next: schedule.first(now) }, standing, mode, schedule, renewed }
+    }
+
+    /// The next look, if it is asleep.
+    pub fn next(&self) -> Option<Timestamp> {
+        if let Activity::Idle { next } = self.activity { Some(next) } else { None }
+    }
+
+    /// What follows from `event` at wall-clock time `now`.
+    ///
+    /// # Errors
+    /// [`IllegalTransition`] if a job is reported done that does not run.
+    pub fn on(mut self, event: Event, now: Timestamp) -> Next {
+        use Activity as A;
+        match (self.activity, event) {
+            (A::Idle { next }, Event::Tick) => Ok(self.tick(next, now)),
+            // an ended daemon may still hear of the look that was under way
+            (
+                A::Ended,
+                Event::CheckDone(_) | Event::Tick | Event::Reload(..) | Event::Remembered(_) | Event::Terminate,
+            )
+            | (A::Checking { .. } | A::Transacting | A::Recovering | A::Stopping, Event::Tick)
+            | (A::Stopping, Event::Terminate) => Ok((self, Vec::new())),
+            (A::Checking { may_act }, Event::CheckDone(found)) => Ok(self.checked(&found, may_act, now)),
+            (A::Transacting, Event::TransactionDone { outcome, reason, renewed }) => {
+                self.judge(outcome, reason, renewed, now);
+                Ok(self.go(A::Checking { may_act: false }, [Effect::Save, Effect::StartCheck]))
+            }
+            (A::Recovering, Event::RecoverDone(outcome)) => {
+                self.judge_recovery(outcome, now);
+                Ok(self.go(A::Checking { may_act: false }, [Effect::Save, Effect::StartCheck]))
+            }
+            (A::Stopping, Event::TransactionDone { outcome, reason, renewed }) => {
+                self.judge(outcome, reason, renewed, now);
+                Ok(self.go(A::Ended, [Effect::Save, Effect::Exit]))
+            }
+            (A::Stopping, Event::RecoverDone(outcome)) => {
+                self.judge_recovery(outcome, now);
+                Ok(self.go(A::Ended, [Effect::Save, Effect::Exit]))
+            }
+            (_, Event::Reload(mode, schedule)) => Ok(self.reloaded(mode, schedule, now)),
+            (activity, Event::Remembered(standing)) => {
+                let effects = if standing == self.standing { Vec::new() } else { vec![Effect::Publish] };
+                Ok((Self { activity, standing, ..self }, effects))
+            }
+            (A::Idle { .. } | A::Checking { .. }, Event::Terminate) => Ok(self.go(A::Ended, [Effect::Exit])),
+            (A::Transacting | A::Recovering, Event::Terminate) => {
+                Ok(self.go(A::Stopping, [Effect::Cancel, Effect::Publish]))
+            }
+            (activity, event) => Err(IllegalTransition { activity, event: event.name() }),
+        }
+    }
+
+    /// Whether what is due may be renewed: nothing against it, and not all of it just renewed.
+    pub fn may_act(&self, due: &[String], now: Timestamp) -> bool {
+        let fresh = now >= self.renewed.at && now.duration_since(self.renewed.at) < NO_REPEAT;
+        let repeats = fresh && due.iter().all(|name| self.renewed.names.contains(name));
+        self.mode == Mode::Enforce && matches!(self.standing, Standing::Free { .. }) && !due.is_empty() && !repeats
+    }
+
+    fn go<const N: usize>(mut self, activity: Activity, effects: [Effect; N]) -> (Self, Vec<Effect>) {
+        self.activity = activity;
+        (self, effects.into())
+    }
+
+    fn tick(mut self, next: Timestamp, now: Timestamp) -> (Self, Vec<Effect>) {
+        let next = self.schedule.repaired(next, now);
+        let ended = self.end_back_off(now);
+        let mut effects = Vec::new();
+        if ended {
+            effects.push(Effect::Save);
+        }
+        if now >= next {
+            effects.push(Effect::StartCheck);
+            return (Self { activity: Activity::Checking { may_act: true }, ..self }, effects);
+        }
+        if ended || self.next() != Some(next) {
+            effects.push(Effect::Publish);
+        }
+        self.activity = Activity::Idle { next };
+        (self, effects)
+    }
+
+    /// Ends a back-off whose time has come, or shortens one that a clock set back would prolong.
+    fn end_back_off(&mut self, now: Timestamp) -> bool {
+        let Standing::BackingOff { failures, until } = self.standing else { return false };
+        let repaired = repaired_until(until, failures, now);
+        self.standing = if now >= repaired {
+            Standing::Free { failures }
+        } else {
+            Standing::BackingOff { failures, until: repaired }
+        };
+        now >= repaired || repaired != until
+    }
+
+    fn checked(self, found: &Found, may_act: bool, now: Timestamp) -> (Self, Vec<Effect>) {
+        // in observe mode even a dead process's transaction is left to whoever started it
+        let can_recover = self.mode == Mode::Enforce && !matches!(self.standing, Standing::ObserveOnly { .. });
+        if may_act && found.unfinished && can_recover {
+            return self.go(Activity::Recovering, [Effect::StartRecover, Effect::Publish]);
+        }
+        if may_act && !found.unfinished && self.may_act(&found.due, now) {
+            return self.go(Activity::Transacting, [Effect::StartTransaction, Effect::Publish]);
+        }
+        let next = self.schedule.next(now);
+        self.go(Activity::Idle { next }, [Effect::Publish])
+    }
+
+    fn judge(&mut self, outcome: Outcome, reason: String, renewed: Vec<String>, now: Timestamp) {
+        match outcome {
+            // new files are in place; what could not be proven is in the report, and a repetition would not prove it
+            Outcome::Verified | Outcome::Committed | Outcome::Degraded => {
+                self.standing = Standing::Free { failures: 0 };
+                self.renewed = Renewed { at: now, names: renewed };
+            }
+            Outcome::RolledBack => self.failed(now),
+            Outcome::RollbackFailed => self.standing = Standing::ObserveOnly { since: now, reason },
+            // nothing live was touched, or what remains is found unfinished at the next look
+            Outcome::NothingToDo | Outcome::DryRun | Outcome::Refused | Outcome::Interrupted => {}
+        }
+    }
+
+    fn judge_recovery(&mut self, outcome: Option<(Outcome, String)>, now: Timestamp) {
+        match outcome {
+            Some((Outcome::RolledBack, _)) => self.failed(now),
+            Some((Outcome::RollbackFailed, reason)) => self.standing = Standing::ObserveOnly { since: now, reason },
+            _ => {}
+        }
+    }
+
+    fn failed(&mut self, now: Timestamp) {
+        let failures = match self.standing {
+            Standing::Free { failures } | Standing::BackingOff { failures, .. } => failures.saturating_add(1),
+            Standing::ObserveOnly { .. } => return,
+        };
+        self.standing = Standing::BackingOff { failures, until: back_off_until(failures, now) };
+    }
+
+    fn reloaded(mut self, mode: Mode, schedule: Schedule, now: Timestamp) -> (Self, Vec<Effect>) {
+        (self.mode, self.schedule) = (mode, schedule);
+        if let Activity::Idle { next } = self.activity {
+            // new thresholds deserve a look soon, and a shorter interval must not wait for the end of the longer one
+            self.activity = Activity::Idle { next: next.min(schedule.first(now)) };
+        }
+        let activity = self.activity;
+        self.go(activity, [Effect::Publish])
+    }
+}
+
+impl Event {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Tick => "a tick",
+            Self::CheckDone(_) => "the end of a check",
+            Self::TransactionDone { .. } => "the end of a transaction",
+            Self::RecoverDone(_) => "the end of a recovery",
+            Self::Reload(..) => "a reload",
+            Self::Remembered(_) => "a memory",
+            Self::Terminate => "the order to end",
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

@@ -1,1 +1,12 @@
-//! observe
+//! What the daemon publishes: one snapshot, [`Status`], and every rendering of it. `status.json`, `certwarden status`
+//! and systemd's `STATUS=` line say the same because they are made of the same value.
+
+mod line;
+mod publish;
+mod status;
+mod text;
+
+pub use line::line;
+pub use publish::{ObserveError, STATUS_FILE, publish, read};
+pub use status::{Attention, CheckSeen, Doing, NextEnd, SCHEMA, Status, Verdict};
+pub use text::render;

@@ -108,7 +108,7 @@ mod tests {
             let url = format!("{}/readyz", server.url());
             let seen = await_health(&host(), component, &url, (None, None), Duration::from_millis(100), &|| true);
             assert_eq!(seen.ok, ok, "{seen:?}");
-            assert!(server.seen.lock().unwrap()[0].starts_with("GET /readyz HTTP/1.1"));
+            assert!(server.seen.lock().unwrap().join("").starts_with("GET /readyz HTTP/1.1"));
         }
     }
 }

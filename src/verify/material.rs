@@ -117,8 +117,8 @@ fn from_kubeconfig(path: &Path, read: Read<'_>) -> Result<Material, MaterialErro
         (None, Some(file)) => read(&resolve(&file)).map(Some).map_err(MaterialError::Fs),
         (None, None) => Ok(None),
     };
-    let cert = load("client-certificate-data", user.client_certificate_data, user.client_certificate)?;
-    let key = load("client-key-data", user.client_key_data, user.client_key)?;
+    let cert = load("client-certificate-data", user.cert_data, user.cert)?;
+    let key = load("client-key-data", user.key_data, user.key)?;
     let ca = load("certificate-authority-data", cluster.ca_data, cluster.ca)?;
     Ok(Material {
         cert: cert_blocks(&cert.ok_or_else(|| bad("its user has no client certificate".into()))?, path)?,
@@ -172,12 +172,15 @@ struct NamedUser {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
 struct User {
-    client_certificate_data: Option<String>,
-    client_key_data: Option<String>,
-    client_certificate: Option<String>,
-    client_key: Option<String>,
+    #[serde(rename = "client-certificate-data")]
+    cert_data: Option<String>,
+    #[serde(rename = "client-key-data")]
+    key_data: Option<String>,
+    #[serde(rename = "client-certificate")]
+    cert: Option<String>,
+    #[serde(rename = "client-key")]
+    key: Option<String>,
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Observing whether the node is well: credentials put to use, sockets asked what they serve, health, stability, the
 //! Node object. Nothing here changes anything; what was observed is judged in `model::health`.
 
+pub mod api;
+pub mod gates;
 pub mod health;
 pub mod material;
 pub mod node;

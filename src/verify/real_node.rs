@@ -10,6 +10,7 @@ use super::prove::{etcd_members, prove};
 use super::served::{Expected, await_served};
 use super::testing::host;
 use super::{health::await_health, prove};
+use crate::host::crypto::testing::{Ca, Leaf};
 use crate::host::fs::Root;
 use crate::host::kube::{Connection, Https, KubeApi};
 use crate::model::cert::{CertFacts, parse_pem};
@@ -77,7 +78,7 @@ fn every_credential_of_the_node_is_proven() {
     let (server, here) = (admin().server, address());
     let api = |user: &str| Proof::ApiServer { server: server.clone(), ca: CLUSTER_CA.into(), user: user.into() };
     let etcd = || Proof::Etcd { endpoint: "https://127.0.0.1:2379".into(), ca: ETCD_CA.into() };
-    let serves = |ca: &str, names: &[&str]| Proof::Handshake {
+    let dialled = |ca: &str, names: &[&str]| Proof::Handshake {
         ca: ca.into(),
         names: names.iter().map(ToString::to_string).collect(),
     };
@@ -100,9 +101,9 @@ fn every_credential_of_the_node_is_proven() {
         ),
         ("apiserver-etcd-client", pair("apiserver-etcd-client"), etcd()),
         ("etcd-healthcheck-client", pair("etcd/healthcheck-client"), etcd()),
-        ("apiserver", pair("apiserver"), serves(CLUSTER_CA, &[&here, &node, "kubernetes.default.svc"])),
-        ("etcd-server", pair("etcd/server"), serves(ETCD_CA, &["127.0.0.1", &here, "localhost"])),
-        ("etcd-peer", pair("etcd/peer"), serves(ETCD_CA, &[&here])),
+        ("apiserver", pair("apiserver"), dialled(CLUSTER_CA, &[&here, &node, "kubernetes.default.svc"])),
+        ("etcd-server", pair("etcd/server"), dialled(ETCD_CA, &["127.0.0.1", &here, "localhost"])),
+        ("etcd-peer", pair("etcd/peer"), dialled(ETCD_CA, &[&here])),
     ];
     for (name, material, proof) in all {
         let started = Instant::now();
@@ -117,7 +118,6 @@ fn a_credential_of_another_ca_is_refused_by_every_server() {
     if !on_a_node() {
         return;
     }
-    use crate::host::crypto::testing::{Ca, Leaf};
     let stranger = Ca::new("kubernetes").issue(&Leaf::client("kubernetes-admin", &["system:masters"]));
     let stranger = Material { cert: stranger.cert, key: stranger.key, server: None, ca: None };
     let server = admin().server;

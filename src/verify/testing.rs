@@ -45,11 +45,12 @@ pub(crate) fn host() -> Host {
 
 pub(crate) fn host_at(root: &Path) -> Host {
     Host {
+        live: true,
         root: Root::open(root).unwrap(),
         services: Box::new(Script::default()),
         kube: Box::new(Https),
         runtime: Box::new(Nothing),
-        programs: Box::new(Nothing),
+        programs: std::sync::Arc::new(Nothing),
         clock: Box::new(SystemClock::default()),
     }
 }
@@ -58,6 +59,7 @@ pub(crate) fn host_at(root: &Path) -> Host {
 pub(crate) fn host_with(script: Script) -> Host {
     let Script { units, nodes } = script;
     Host {
+        live: true,
         services: Box::new(Script { units, ..Script::default() }),
         kube: Box::new(Script { nodes, ..Script::default() }),
         clock: Box::new(Stepping::default()),

@@ -262,11 +262,12 @@ fn kubeconfig(ca: &[u8], identity: &Identity, comment: &str) -> String {
 
 fn host(root: &Path) -> Host {
     Host {
+        live: true,
         root: Root::open(root).unwrap(),
         services: Box::new(Fake { cluster: None }),
         kube: Box::new(Fake { cluster: None }),
         runtime: Box::new(Fake { cluster: None }),
-        programs: Box::new(
+        programs: std::sync::Arc::new(
             Exec::with_dirs(vec![root.join("bin")]).with_certwarden(env!("CARGO_BIN_EXE_certwarden").into()),
         ),
         clock: Box::new(SystemClock::default()),

@@ -1,21 +1,28 @@
-//! kube's client over a connector of our own. kube's stock connector trusts the system's CAs besides the cluster's,
-//! keeps copies of the key that are not zeroed, asks for a passphrase on the terminal when a key is encrypted, and
-//! cannot verify IPv6 addresses (kube-client 5.0: `client/tls.rs`, `Config::identity_pem`).
+//! kube's client over a connector of our own. kube's stock connector trusts the system's CAs besides the cluster's and
+//! parses their bundle for every connection (50 ms), keeps copies of the key that are not zeroed, asks for a passphrase on
+//! the terminal when a key is encrypted, and cannot verify IPv6 addresses (kube-client 5.0: `client/tls.rs`,
+//! `Config::identity_pem`; openssl 0.10: `SslConnector::builder`).
 
 use std::error::Error;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Method, Request};
+use http::uri::Scheme;
+use http::{Method, Request, Uri};
 use http_body_util::BodyExt;
-use hyper_openssl::client::legacy::HttpsConnector;
+use hyper_openssl::SslStream;
+use hyper_openssl::client::legacy::MaybeHttpsStream;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use jiff::Timestamp;
 use kube::Client;
 use kube::client::Body;
-use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
+use openssl::error::ErrorStack;
+use openssl::ssl::{Ssl, SslContext, SslMethod, SslMode, SslVerifyMode, SslVersion};
 use openssl::x509::X509VerifyResult;
+use tower_service::Service;
 
 use super::{Answer, Connection, KubeApi, KubeError, NodeReady, WhoAmI, objects};
 use crate::host::crypto::{self, CryptoError};
@@ -127,28 +134,87 @@ async fn converse(client: Client, request: Request<Body>) -> Result<Answer, kube
 }
 
 /// Trusts the bundle and nothing else; without a bundle trusts everybody (self-signed health ports).
-fn connector(to: &Connection) -> Result<HttpsConnector<HttpConnector>, CryptoError> {
-    let setup = CryptoError::openssl;
-    let mut ssl = SslConnector::builder(SslMethod::tls_client()).map_err(setup("prepare TLS"))?;
-    match &to.ca {
-        Some(bundle) => ssl.set_cert_store(crypto::anchors(bundle, None)?),
-        None => ssl.set_verify(SslVerifyMode::NONE),
+fn connector(to: &Connection) -> Result<Connector, CryptoError> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false); // it is also given https:// addresses
+    tcp.set_nodelay(true);
+    Ok(Connector { tcp, tls: context(to).map_err(|e| e.0)? })
+}
+
+struct Failed(CryptoError);
+
+impl From<ErrorStack> for Failed {
+    fn from(e: ErrorStack) -> Self {
+        Self(CryptoError::openssl("prepare TLS")(e))
+    }
+}
+
+impl From<CryptoError> for Failed {
+    fn from(e: CryptoError) -> Self {
+        Self(e)
+    }
+}
+
+fn context(to: &Connection) -> Result<SslContext, Failed> {
+    let mut context = SslContext::builder(SslMethod::tls_client())?;
+    context.set_min_proto_version(Some(SslVersion::TLS1_2))?; // as Go's clients
+    // an interrupted write is repeated from another buffer (SSL_CTX_set_mode(3))
+    context.set_mode(SslMode::ENABLE_PARTIAL_WRITE | SslMode::ACCEPT_MOVING_WRITE_BUFFER | SslMode::AUTO_RETRY);
+    if let Some(bundle) = &to.ca {
+        context.set_cert_store(crypto::anchors(bundle, None)?);
+        context.set_verify(SslVerifyMode::PEER);
+    } else {
+        context.set_verify(SslVerifyMode::NONE);
     }
     if let Some(identity) = &to.identity {
-        tls::use_identity(&mut ssl, identity)?;
+        tls::use_identity(&mut context, identity)?;
     }
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    // with several addresses behind a name, each gets its share
-    tcp.set_connect_timeout(Some(to.limit));
-    let mut https = HttpsConnector::with_connector(tcp, ssl).map_err(setup("prepare TLS"))?;
-    https.set_callback(|ssl, uri| {
-        ssl.set_use_server_name_indication(false);
-        ssl.set_verify_hostname(false);
-        tls::expect_name(ssl, uri.host().unwrap_or_default())
-    });
-    Ok(https)
+    Ok(context.build())
 }
+
+/// TCP, and TLS on top for `https`.
+#[derive(Clone)]
+struct Connector {
+    tcp: HttpConnector,
+    tls: SslContext,
+}
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<<HttpConnector as Service<Uri>>::Response>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.tcp.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let (connect, tls) = (self.tcp.call(uri.clone()), self.tls.clone());
+        Box::pin(async move {
+            let socket = connect.await?;
+            if uri.scheme() != Some(&Scheme::HTTPS) {
+                return Ok(MaybeHttpsStream::Http(socket));
+            }
+            let mut ssl = Ssl::new(&tls)?;
+            tls::expect_name(&mut ssl, uri.host().unwrap_or_default())?;
+            let mut stream = SslStream::new(ssl, socket)?;
+            match Pin::new(&mut stream).connect().await {
+                Ok(()) => Ok(MaybeHttpsStream::Https(stream)),
+                Err(error) => match stream.ssl().verify_result() {
+                    X509VerifyResult::OK => Err(error.into()),
+                    verdict => Err(ServerRefused(verdict.error_string()).into()),
+                },
+            }
+        })
+    }
+}
+
+/// We do not accept the server's certificate.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct ServerRefused(&'static str);
 
 /// TLS alerts by which a server says that it does not accept our certificate, as OpenSSL's reason codes
 /// (1000 + alert number, sslerr.h): `handshake_failure`, `bad_certificate` … `certificate_unknown`, `unknown_ca`,
@@ -162,8 +228,8 @@ fn classify(to: &Connection, error: &kube::Error) -> KubeError {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(e) = next {
         detail = e.to_string(); // the innermost cause says most
-        if let Some(verdict) = our_verdict(e) {
-            return KubeError::Untrusted { server, detail: verdict };
+        if e.is::<ServerRefused>() {
+            return KubeError::Untrusted { server, detail };
         }
         if let Some(alert) = their_verdict(e) {
             return KubeError::Tls { server, detail: alert };
@@ -174,18 +240,6 @@ fn classify(to: &Connection, error: &kube::Error) -> KubeError {
     }
     KubeError::Unreachable { server, detail }
 }
-
-/// hyper-openssl's `ConnectError` is private; only its text has what was wrong with the server's certificate.
-fn our_verdict(e: &(dyn Error + 'static)) -> Option<String> {
-    let ssl = e.source()?.downcast_ref::<openssl::ssl::Error>()?;
-    let failed = ssl.ssl_error()?.errors().iter().any(|x| x.reason_code() == CERTIFICATE_VERIFY_FAILED);
-    let text = e.to_string();
-    let verdict = text.rsplit(": ").next().unwrap_or_default();
-    failed.then(|| if verdict.is_empty() { X509VerifyResult::OK.error_string().to_owned() } else { verdict.to_owned() })
-}
-
-/// sslerr.h: `SSL_R_CERTIFICATE_VERIFY_FAILED`.
-const CERTIFICATE_VERIFY_FAILED: i32 = 134;
 
 fn their_verdict(e: &(dyn Error + 'static)) -> Option<String> {
     let stack = e.downcast_ref::<openssl::ssl::Error>()?.ssl_error()?;

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Answer, Connection, KubeApi, KubeError, NodeReady, WhoAmI};
 
-/// SelfSubjectReview by API version, newest first: v1 since 1.28, v1beta1 since 1.27, v1alpha1 since 1.26.
+/// `SelfSubjectReview` by API version, newest first: v1 since 1.28, v1beta1 since 1.27, v1alpha1 since 1.26.
 const REVIEWS: [&str; 3] = ["v1", "v1beta1", "v1alpha1"];
 
 /// Answered to every authenticated user (`system:basic-user`), in all versions; says yes or no, not who.

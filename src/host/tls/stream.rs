@@ -50,7 +50,7 @@ fn left(until: Instant) -> io::Result<Duration> {
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-/// A blocking socket reports its time limit as EAGAIN (socket(7): SO_RCVTIMEO), which OpenSSL would take for
+/// A blocking socket reports its time limit as EAGAIN (socket(7): `SO_RCVTIMEO`), which OpenSSL would take for
 /// "try again".
 fn as_timeout(e: io::Error) -> io::Error {
     if e.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { e }

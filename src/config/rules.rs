@@ -1,0 +1,90 @@
+//! Stage three: what must hold of a value beyond its type, and between values.
+
+use super::error::{Fault, Problem};
+use super::merge::Merged;
+use super::{MAIN_FILE, Origin};
+use crate::model::policy::{Policy, Renewer, Span};
+
+/// A look reads some dozen files; more often than this it only costs power.
+const SHORTEST_INTERVAL: Span = Span::secs(60);
+/// A kubelet that dies does so within its first seconds; less proves nothing.
+const SHORTEST_STABILITY: Span = Span::secs(1);
+/// kubeadm needs a second; a limit below makes every renewal fail.
+const SHORTEST_KUBEADM: Span = Span::secs(1);
+
+/// Broken rule: the keys it looks at, the one to complain at last, and what to say.
+type Broken = (&'static [&'static str], String);
+
+/// Adds every rule that `policy` breaks. Rules about keys that have a fault of their own are not judged.
+pub(super) fn check(policy: &Policy, merged: &Merged, problems: &mut Vec<Problem>) {
+    let broken = single(policy).into_iter().chain(between(policy));
+    problems.extend(broken.filter(|(keys, _)| !keys.iter().any(|k| merged.is_faulty(k))).map(|b| problem(merged, b)));
+}
+
+fn single(p: &Policy) -> Vec<Broken> {
+    let mut broken: Vec<Broken> = Vec::new();
+    let mut at_least = |keys: &'static [&'static str], value: Span, least: Span, why: &str| {
+        if value < least {
+            broken.push((keys, format!("is {value}, the least is {least}: {why}")));
+        }
+    };
+    at_least(&["check.interval"], p.check.interval, SHORTEST_INTERVAL, "looking more often finds nothing sooner");
+    at_least(&["verify.stability"], p.verify.stability, SHORTEST_STABILITY, "a shorter look proves nothing");
+    at_least(&["exec.kubeadm-timeout"], p.exec.kubeadm_timeout, SHORTEST_KUBEADM, "kubeadm could never end in time");
+    if p.state.generations == 0 {
+        broken.push((&["state.generations"], "is 0, the least is 1: without a backup there is no rollback".to_owned()));
+    }
+    if p.renew.exclude.iter().any(|name| name.trim().is_empty()) {
+        broken.push((&["renew.exclude"], "has an empty name; write logical names like `apiserver`".to_owned()));
+    }
+    broken
+}
+
+fn between(p: &Policy) -> Vec<Broken> {
+    let mut broken: Vec<Broken> = Vec::new();
+    let mut shorter = |keys: &'static [&'static str], (small, large): (Span, Span), why: &str| {
+        let (Some(a), Some(b)) = (keys.first(), keys.get(1)) else { return };
+        if small >= large {
+            broken.push((keys, format!("{a} ({small}) must be shorter than {b} ({large}): {why}")));
+        }
+    };
+    shorter(
+        &["renew.emergency-before", "renew.renew-before"],
+        (p.renew.emergency_before, p.renew.renew_before),
+        "otherwise every renewal is an emergency and no soft gate ever holds",
+    );
+    shorter(
+        &["verify.stability", "verify.timeout"],
+        (p.verify.stability, p.verify.timeout),
+        "otherwise no renewal can be proven in time and each is rolled back",
+    );
+    shorter(
+        &["check.interval", "renew.renew-before"],
+        (p.check.interval, p.renew.renew_before),
+        "otherwise a certificate can expire between two looks",
+    );
+    if p.renew.renewer == Renewer::Local {
+        shorter(
+            &["renew.renew-before", "renew.validity"],
+            (p.renew.renew_before, p.renew.validity),
+            "otherwise what is renewed is due again at once",
+        );
+    }
+    broken
+}
+
+/// The complaint stands where the operator wrote the last of the keys.
+fn problem(merged: &Merged, (keys, text): Broken) -> Problem {
+    let written = keys.iter().filter_map(|key| match merged.origin(key) {
+        Origin::File { path, line, column } => Some((path, line, column, *key)),
+        Origin::Default => None,
+    });
+    let main_last =
+        |path: &std::path::Path| (path == std::path::Path::new(MAIN_FILE), path.file_name().map(ToOwned::to_owned));
+    match written.max_by_key(|(path, line, ..)| (main_last(path), *line)) {
+        Some((path, line, column, key)) => {
+            Problem { path, position: Some((line, column)), key: Some(key.to_owned()), fault: Fault::Rule(text) }
+        }
+        None => Problem { path: MAIN_FILE.into(), position: None, key: None, fault: Fault::Rule(text) },
+    }
+}

@@ -1,0 +1,329 @@
+//! The loop: waits, feeds the state machine, carries out its effects.
+
+use std::future::poll_fn;
+use std::path::Path;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::DaemonError;
+use super::report;
+use super::signals::{Order, Signals};
+use super::work::{Done, Engine, Job, Work};
+use crate::config::{self, Settings};
+use crate::host::fs::Root;
+use crate::host::notify;
+use crate::model::machine::{Activity, Effect, Event, Found, State};
+use crate::model::report::{Outcome, Report};
+use crate::model::schedule::Schedule;
+use crate::observe::{self, CheckSeen, Doing, SCHEMA, Status};
+use crate::txn::state::{DaemonState, LastTransaction, Loaded};
+
+/// The wall clock is looked at this often at least: timers count monotonic time, which neither follows clock steps
+/// nor advances in suspend.
+const LONGEST_NAP: Duration = Duration::from_secs(60);
+/// While a job runs its steps are followed.
+const WORKING_NAP: Duration = Duration::from_secs(1);
+/// More time asked of systemd at each turn while the engine finishes: enough for several lost turns.
+const EXTENSION: Duration = Duration::from_secs(30);
+
+/// What ended a wait.
+enum Wake {
+    Order(Order),
+    Done(Box<Result<Done, DaemonError>>),
+    Time,
+}
+
+/// The daemon.
+pub(super) struct Driver {
+    root: Root,
+    settings: Settings,
+    state: State,
+    engine: Engine,
+    last_check: Option<CheckSeen>,
+    last_transaction: Option<LastTransaction>,
+    /// The last look's time, if the clock was synchronised then.
+    last_seen: Option<Timestamp>,
+    /// What is in memory is newer than `state.json`, which could not be written.
+    unsaved: bool,
+    /// Why the last reload was rejected.
+    rejected: Option<String>,
+    /// Why `state.json` was set aside.
+    damage: Option<String>,
+    /// The line that was published last, and the step that was found hanging.
+    published: Option<Status>,
+    hanging: bool,
+    watchdog: Option<Duration>,
+}
+
+impl Driver {
+    pub(super) fn new(root: Root, settings: Settings, work: Box<dyn Work>) -> Self {
+        let machine_id = root.read_text(Path::new("/etc/machine-id")).unwrap_or_default();
+        let schedule = Schedule::new(settings.policy.check.interval, &machine_id);
+        let Loaded { state: memory, damage } = DaemonState::load(&root);
+        let mode = settings.policy.mode;
+        let state = State::start(Timestamp::now(), mode, schedule, memory.standing(), memory.renewed());
+        Self {
+            root,
+            settings,
+            state,
+            engine: Engine::new(work),
+            last_check: None,
+            last_transaction: memory.last_transaction,
+            last_seen: memory.last_seen,
+            unsaved: false,
+            rejected: None,
+            damage,
+            published: None,
+            hanging: false,
+            watchdog: notify::watchdog_interval(),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut signals: Signals) -> Result<(), DaemonError> {
+        notify::ready();
+        report::started(self.state.mode, self.settings.files.len(), self.state.next().unwrap_or_default());
+        if let Some(damage) = &self.damage {
+            tracing::warn!("{damage}");
+        }
+        while self.state.activity != Activity::Ended {
+            self.tell();
+            match self.wait(&mut signals).await {
+                Wake::Order(order) => self.obey(order)?,
+                Wake::Done(done) => self.finished((*done)?)?,
+                Wake::Time => self.tick()?,
+            }
+        }
+        self.tell();
+        report::stopped();
+        Ok(())
+    }
+
+    /// The first of: an order, the end of the job, the end of a nap. None of them is lost when another is first.
+    async fn wait(&mut self, signals: &mut Signals) -> Wake {
+        let mut nap = pin!(tokio::time::sleep(self.nap()));
+        poll_fn(|cx| {
+            if let Poll::Ready(order) = signals.poll(cx) {
+                return Poll::Ready(Wake::Order(order));
+            }
+            if let Poll::Ready(done) = self.engine.poll(cx) {
+                return Poll::Ready(Wake::Done(Box::new(done)));
+            }
+            nap.as_mut().poll(cx).map(|()| Wake::Time)
+        })
+        .await
+    }
+
+    /// Until the next thing to do, the next look at the clock, or the next sign of life.
+    fn nap(&self) -> Duration {
+        let nap = match self.state.next() {
+            Some(next) => {
+                Duration::try_from(next.duration_since(Timestamp::now())).unwrap_or_default().min(LONGEST_NAP)
+            }
+            None => WORKING_NAP,
+        };
+        self.watchdog.map_or(nap, |limit| nap.min(limit))
+    }
+
+    fn obey(&mut self, order: Order) -> Result<(), DaemonError> {
+        match order {
+            Order::Terminate => {
+                notify::stopping();
+                self.event(Event::Terminate)
+            }
+            Order::Reload => self.reload(),
+        }
+    }
+
+    fn tick(&mut self) -> Result<(), DaemonError> {
+        if self.unsaved {
+            self.save();
+        } else if self.state.next().is_some_and(|next| Timestamp::now() >= next) {
+            self.recall()?;
+        }
+        self.event(Event::Tick)
+    }
+
+    /// Before every look: an operator's `recover` or `renew` may have changed what is remembered.
+    fn recall(&mut self) -> Result<(), DaemonError> {
+        let Loaded { state: memory, damage } = DaemonState::load(&self.root);
+        if let Some(damage) = damage {
+            // what is in memory is better than nothing on the disk
+            tracing::warn!("{damage}");
+            self.damage = Some(damage);
+            self.save();
+            return Ok(());
+        }
+        if memory.last_transaction.is_some() {
+            self.state.renewed = memory.renewed();
+            self.last_transaction.clone_from(&memory.last_transaction);
+        }
+        self.event(Event::Remembered(memory.standing()))
+    }
+
+    fn finished(&mut self, done: Done) -> Result<(), DaemonError> {
+        self.hanging = false;
+        match done {
+            Done::Check(result) => {
+                report::checked(self.last_check.as_ref(), &result.seen, &result.due);
+                if result.clock_trusted {
+                    self.last_seen = self.last_seen.max(Some(result.seen.at));
+                    let seen = self.last_seen;
+                    self.update(|memory| memory.last_seen = seen);
+                }
+                let unfinished = result.seen.unfinished;
+                self.last_check = Some(result.seen);
+                self.event(Event::CheckDone(Found { due: result.due, unfinished }))
+            }
+            Done::Transact(report) => {
+                self.remember(&report);
+                let renewed = report.renewed.iter().map(|r| r.name.clone()).collect();
+                self.event(Event::TransactionDone { outcome: report.outcome, reason: report.reason, renewed })
+            }
+            Done::Recover(report) => {
+                if let Some(report) = &report {
+                    self.remember(report);
+                }
+                self.event(Event::RecoverDone(report.map(|r| (r.outcome, r.reason))))
+            }
+        }
+    }
+
+    fn remember(&mut self, report: &Report) {
+        if report.outcome != Outcome::NothingToDo {
+            self.last_transaction = Some(report.into());
+        }
+    }
+
+    fn event(&mut self, event: Event) -> Result<(), DaemonError> {
+        let before = self.state.standing.clone();
+        let (state, effects) = self.state.clone().on(event, Timestamp::now())?;
+        self.state = state;
+        report::standing(&before, &self.state.standing);
+        effects.into_iter().try_for_each(|effect| self.carry_out(effect))
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> Result<(), DaemonError> {
+        let policy = || self.settings.policy.clone();
+        match effect {
+            Effect::StartCheck => self.engine.start(Job::Check, policy()),
+            Effect::StartTransaction => self.engine.start(Job::Transact, policy()),
+            Effect::StartRecover => self.engine.start(Job::Recover, policy()),
+            Effect::Cancel => {
+                self.engine.cancel();
+                Ok(())
+            }
+            Effect::Save => {
+                self.save();
+                Ok(())
+            }
+            // what is published follows from the state, at every turn of the loop; the loop ends by the state too
+            Effect::Publish | Effect::Exit => Ok(()),
+        }
+    }
+
+    fn save(&mut self) {
+        let (standing, seen) = (self.state.standing.clone(), self.last_seen);
+        let last = self.last_transaction.clone();
+        self.update(move |memory| {
+            memory.set_standing(&standing);
+            (memory.last_seen, memory.last_transaction) = (seen, last);
+        });
+    }
+
+    /// Changes only its own part of `state.json`: the engine and `certwarden recover` write there too.
+    fn update(&mut self, change: impl FnOnce(&mut DaemonState)) {
+        let mut memory = DaemonState::load(&self.root).state;
+        change(&mut memory);
+        let saved = memory.save(&self.root);
+        if let (Err(e), false) = (&saved, self.unsaved) {
+            let source = std::error::Error::source(e).map(|s| format!(": {s}")).unwrap_or_default();
+            tracing::warn!("back-off and last renewal cannot be remembered across a restart: {e}{source}");
+        }
+        self.unsaved = saved.is_err();
+    }
+
+    fn reload(&mut self) -> Result<(), DaemonError> {
+        notify::reloading();
+        let reloaded = match config::load(&self.root) {
+            Ok(settings) => {
+                report::reloaded(settings.files.len());
+                let schedule = self.state.schedule.with_interval(settings.policy.check.interval);
+                let mode = settings.policy.mode;
+                (self.settings, self.rejected) = (settings, None);
+                self.event(Event::Reload(mode, schedule))
+            }
+            Err(e) => {
+                self.rejected = Some(report::rejected(&e));
+                Ok(())
+            }
+        };
+        notify::ready();
+        reloaded
+    }
+
+    /// Signs of life and of state, each only when there is something to say.
+    fn tell(&mut self) {
+        let progress = self.engine.progress();
+        let hanging = progress.as_ref().is_some_and(|p| p.left.is_none());
+        if hanging && !self.hanging {
+            let step = progress.as_ref().map(|p| p.step.as_str()).unwrap_or_default();
+            tracing::error!(
+                "`{step}` does not end: the watchdog is not fed any more, so that systemd starts certwarden anew"
+            );
+        }
+        self.hanging = hanging;
+        if !hanging {
+            notify::watchdog();
+            if self.state.activity == Activity::Stopping {
+                notify::extend_timeout(EXTENSION);
+            }
+        }
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        let mut status = self.status();
+        if let Some(published) = &self.published {
+            let at = std::mem::replace(&mut status.at, published.at);
+            if status == *published {
+                return;
+            }
+            status.at = at;
+        }
+        notify::status(&observe::line(&status, &TimeZone::system()));
+        if let Err(e) = observe::publish(&self.root, &status) {
+            tracing::debug!("{e}");
+        }
+        self.published = Some(status);
+    }
+
+    fn status(&self) -> Status {
+        let doing = match self.state.activity {
+            Activity::Idle { .. } => Doing::Idle,
+            Activity::Checking { .. } => Doing::Checking,
+            Activity::Transacting => Doing::Renewing,
+            Activity::Recovering => Doing::Recovering,
+            Activity::Stopping => Doing::Stopping,
+            Activity::Ended => Doing::Ended,
+        };
+        let step = self.engine.progress().filter(|_| self.state.activity.is_changing()).map(|p| p.step);
+        Status {
+            schema: SCHEMA.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            at: Timestamp::now(),
+            mode: self.state.mode,
+            doing,
+            step,
+            standing: self.state.standing.clone(),
+            last_check: self.last_check.clone(),
+            next_check: self.state.next(),
+            last_transaction: self.last_transaction.clone(),
+            warnings: self.rejected.iter().chain(&self.damage).cloned().collect(),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What the daemon writes to the journal about itself. The engine tells its own story; together a whole renewal is
+//! meant to read in less than 40 lines, so a look that sees what the last one saw is not told.
+
+use crate::config::ConfigError;
+use crate::host::journal::id;
+use crate::model::machine::Standing;
+use crate::model::policy::Mode;
+use crate::observe::CheckSeen;
+
+/// More than this of entries in one record is a list, not a line.
+const MOST_NAMES: usize = 4;
+
+pub(super) fn started(mode: Mode, files: usize, next: jiff::Timestamp) {
+    tracing::info!(
+        MESSAGE_ID = id::DAEMON_STARTED.as_str(),
+        "certwarden {} started: mode {}, {files} configuration files, first check at {next:.0}",
+        env!("CARGO_PKG_VERSION"),
+        match mode {
+            Mode::Enforce => "enforce",
+            Mode::Observe => "observe",
+        },
+    );
+}
+
+pub(super) fn stopped() {
+    tracing::info!(MESSAGE_ID = id::DAEMON_STOPPED.as_str(), "certwarden stopped");
+}
+
+/// Told at INFO if it differs from the last one in anything but time.
+pub(super) fn checked(before: Option<&CheckSeen>, seen: &CheckSeen, due: &[String]) {
+    let what = |c: &CheckSeen| {
+        let names: Vec<_> = c.attention.iter().map(|a| (a.name.clone(), a.verdict)).collect();
+        (c.verdict, c.certificates, c.unfinished, names)
+    };
+    let text = summary(seen, due);
+    if before.map(what) == Some(what(seen)) {
+        tracing::debug!(MESSAGE_ID = id::CHECK_DONE.as_str(), "{text}");
+    } else {
+        tracing::info!(MESSAGE_ID = id::CHECK_DONE.as_str(), "{text}");
+    }
+}
+
+fn summary(seen: &CheckSeen, due: &[String]) -> String {
+    let named: Vec<_> = seen.attention.iter().take(MOST_NAMES).map(|a| format!("{} {}", a.name, a.message)).collect();
+    let more = match seen.attention.len().saturating_sub(MOST_NAMES) {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    let named = if named.is_empty() { String::new() } else { format!("; {}{more}", named.join(", ")) };
+    let due = if due.is_empty() { String::new() } else { format!("; due: {}", due.join(", ")) };
+    format!("{}: {} certificates checked{named}{due}", seen.verdict.label(), seen.certificates)
+}
+
+/// A change of what the daemon may do.
+pub(super) fn standing(before: &Standing, now: &Standing) {
+    match (before, now) {
+        (_, Standing::BackingOff { failures, until }) if before != now => {
+            tracing::warn!(
+                MESSAGE_ID = id::BACKING_OFF.as_str(),
+                cw_until = %until,
+                "the last {failures} renewals were rolled back: no attempt before {until:.0}; see `certwarden diagnose`"
+            );
+        }
+        (before, Standing::ObserveOnly { reason, .. }) if !matches!(before, Standing::ObserveOnly { .. }) => {
+            tracing::error!(
+                MESSAGE_ID = id::OBSERVING_ONLY.as_str(),
+                "nothing is renewed any more, a rollback failed: {reason}; repair the node, then run `certwarden recover`"
+            );
+        }
+        (Standing::ObserveOnly { .. }, Standing::Free { .. }) => tracing::info!("renewals are allowed again"),
+        _ => {}
+    }
+}
+
+pub(super) fn reloaded(files: usize) {
+    tracing::info!(MESSAGE_ID = id::CONFIG_RELOADED.as_str(), "configuration read again, {files} files");
+}
+
+/// Each problem is a record of its own, with its path; the returned sentence is for the status.
+pub(super) fn rejected(error: &ConfigError) -> String {
+    for problem in &error.problems {
+        tracing::error!(
+            MESSAGE_ID = id::CONFIG_REJECTED.as_str(),
+            cw_path = %problem.path.display(),
+            "configuration rejected, the old one stays in force: {problem}"
+        );
+    }
+    let first = error.problems.first().map(ToString::to_string).unwrap_or_default();
+    let more = error.problems.len().saturating_sub(1);
+    let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+    format!("new configuration rejected, the old one stays in force: {first}{more}")
+}

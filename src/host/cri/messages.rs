@@ -1,0 +1,64 @@
+//! The few messages and fields of the Container Runtime Interface that certwarden uses, with the field numbers of
+//! kubernetes `staging/src/k8s.io/cri-api/pkg/apis/runtime/v1/api.proto`. They are the same in `runtime.v1alpha2`, and
+//! protobuf never reuses a number; fields that are not listed here are skipped.
+
+use std::collections::HashMap;
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ListContainersRequest {
+    #[prost(message, optional, tag = "1")]
+    pub(super) filter: Option<ContainerFilter>,
+}
+
+/// All conditions must hold.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ContainerFilter {
+    #[prost(map = "string, string", tag = "4")]
+    pub(super) label_selector: HashMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ListContainersResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) containers: Vec<Container>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Container {
+    #[prost(string, tag = "1")]
+    pub(super) id: String,
+    #[prost(message, optional, tag = "3")]
+    pub(super) metadata: Option<ContainerMetadata>,
+    /// `ContainerState`, an open enumeration.
+    #[prost(int32, tag = "6")]
+    pub(super) state: i32,
+    /// Nanoseconds since the epoch.
+    #[prost(int64, tag = "7")]
+    pub(super) created_at: i64,
+    #[prost(map = "string, string", tag = "8")]
+    pub(super) labels: HashMap<String, String>,
+}
+
+/// `ContainerState`: created 0, running 1, exited 2, unknown 3.
+pub(super) const CONTAINER_RUNNING: i32 = 1;
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ContainerMetadata {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    /// How often it was created before in this sandbox.
+    #[prost(uint32, tag = "2")]
+    pub(super) attempt: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct StopContainerRequest {
+    #[prost(string, tag = "1")]
+    pub(super) container_id: String,
+    /// Seconds until SIGKILL; 0 kills at once.
+    #[prost(int64, tag = "2")]
+    pub(super) timeout: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(super) struct StopContainerResponse {}

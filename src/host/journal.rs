@@ -1,1 +1,0 @@
-//! journald: structured records with stable message ids.

@@ -1,0 +1,145 @@
+//! journald: structured records with stable message ids, and where records go.
+//!
+//! A record is a `tracing` event with `MESSAGE_ID = id::VERIFIED.as_str()` and fields whose names begin with `cw_`
+//! (`cw_txn`, `cw_cert`, `cw_step`, `cw_gate`, `cw_unit`, `cw_path`, `cw_problem`, `cw_until`, `cw_seconds`). journald shows
+//! them as `CW_TXN=` …, and those of the surrounding spans too. The prefix is part of the name because a prefix put on
+//! by the layer would be put on `MESSAGE_ID` as well; a field named `priority` or `code_line` would collide.
+
+pub mod id;
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::os::fd::AsFd;
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
+use tracing_journald::{Priority, PriorityMappings};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+
+/// Where records are to go.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Target {
+    /// journald if it reads stderr anyway, else stderr.
+    Detect,
+    /// Text on stderr, for a person or a parent process.
+    Stderr,
+}
+
+/// Sends the records of this process to `to`, from now to its end: certwarden's own from INFO (`verbose`: from DEBUG), its
+/// libraries' from WARN. False if that was decided before.
+pub fn init(to: Target, verbose: bool) -> bool {
+    let journal = if to == Target::Detect && stderr_is_journal() { journald() } else { None };
+    let text = if journal.is_none() { Some(Text) } else { None };
+    let records = tracing_subscriber::registry().with(filter(verbose)).with(journal).with(text);
+    tracing::subscriber::set_global_default(records).is_ok()
+}
+
+fn filter(verbose: bool) -> Targets {
+    let own = if verbose { LevelFilter::DEBUG } else { LevelFilter::INFO };
+    Targets::new().with_default(LevelFilter::WARN).with_target("certwarden", own)
+}
+
+/// None if journald's socket is missing (an initrd, a container).
+fn journald() -> Option<tracing_journald::Layer> {
+    let priorities = PriorityMappings {
+        error: Priority::Error,
+        warn: Priority::Warning,
+        info: Priority::Informational, // not Notice, which journalctl shows in bold
+        debug: Priority::Debug,
+        trace: Priority::Debug,
+    };
+    let layer = tracing_journald::layer().ok()?;
+    let layer = layer.with_field_prefix(None).with_syslog_identifier("certwarden".to_owned());
+    Some(layer.with_priority_mappings(priorities))
+}
+
+/// `systemd.exec(5)`, `$JOURNAL_STREAM`: device and inode of the stream; to be compared, since a child inherits the variable.
+fn stderr_is_journal() -> bool {
+    let Some(stream) = std::env::var("JOURNAL_STREAM").ok() else { return false };
+    let stat = nix::sys::stat::fstat(std::io::stderr().as_fd());
+    stat.is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
+/// One line per record, without times: a person is watching, or the reader adds them.
+struct Text;
+
+impl<S: Subscriber> Layer<S> for Text {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = Line::default();
+        event.record(&mut line);
+        let mut text = line.render(*event.metadata().level());
+        text.push('\n');
+        // stderr may be closed: then there is nobody to tell
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    }
+}
+
+/// The message and the `cw_` fields of a record; ids and code positions are for journald.
+#[derive(Default)]
+struct Line {
+    message: String,
+    fields: Vec<String>,
+}
+
+impl Line {
+    fn render(&self, level: Level) -> String {
+        let head = match level {
+            Level::ERROR => "error: ",
+            Level::WARN => "warning: ",
+            Level::INFO => "",
+            _ => "debug: ",
+        };
+        let tail = if self.fields.is_empty() { String::new() } else { format!(" ({})", self.fields.join(", ")) };
+        // what others wrote must not command the terminal
+        format!("{head}{}{tail}", self.message).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    }
+
+    fn put(&mut self, field: &Field, value: &str) {
+        match field.name().strip_prefix("cw_") {
+            Some(name) => self.fields.push(format!("{name}={value}")),
+            None if field.name() == "message" => self.message.push_str(value),
+            None => {}
+        }
+    }
+}
+
+impl Visit for Line {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        let mut text = String::new();
+        if write!(text, "{value:?}").is_ok() {
+            self.put(field, &text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_silent_below_warnings_and_certwarden_is_not() {
+        for verbose in [false, true] {
+            let filter = filter(verbose);
+            assert!(filter.would_enable("certwarden::txn", &Level::INFO));
+            assert_eq!(filter.would_enable("certwarden::txn", &Level::DEBUG), verbose);
+            for library in ["kube_client", "hyper::proto", "tower::buffer", "zbus", "h2"] {
+                assert!(!filter.would_enable(library, &Level::INFO), "{library}");
+                assert!(filter.would_enable(library, &Level::WARN), "{library}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_on_a_terminal_is_one_line_for_a_person() {
+        let line = Line { message: "two\nlines\u{1b}[2J".to_owned(), fields: vec!["cert=apiserver".to_owned()] };
+        assert_eq!(line.render(Level::WARN), "warning: two lines [2J (cert=apiserver)");
+        assert_eq!(Line { fields: Vec::new(), message: "done".to_owned() }.render(Level::INFO), "done");
+    }
+}

@@ -1,0 +1,87 @@
+//! `status.json`: for everybody on the node, so without secrets; replaced as a whole, so never half.
+
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+use super::status::{SCHEMA, Status};
+use crate::host::fs::{FsError, Root};
+
+pub const STATUS_FILE: &str = "/run/certwarden/status.json";
+const RUNTIME_DIR: &str = "/run/certwarden";
+/// Some KiB in truth.
+const MAX_STATUS: u64 = 1 << 20;
+
+/// Why there is no status.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    #[error("{STATUS_FILE} is not a status of this version of certwarden: {detail}")]
+    Malformed { detail: String },
+}
+
+/// Replaces `status.json`. On a tmpfs that a reboot empties: not fsynced.
+///
+/// # Errors
+/// [`ObserveError::Fs`]; the old file is then untouched.
+pub fn publish(root: &Root, status: &Status) -> Result<(), ObserveError> {
+    let fail = |action| move |e| FsError::new(action, Path::new(STATUS_FILE), e);
+    let (directory, target) = (root.on_host(Path::new(RUNTIME_DIR)), root.on_host(Path::new(STATUS_FILE)));
+    if !directory.exists() {
+        // systemd makes it (RuntimeDirectory=); this is for a daemon that a person starts
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&directory)
+            .map_err(fail("create the directory of"))?;
+    }
+    let mut json = serde_json::to_vec_pretty(status).map_err(|e| fail("encode")(e.into()))?;
+    json.push(b'\n');
+    let mut file = tempfile::Builder::new().prefix(".status.json.").tempfile_in(&directory).map_err(fail("create"))?;
+    file.write_all(&json).map_err(fail("write"))?;
+    let readable = std::fs::Permissions::from_mode(0o644);
+    file.as_file().set_permissions(readable).map_err(fail("make readable"))?;
+    file.persist(&target).map_err(|e| fail("replace")(e.error))?;
+    Ok(())
+}
+
+/// The status that the daemon published last.
+///
+/// # Errors
+/// [`ObserveError`]; `NotFound` in it means that no daemon runs.
+pub fn read(root: &Root) -> Result<Status, ObserveError> {
+    let bytes = root.read(Path::new(STATUS_FILE), MAX_STATUS)?;
+    let malformed = |detail| ObserveError::Malformed { detail };
+    let status: Status = serde_json::from_slice(&bytes).map_err(|e| malformed(e.to_string()))?;
+    if status.schema == SCHEMA { Ok(status) } else { Err(malformed(format!("schema `{}`", status.schema))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::line::tests::status;
+
+    #[test]
+    fn what_is_published_can_be_read_by_everybody_and_leaves_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        publish(&root, &status()).unwrap();
+        publish(&root, &status()).unwrap();
+        assert_eq!(read(&root).unwrap(), status());
+        assert_eq!(root.metadata(Path::new(STATUS_FILE)).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(root.list(Path::new(RUNTIME_DIR)).unwrap(), ["status.json"]);
+    }
+
+    #[test]
+    fn rubbish_is_an_error_and_not_a_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        assert!(matches!(read(&root), Err(ObserveError::Fs(FsError::NotFound { .. }))));
+        publish(&root, &status()).unwrap();
+        for text in ["", "{}", "[]", "\0"] {
+            std::fs::write(root.on_host(Path::new(STATUS_FILE)), text).unwrap();
+            assert!(matches!(read(&root), Err(ObserveError::Malformed { .. })), "{text}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! How far a transaction has come: written by the engine's thread, read by whoever drives it.
+//!
+//! The driver feeds the watchdog only while the step under way is within its own time limit, so that a hang is
+//! seen by systemd and slowness is not. It may ask the engine to stop; the engine looks at
+//! [`Progress::should_stop`] between steps and ends where the node is well: before the commit by discarding,
+//! after it by finishing (or, when the machine is shutting down, with `Interrupted`).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Which side of the commit the transaction is on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Phase {
+    /// No live file has been touched: stopping means discarding.
+    BeforeCommit,
+    /// Live files may be new: stopping means finishing.
+    AfterCommit,
+}
+
+/// Shared between the engine's thread and its driver.
+#[derive(Debug)]
+pub struct Progress {
+    inner: Mutex<Inner>,
+    stop: AtomicBool,
+    listener: Option<fn(&str)>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    step: String,
+    deadline: Instant,
+    phase: Phase,
+}
+
+/// Progress at one moment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Snapshot {
+    /// What is being done, for a person: `waiting for kube-scheduler`.
+    pub step: String,
+    pub phase: Phase,
+    /// Time left until the step should have ended; None when it has hung.
+    pub left: Option<Duration>,
+}
+
+impl Progress {
+    /// Begins with a first step and its time limit.
+    pub fn new(step: impl Into<String>, limit: Duration) -> Self {
+        let inner = Inner { step: step.into(), deadline: after(limit), phase: Phase::BeforeCommit };
+        Self { inner: Mutex::new(inner), stop: AtomicBool::new(false), listener: None }
+    }
+
+    /// Tells every step to `listener` as it begins.
+    #[must_use]
+    pub fn with_listener(self, listener: fn(&str)) -> Self {
+        Self { listener: Some(listener), ..self }
+    }
+
+    /// The engine begins a step that ends within `limit` unless something hangs. Generous: beyond it the watchdog kills.
+    pub fn step(&self, step: impl Into<String>, limit: Duration) {
+        let (step, deadline) = (step.into(), after(limit));
+        if let Some(listener) = self.listener {
+            listener(&step);
+        }
+        let mut inner = self.lock();
+        (inner.step, inner.deadline) = (step, deadline);
+    }
+
+    /// From here on live files may be new. Before the first rename.
+    pub fn committing(&self) {
+        self.lock().phase = Phase::AfterCommit;
+    }
+
+    /// Whether the driver wants the engine to end. Stays true.
+    pub fn should_stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Asks the engine to end at the next point where the node is well.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        let inner = self.lock();
+        let left = inner.deadline.checked_duration_since(Instant::now()).filter(|d| !d.is_zero());
+        Snapshot { step: inner.step.clone(), phase: inner.phase, left }
+    }
+
+    /// A panic of the other thread (debug builds only) leaves plain values behind: they can be read.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn after(limit: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(limit).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_beyond_its_limit_has_nothing_left_until_the_next_step() {
+        let progress = Progress::new("begin", Duration::ZERO);
+        assert_eq!(progress.snapshot(), Snapshot { step: "begin".into(), phase: Phase::BeforeCommit, left: None });
+        progress.step("stage", Duration::from_secs(60));
+        progress.committing();
+        let snapshot = progress.snapshot();
+        assert_eq!((snapshot.step.as_str(), snapshot.phase), ("stage", Phase::AfterCommit));
+        assert!(snapshot.left.is_some_and(|l| l > Duration::from_secs(50)));
+    }
+
+    #[test]
+    fn a_wish_to_stop_stays() {
+        let progress = Progress::new("begin", Duration::from_secs(1));
+        assert!(!progress.should_stop());
+        progress.stop();
+        progress.step("next", Duration::from_secs(1));
+        assert!(progress.should_stop());
+    }
+}

@@ -1,0 +1,269 @@
+//! `state.json`: what the daemon must still know after a restart or a power cut. Small, durable, and never in the
+//! way: a damaged one is kept aside and said so, because a daemon that refuses to start renews nothing at all.
+
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::host::fs::{FsError, Root};
+use crate::model::machine::{Renewed, Standing};
+use crate::model::report::{Outcome, Report};
+
+pub const SCHEMA: &str = "certwarden.state/v1";
+/// Where transactions and their memory are kept, 0700.
+pub const STATE_DIR: &str = "/var/lib/certwarden";
+const FILE: &str = "/var/lib/certwarden/state.json";
+/// A few hundred bytes in truth; errors are bounded sentences.
+const MAX_STATE: u64 = 1 << 20;
+
+/// The daemon's durable memory.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct DaemonState {
+    pub schema: String,
+    /// Rollbacks in a row.
+    #[serde(default)]
+    pub failures: u32,
+    #[serde(default)]
+    pub back_off_until: Option<Timestamp>,
+    /// Set by a failed rollback, removed by an operator's successful `recover`.
+    #[serde(default)]
+    pub observe_only: Option<ObserveOnly>,
+    /// The latest wall-clock time that was seen while the clock was synchronised: the clock gate refuses to be before it.
+    #[serde(default)]
+    pub last_seen: Option<Timestamp>,
+    #[serde(default)]
+    pub last_transaction: Option<LastTransaction>,
+}
+
+/// Why nothing is renewed until an operator has acted.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct ObserveOnly {
+    pub since: Timestamp,
+    pub reason: String,
+    /// Both errors: of the transaction and of its rollback.
+    #[serde(default)]
+    pub errors: Vec<String>,
+}
+
+/// The last transaction, in short; the whole is in its `report.json`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct LastTransaction {
+    pub id: Option<String>,
+    pub ended_at: Timestamp,
+    pub outcome: Outcome,
+    pub reason: String,
+    /// Logical names.
+    pub renewed: Vec<String>,
+}
+
+impl From<&Report> for LastTransaction {
+    fn from(report: &Report) -> Self {
+        Self {
+            id: report.transaction.clone(),
+            ended_at: report.ended_at,
+            outcome: report.outcome,
+            reason: report.reason.clone(),
+            renewed: report.renewed.iter().map(|r| r.name.clone()).collect(),
+        }
+    }
+}
+
+impl Default for DaemonState {
+    fn default() -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            failures: 0,
+            back_off_until: None,
+            observe_only: None,
+            last_seen: None,
+            last_transaction: None,
+        }
+    }
+}
+
+/// What [`DaemonState::load`] found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Loaded {
+    pub state: DaemonState,
+    /// Why the file could not be used, and where it is kept; then `state` is that of a new node.
+    pub damage: Option<String>,
+}
+
+impl DaemonState {
+    /// Never fails: no file is a new node, a damaged one is moved to `state.json.corrupt` and reported.
+    pub fn load(root: &Root) -> Loaded {
+        let bytes = match root.read(Path::new(FILE), MAX_STATE) {
+            Ok(bytes) => bytes,
+            Err(FsError::NotFound { .. }) => return Loaded::default(),
+            Err(e) => return damaged(root, &e.to_string()),
+        };
+        match serde_json::from_slice::<Self>(&bytes) {
+            Ok(state) if state.schema == SCHEMA => Loaded { state, damage: None },
+            Ok(state) => damaged(root, &format!("schema is `{}` and not `{SCHEMA}`", state.schema)),
+            Err(e) => damaged(root, &e.to_string()),
+        }
+    }
+
+    /// Durable when it returns: temporary file in the same directory, fsync, rename, fsync of the directory.
+    ///
+    /// # Errors
+    /// [`FsError`]; the old file is then untouched.
+    pub fn save(&self, root: &Root) -> Result<(), FsError> {
+        let directory = state_dir(root)?;
+        let target = root.on_host(Path::new(FILE));
+        let fail = |action| move |e| FsError::new(action, Path::new(FILE), e);
+        let json = serde_json::to_vec_pretty(self).map_err(|e| fail("encode")(e.into()))?;
+        // mode 0600 by mkstemp
+        let mut file =
+            tempfile::Builder::new().prefix(".state.json.").tempfile_in(&directory).map_err(fail("create"))?;
+        file.write_all(&json).map_err(fail("write"))?;
+        file.as_file().sync_all().map_err(fail("fsync"))?;
+        file.persist(&target).map_err(|e| fail("replace")(e.error))?;
+        std::fs::File::open(&directory).and_then(|d| d.sync_all()).map_err(fail("fsync the directory of"))
+    }
+
+    /// What the daemon may do, in the words of its state machine.
+    pub fn standing(&self) -> Standing {
+        match (&self.observe_only, self.back_off_until) {
+            (Some(o), _) => Standing::ObserveOnly { since: o.since, reason: o.reason.clone() },
+            (None, Some(until)) => Standing::BackingOff { failures: self.failures, until },
+            (None, None) => Standing::Free { failures: self.failures },
+        }
+    }
+
+    /// Takes over what the state machine decided. Errors that are already kept stay.
+    pub fn set_standing(&mut self, standing: &Standing) {
+        match standing {
+            Standing::Free { failures } => {
+                (self.failures, self.back_off_until, self.observe_only) = (*failures, None, None);
+            }
+            Standing::BackingOff { failures, until } => {
+                (self.failures, self.back_off_until, self.observe_only) = (*failures, Some(*until), None);
+            }
+            Standing::ObserveOnly { since, reason } => {
+                self.back_off_until = None;
+                self.observe_only.get_or_insert_with(|| ObserveOnly {
+                    since: *since,
+                    reason: reason.clone(),
+                    errors: Vec::new(),
+                });
+            }
+        }
+    }
+
+    /// What must not be renewed again at once.
+    pub fn renewed(&self) -> Renewed {
+        match &self.last_transaction {
+            Some(t) if matches!(t.outcome, Outcome::Verified | Outcome::Committed | Outcome::Degraded) => {
+                Renewed { at: t.ended_at, names: t.renewed.clone() }
+            }
+            _ => Renewed::default(),
+        }
+    }
+}
+
+/// The state directory as the host names it, created if it is missing.
+fn state_dir(root: &Root) -> Result<PathBuf, FsError> {
+    let path = Path::new(STATE_DIR);
+    let on_host = root.on_host(path);
+    if !root.exists(path) {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&on_host);
+        made.map_err(|e| FsError::new("create", path, e))?;
+        // `recursive` gives the mode to parents too, but only to those it makes; the last one is what matters
+        let private = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(&on_host, private).map_err(|e| FsError::new("protect", path, e))?;
+    }
+    Ok(on_host)
+}
+
+fn damaged(root: &Root, detail: &str) -> Loaded {
+    let from = root.on_host(Path::new(FILE));
+    let aside = from.with_extension("json.corrupt");
+    let kept = match std::fs::rename(&from, &aside) {
+        Ok(()) => format!("kept as {FILE}.corrupt"),
+        Err(e) => format!("left where it is ({e})"),
+    };
+    let damage = format!(
+        "{FILE} cannot be used ({detail}), {kept}; back-off and observe-only are forgotten: look at \
+         `certwarden history` before you rely on this node"
+    );
+    Loaded { state: DaemonState::default(), damage: Some(damage) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        (dir, root)
+    }
+
+    fn some() -> DaemonState {
+        DaemonState {
+            failures: 2,
+            back_off_until: Some(Timestamp::from_second(1_700_000_000).unwrap()),
+            last_transaction: Some(LastTransaction {
+                id: Some("t".into()),
+                ended_at: Timestamp::from_second(1_700_000_000).unwrap(),
+                outcome: Outcome::RolledBack,
+                reason: "the kubelet did not start".into(),
+                renewed: vec!["apiserver".into()],
+            }),
+            ..DaemonState::default()
+        }
+    }
+
+    #[test]
+    fn a_new_node_has_no_past() {
+        let (_dir, root) = tree();
+        assert_eq!(DaemonState::load(&root), Loaded::default());
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded_and_nobody_else_can_read_it() {
+        let (_dir, root) = tree();
+        some().save(&root).unwrap();
+        some().save(&root).unwrap();
+        assert_eq!(DaemonState::load(&root), Loaded { state: some(), damage: None });
+        let mode = |path: &str| root.metadata(Path::new(path)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(STATE_DIR), mode(FILE)), (0o700, 0o600));
+        assert_eq!(root.list(Path::new(STATE_DIR)).unwrap(), ["state.json"], "nothing is left over");
+    }
+
+    #[test]
+    fn a_damaged_file_is_kept_aside_and_told_and_stops_nobody() {
+        for text in ["", "{", "[]", "{\"schema\":\"certwarden.state/v9\"}", "{\"failures\":\"many\"}"] {
+            let (_dir, root) = tree();
+            some().save(&root).unwrap();
+            std::fs::write(root.on_host(Path::new(FILE)), text).unwrap();
+            let loaded = DaemonState::load(&root);
+            assert_eq!(loaded.state, DaemonState::default());
+            assert!(loaded.damage.unwrap().contains("kept as /var/lib/certwarden/state.json.corrupt"));
+            assert_eq!(root.list(Path::new(STATE_DIR)).unwrap(), ["state.json.corrupt"]);
+        }
+    }
+
+    #[test]
+    fn every_standing_survives_a_restart_and_errors_that_are_kept_stay() {
+        let at = Timestamp::from_second(1_700_000_000).unwrap();
+        for standing in [
+            Standing::Free { failures: 3 },
+            Standing::BackingOff { failures: 3, until: at },
+            Standing::ObserveOnly { since: at, reason: "rollback failed".into() },
+        ] {
+            let mut state = some();
+            state.set_standing(&standing);
+            assert_eq!(state.standing(), standing);
+        }
+        let errors = vec!["first".to_owned(), "second".to_owned()];
+        let mut state = some();
+        state.observe_only = Some(ObserveOnly { since: at, reason: "r".into(), errors: errors.clone() });
+        state.set_standing(&Standing::ObserveOnly { since: at, reason: "r".into() });
+        assert_eq!(state.observe_only.unwrap().errors, errors);
+    }
+}
