@@ -1,4 +1,5 @@
 //! Programs that flood, hang, ignore signals, die, leave children behind or should not be run at all.
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,10 +13,10 @@ struct Bin(tempfile::TempDir);
 impl Bin {
     /// A directory with a shell script called `kubeadm`.
     fn with(script: &str) -> Self {
-        let bin = Self(tempfile::tempdir().unwrap());
-        fs::write(bin.kubeadm(), format!("#!/bin/bash\n{script}\n")).unwrap();
-        bin.chmod(0o755);
-        bin
+        let made = Self(tempfile::tempdir().unwrap());
+        fs::write(made.kubeadm(), format!("#!/bin/bash\n{script}\n")).unwrap();
+        made.chmod(0o755);
+        made
     }
 
     fn kubeadm(&self) -> PathBuf {
@@ -41,11 +42,12 @@ const LONG: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(30);
 
 /// Whether the process is gone (a zombie is) before `SOON` is over.
-fn dies(pid: &str) -> bool {
+fn dies(process: &str) -> bool {
     let start = Instant::now();
     while start.elapsed() < SOON {
-        match fs::read_to_string(Path::new("/proc").join(pid.trim()).join("stat")) {
-            Ok(stat) if !stat.contains(") Z ") => std::thread::sleep(Duration::from_millis(10)),
+        let state = fs::read_to_string(Path::new("/proc").join(process.trim()).join("stat"));
+        match state {
+            Ok(line) if !line.contains(") Z ") => std::thread::sleep(Duration::from_millis(10)),
             _ => return true,
         }
     }
@@ -172,4 +174,12 @@ fn root_does_not_run_what_others_may_write() {
     std::os::unix::fs::chown(bin.kubeadm(), Some(1234), None).unwrap();
     let text = bin.run(LONG).unwrap_err().to_string();
     assert!(text.contains("it belongs to user 1234"), "{text}");
+}
+
+#[test]
+fn certwarden_is_the_running_binary() {
+    // here that is the test itself, which can list its tests
+    let invocation = Invocation { program: Program::Certwarden, args: vec!["--list".into()], limit: LONG };
+    let output = Exec::default().run(&invocation).unwrap();
+    assert!(output.stdout.contains("certwarden_is_the_running_binary: test"), "{}", output.stdout);
 }

@@ -27,8 +27,6 @@ use cluster_config::Version;
 /// kubernetes: `cmd/kubeadm/app/constants/constants.go:KubernetesDir`; no flag of `certs renew` moves it.
 pub(crate) const KUBERNETES_DIR: &str = "/etc/kubernetes";
 const CACHE: &str = "/var/lib/certwarden/cluster-configuration.yaml";
-/// `kubeadm version` reads no file and asks nobody.
-const VERSION_LIMIT: Duration = Duration::from_secs(20);
 /// For what staging does besides running kubeadm.
 const STAGING_MARGIN: Duration = Duration::from_secs(60);
 
@@ -39,32 +37,51 @@ pub struct Kubeadm;
 impl Renewer for Kubeadm {
     fn stage(&self, host: &Host, request: &Request<'_>) -> Result<Staged, RenewError> {
         let names = request.items.iter().map(|item| name_of(host, item)).collect::<Result<Vec<_>, _>>()?;
-        let version = version(host)?;
-        let config = cluster_config::cluster_configuration(host, request.node, version, Path::new(CACHE))?;
-        let config_path = request.workdir.join("cluster-configuration.yaml");
-        write_new(&config_path, config.document.as_bytes())?;
-        let limit = request.policy.exec.kubeadm_timeout;
-        let order = Order {
-            kubeadm: host.programs.path(Program::Kubeadm).unwrap_or_default(),
-            verb: version.renew_verb(),
-            config: config_path.clone(),
-            kubernetes_dir: host.root.on_host(Path::new(KUBERNETES_DIR)),
-            pki_dir: host.root.on_host(&request.node.pki_dir),
-            workdir: request.workdir.to_path_buf(),
-            limit_secs: limit.0.as_secs().max(1),
-            names,
-        };
-        let answer = in_staging(host, &order);
-        let files = answer.and_then(|answer| judge(&answer, &order, limit)).and_then(|()| collect(host, request));
-        for leftover in [config_path, order.workdir.join("order.json")] {
-            let _ = fs::remove_file(leftover);
+        if names.is_empty() {
+            return Ok(Staged::default());
         }
-        let _ = fs::remove_dir_all(order.workdir.join("out"));
-        let _ = fs::remove_dir(order.workdir.join("stage")); // its content went with the namespace
-        let mut staged = files?;
-        staged.notes.extend(config.notes);
-        Ok(staged)
+        let mut order = order(host, request, names)?;
+        let done = prepare(host, request, &mut order).and_then(|notes| {
+            judge(&in_staging(host, &order)?, &order, request.policy.exec.kubeadm_timeout)?;
+            let mut staged = collect(host, request)?;
+            staged.notes.extend(notes);
+            Ok(staged)
+        });
+        tidy(&order);
+        done
     }
+}
+
+fn order(host: &Host, request: &Request<'_>, names: Vec<Name>) -> Result<Order, RenewError> {
+    let kubeadm = host.programs.path(Program::Kubeadm).ok_or(RenewError::NoKubeadm)?;
+    Ok(Order {
+        kubeadm,
+        verb: Vec::new(),
+        config: request.workdir.join("cluster-configuration.yaml"),
+        kubernetes_dir: host.root.on_host(Path::new(KUBERNETES_DIR)),
+        pki_dir: host.root.on_host(&request.node.pki_dir),
+        workdir: request.workdir.to_path_buf(),
+        limit_secs: request.policy.exec.kubeadm_timeout.0.as_secs().max(1),
+        names,
+    })
+}
+
+/// What depends on kubeadm's version: the words of the command and the configuration.
+fn prepare(host: &Host, request: &Request<'_>, order: &mut Order) -> Result<Vec<String>, RenewError> {
+    let version = version(host, order)?;
+    order.verb = version.renew_verb();
+    let config = cluster_config::cluster_configuration(host, request.node, version, Path::new(CACHE))?;
+    write_new(&order.config, config.document.as_bytes())?;
+    Ok(config.notes)
+}
+
+/// Keys do not stay behind, whatever happened.
+fn tidy(order: &Order) {
+    for leftover in [&order.config, &order.workdir.join("order.json")] {
+        let _ = fs::remove_file(leftover);
+    }
+    let _ = fs::remove_dir_all(order.workdir.join("out"));
+    let _ = fs::remove_dir(order.workdir.join("stage")); // its content went with the namespace
 }
 
 fn name_of(host: &Host, item: &Item) -> Result<Name, RenewError> {
@@ -83,17 +100,9 @@ fn name_of(host: &Host, item: &Item) -> Result<Name, RenewError> {
     }
 }
 
-fn version(host: &Host) -> Result<Version, RenewError> {
-    let args = ["version", "-o", "short"].map(Into::into).to_vec();
-    let output = host.programs.run(&Invocation { program: Program::Kubeadm, args, limit: VERSION_LIMIT })?;
-    if !output.success() {
-        return Err(RenewError::Version {
-            detail: format!("it {}: {}", output.ending(), super::staging::words(&output)),
-        });
-    }
-    let line = output.stdout.trim();
-    Version::parse(line)
-        .ok_or_else(|| RenewError::Version { detail: format!("`{}`", line.chars().take(80).collect::<String>()) })
+fn version(host: &Host, order: &Order) -> Result<Version, RenewError> {
+    let asked = in_staging(host, &Order { names: Vec::new(), ..order.clone() })?.version.unwrap_or_default();
+    Version::parse(&asked).ok_or_else(|| RenewError::Version { detail: format!("`{}`", asked.replace('\n', " ")) })
 }
 
 fn in_staging(host: &Host, order: &Order) -> Result<Answer, RenewError> {

@@ -54,6 +54,10 @@ pub enum RenewError {
     Exec(#[from] ExecError),
     #[error(transparent)]
     Fs(#[from] FsError),
+    #[error(
+        "kubeadm is not installed in /usr/bin, /usr/local/bin, /bin or /usr/sbin; install the cluster's version, or set renewer = \"local\""
+    )]
+    NoKubeadm,
     #[error("kubeadm does not tell its version: {detail}; reinstall it, or set renewer = \"local\"")]
     Version { detail: String },
     #[error("cannot stage: {reason}")]
@@ -62,7 +66,7 @@ pub enum RenewError {
     #[error("kubeadm {ending} while renewing {name}: {words}")]
     Failed { name: String, ending: String, words: String },
     #[error(
-        "kubeadm hung while renewing {name} and was killed after {limit}; look at `kubeadm certs renew {name} -v=5` or raise exec.kubeadm-timeout"
+        "kubeadm hung while renewing {name} and was killed after {limit}; if the machine is only slow, raise exec.kubeadm-timeout"
     )]
     Hung { name: String, limit: String },
     #[error("kubeadm exited 0 but did not renew {name}: {words}")]

@@ -6,6 +6,7 @@
 
 mod copy;
 mod digest;
+mod order;
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,7 +15,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use nix::fcntl::OFlag;
 use zeroize::Zeroizing;
 
 use crate::host::exec::{Exec, ExecError, Invocation, Output, Program, Programs};
@@ -23,81 +24,16 @@ use crate::host::namespace::{Namespace, NamespaceError};
 use copy::Copies;
 use digest::Snapshot;
 pub use digest::{Change, Kind};
+pub use order::{Answer, Done, Name, Order, Unexpected};
 
 /// All of a large node's certificates take less than 1 MiB.
 const SCRATCH_BYTES: u64 = 64 << 20;
 /// An order names files and nothing else.
 const MAX_ORDER: u64 = 1 << 20;
+/// `kubeadm version` reads no file and asks nobody.
+const VERSION_LIMIT: Duration = Duration::from_secs(20);
 /// Of what kubeadm said; a reason is a sentence.
 const MAX_WORDS: usize = 300;
-
-/// What the parent wants. A JSON file in `workdir`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Order {
-    /// Absolute path; the file must be called `kubeadm`.
-    pub kubeadm: PathBuf,
-    /// `certs renew`, or `alpha certs renew` before 1.20.
-    pub verb: Vec<String>,
-    /// The `--config` document.
-    pub config: PathBuf,
-    /// `/etc/kubernetes`: kubeadm's constant `KubernetesDir`.
-    pub kubernetes_dir: PathBuf,
-    /// kubeadm's `certificatesDir`.
-    pub pki_dir: PathBuf,
-    /// An empty directory for root only; the changed files come to `out/` below it, by their live path.
-    pub workdir: PathBuf,
-    /// For each name.
-    pub limit_secs: u64,
-    pub names: Vec<Name>,
-}
-
-/// A credential by kubeadm's name and the live files it consists of.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Name {
-    pub name: String,
-    pub files: Vec<PathBuf>,
-}
-
-/// What happened, one JSON document on stdout.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Answer {
-    /// In the order asked for; ends with the first that failed.
-    pub names: Vec<Done>,
-    /// What changed and should not have: reason enough to take nothing.
-    pub unexpected: Vec<Unexpected>,
-    /// Why staging itself failed.
-    pub error: Option<String>,
-}
-
-/// One run of kubeadm.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Done {
-    pub name: String,
-    /// None: a signal or the time limit ended it.
-    pub code: Option<i32>,
-    pub timed_out: bool,
-    /// `exited with code 1`, `was killed by SIGKILL`, …
-    pub ending: String,
-    /// kubeadm's reason.
-    pub last_words: String,
-    /// As in the order.
-    pub changed: Vec<PathBuf>,
-    pub took_ms: u64,
-}
-
-/// A change that nobody asked for.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Unexpected {
-    /// While renewing this.
-    pub name: String,
-    pub path: PathBuf,
-    pub change: Change,
-}
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StagingError {
@@ -115,6 +51,8 @@ pub(crate) enum StagingError {
     TooMuch { path: PathBuf, limit: &'static str },
     #[error("what kubeadm wrote to {} is the content of {}", path.display(), of.display())]
     Borrowed { path: PathBuf, of: PathBuf },
+    #[error("kubeadm {ending} when asked for its version: {words}")]
+    Version { ending: String, words: String },
     #[error(transparent)]
     Exec(#[from] ExecError),
 }
@@ -168,21 +106,32 @@ fn carry_out(order: &Order) -> Result<Answer, StagingError> {
     }
     namespace.freeze(&writable)?;
 
-    let answer = renew_all(order, &copies);
+    let dir = order.kubeadm.parent().map(Path::to_path_buf).unwrap_or_default();
+    let programs = Exec::with_dirs(vec![dir]).in_our_group();
+    let answer = if order.names.is_empty() { version(&programs) } else { renew_all(&programs, order, &copies) };
     let mut mounts: Vec<&Path> = copies.areas().map(|(live, _)| live).collect();
     mounts.push(&stage);
     namespace.leave(&mounts);
     answer
 }
 
-fn renew_all(order: &Order, copies: &Copies) -> Result<Answer, StagingError> {
-    let dir = order.kubeadm.parent().map(Path::to_path_buf).unwrap_or_default();
-    let programs = Exec::with_dirs(vec![dir]).in_our_group();
+/// In here too: not even a kubeadm that is somebody's script gets to see a live file.
+fn version(programs: &Exec) -> Result<Answer, StagingError> {
+    let args = ["version", "-o", "short"].map(Into::into).to_vec();
+    let output = programs.run(&Invocation { program: Program::Kubeadm, args, limit: VERSION_LIMIT })?;
+    if !output.success() {
+        return Err(StagingError::Version { ending: output.ending(), words: words(&output) });
+    }
+    let line = output.stdout.trim().chars().take(MAX_WORDS).collect();
+    Ok(Answer { version: Some(line), ..Answer::default() })
+}
+
+fn renew_all(programs: &Exec, order: &Order, copies: &Copies) -> Result<Answer, StagingError> {
     let before = Snapshot::take(copies.areas())?;
     let mut answer = Answer::default();
     let mut last = before.clone();
     for name in &order.names {
-        let (mut done, now) = (renew(&programs, order, name)?, Snapshot::take(copies.areas())?);
+        let (mut done, now) = (renew(programs, order, name)?, Snapshot::take(copies.areas())?);
         let (own, foreign) = sort(last.changes(&now), name);
         done.changed = own;
         let complete = done.code == Some(0) && done.changed.len() == name.files.len() && foreign.is_empty();
@@ -279,8 +228,10 @@ fn make_dir(dir: &Path) -> Result<(), StagingError> {
 
 /// A regular file, not a link to one; an error if it is longer than `limit`.
 fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
-    let file = fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let open = |flags: OFlag| fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
+    // a dry run leaves no timestamp changed; O_NOATIME is for the file's owner only (open(2))
+    let file = open(flags | OFlag::O_NOATIME).or_else(|_| open(flags))?;
     let meta = file.metadata()?;
     if !meta.is_file() {
         return Err(io::Error::other("it is not a regular file"));

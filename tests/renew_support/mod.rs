@@ -34,7 +34,7 @@ use openssl::x509::{X509, X509Builder, X509NameBuilder};
 pub const RENEW: &str =
     "case $3 in *.conf) cp $NEXT/$3 $K/$3;; *) cp $NEXT/$3.key $NEXT/$3.crt $K/pki/;; esac; echo $3 renewed";
 
-/// Whether this test may make mount namespaces: root with CAP_SYS_ADMIN. Without it there is no staging to be tested.
+/// Whether this test may make mount namespaces: root with `CAP_SYS_ADMIN`. Without it there is no staging to be tested.
 pub fn private_mounts() -> bool {
     let probe = std::process::Command::new("unshare").args(["--mount", "true"]).output();
     probe.is_ok_and(|o| o.status.success())
@@ -118,7 +118,7 @@ impl Node {
 
     pub fn item(&self, name: &str) -> Item {
         let pki = Path::new("/etc/kubernetes/pki");
-        let form = if name.ends_with(".conf") {
+        let form = if Path::new(name).extension().is_some_and(|e| e == "conf") {
             Form::Kubeconfig { path: Path::new("/etc/kubernetes").join(name) }
         } else {
             Form::Pair { cert: pki.join(format!("{name}.crt")), key: pki.join(format!("{name}.key")) }
