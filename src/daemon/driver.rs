@@ -16,7 +16,7 @@ use super::work::{Done, Engine, Job, Work};
 use crate::config::{self, Settings};
 use crate::host::fs::Root;
 use crate::host::notify;
-use crate::model::machine::{Activity, Effect, Event, Found, State};
+use crate::model::machine::{Activity, Effect, Event, Found, Standing, State};
 use crate::model::report::{Outcome, Report};
 use crate::model::schedule::Schedule;
 use crate::observe::{self, CheckSeen, Doing, SCHEMA, Status};
@@ -86,6 +86,7 @@ impl Driver {
     pub(super) async fn run(mut self, mut signals: Signals, alarm: Alarm) -> Result<(), DaemonError> {
         notify::ready();
         report::started(self.state.mode, self.settings.files.len(), self.state.next().unwrap_or_default());
+        report::standing(&Standing::Free { failures: 0 }, &self.state.standing);
         if let Some(damage) = &self.damage {
             tracing::warn!("{damage}");
         }
@@ -213,6 +214,7 @@ impl Driver {
             Effect::StartTransaction => self.engine.start(Job::Transact, policy()),
             Effect::StartRecover => self.engine.start(Job::Recover, policy()),
             Effect::Cancel => {
+                report::finishing(&self.engine.progress().map(|p| p.step).unwrap_or_default());
                 self.engine.cancel();
                 Ok(())
             }
