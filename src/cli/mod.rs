@@ -1,3 +1,189 @@
-//! cli
+//! The command line: arguments in, a use case, text or JSON out, an exit code.
 
-pub mod config;
+mod args;
+mod check;
+mod config;
+mod history;
+mod output;
+mod plan;
+mod render;
+mod report;
+mod status;
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::host::fs::{FsError, Root};
+use crate::host::{Host, journal};
+use crate::model::planner::Selection;
+use crate::model::report::Report;
+use crate::txn::engine::EngineError;
+use crate::txn::lock::LockError;
+use crate::txn::progress::Progress;
+use crate::txn::recover::Reach;
+use crate::txn::session::{Session, SessionError};
+use crate::{config as configuration, daemon, renew};
+
+use args::{Args, Command, ConfigCommand, Output, SelectionArgs};
+use output::{BUSY, CONFIG, NOT_ROOT, USAGE, complain, fail, print, print_json};
+
+/// Runs one command and returns the exit code.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let args = match Args::try_parse_from(args) {
+        Ok(args) => args,
+        Err(e) => {
+            let code = if e.use_stderr() { USAGE } else { 0 };
+            let _ = e.print(); // help or usage; a closed pipe is no matter
+            return code;
+        }
+    };
+    if let Command::InStaging { request } = &args.command {
+        return renew::staging::run(&[request.clone().into_os_string()]);
+    }
+    match Root::open(&args.root) {
+        Ok(root) => dispatch(&args, root),
+        Err(e) => fail(&e, USAGE),
+    }
+}
+
+fn dispatch(args: &Args, root: Root) -> u8 {
+    let acts = matches!(
+        args.command,
+        Command::Renew { .. } | Command::Rollback { .. } | Command::Recover { .. } | Command::Daemon
+    );
+    if acts && root.is_live() && !nix::unistd::geteuid().is_root() {
+        return complain("this needs root; run it with sudo, or on a node tree with --root", NOT_ROOT);
+    }
+    if acts {
+        journal::init(journal::Target::Detect, args.verbose);
+    }
+    match &args.command {
+        Command::Config(ConfigCommand::Check) => return tell(config::check(&root)),
+        Command::Config(ConfigCommand::Show { origin }) => return tell(config::show(&root, *origin)),
+        Command::History { id, output } => return show_history(&root, id.as_deref(), *output),
+        Command::Status { output } => return status::run(&root, *output == Output::Json),
+        _ => {}
+    }
+    let settings = match configuration::load(&root) {
+        Ok(settings) => settings,
+        Err(e) => return complain(&e.to_string(), CONFIG),
+    };
+    if let Command::Daemon = args.command {
+        return run_daemon(args, root);
+    }
+    let host = Host::new(root);
+    let session = Session::open(&host, &settings.policy);
+    match &args.command {
+        Command::Check { names, output } => check::run(session.inventory, session.assessment, names, *output),
+        Command::Plan { selection, output } => show_plan(&session, selection, *output),
+        Command::Renew { selection, dry_run, force, output } => {
+            let plan = match session.plan(&select(selection)) {
+                Ok(plan) => plan,
+                Err(e) => return fail(&e, USAGE),
+            };
+            finish(session.carry_out(&plan, *dry_run, force, &watched()).map_err(Into::into), *output)
+        }
+        Command::Rollback { id, force, output } => finish(session.rollback(id.as_deref(), force, &watched()), *output),
+        Command::Recover { files_only, output } => {
+            let reach = if *files_only { Reach::FilesOnly } else { Reach::Full };
+            match session.recover(reach, true, &watched()) {
+                Ok(Some(report)) => finish(Ok(report), *output),
+                Ok(None) => {
+                    let now = host.clock.now();
+                    let nothing = "no transaction is unfinished";
+                    finish(Ok(Report::new(crate::model::report::Outcome::NothingToDo, nothing, now)), *output)
+                }
+                Err(e) => finish(Err(e.into()), *output),
+            }
+        }
+        _ => complain("this command is not reached here", USAGE),
+    }
+}
+
+/// The daemon reads the configuration itself, now and whenever it is told to.
+fn run_daemon(args: &Args, root: Root) -> u8 {
+    let work = match Root::open(&args.root) {
+        Ok(own) => Box::new(daemon::NodeWork::new(Host::new(own))),
+        Err(e) => return fail(&e, USAGE),
+    };
+    match daemon::run(root, work) {
+        Ok(()) => 0,
+        Err(e) => fail(&e, e.exit_code()),
+    }
+}
+
+/// Progress that a person at a terminal can follow.
+fn watched() -> Progress {
+    Progress::new("starting", Duration::from_secs(60)).with_listener(output::progress)
+}
+
+fn select(selection: &SelectionArgs) -> Selection {
+    match (selection.all, selection.names.is_empty()) {
+        (true, _) => Selection::All,
+        (false, true) => Selection::Due,
+        (false, false) => Selection::Names(selection.names.clone()),
+    }
+}
+
+fn show_plan(session: &Session<'_>, selection: &SelectionArgs, output: Output) -> u8 {
+    let plan = match session.plan(&select(selection)) {
+        Ok(plan) => plan,
+        Err(e) => return fail(&e, USAGE),
+    };
+    let gates = if plan.is_empty() { Vec::new() } else { session.closed_gates(&plan) };
+    match output {
+        Output::Json => print_json(&plan::Document { plan: &plan, gates: &gates }),
+        Output::Table => {
+            print(&plan::render(&plan, &gates));
+            0
+        }
+    }
+}
+
+fn show_history(root: &Root, id: Option<&str>, output: Output) -> u8 {
+    use crate::txn::history as past;
+    match (id, output) {
+        (Some(id), _) => match past::report(root, id) {
+            Some(report) if output == Output::Json => print_json(&report),
+            Some(report) => {
+                print(&report::render(&report));
+                0
+            }
+            None => complain(&format!("there is no report of {id}; `certwarden history` lists what is kept"), USAGE),
+        },
+        (None, output) => match past::list(root) {
+            Ok(all) if output == Output::Json => print_json(&history::Document::new(&all)),
+            Ok(all) => {
+                print(&history::render(&all));
+                0
+            }
+            Err(e @ FsError::Permission { .. }) => fail(&e, NOT_ROOT),
+            Err(e) => fail(&e, USAGE),
+        },
+    }
+}
+
+/// Tells a report, or why there is none.
+fn finish(result: Result<Report, SessionError>, output: Output) -> u8 {
+    match result {
+        Ok(report) => {
+            match output {
+                Output::Json => {
+                    print_json(&report);
+                }
+                Output::Table => print(&report::render(&report)),
+            }
+            report.outcome.exit_code()
+        }
+        Err(e @ (SessionError::UnknownName(_) | SessionError::NoBackup { .. })) => fail(&e, USAGE),
+        Err(e @ SessionError::Engine(EngineError::Lock(LockError::Busy { .. }))) => fail(&e, BUSY),
+        Err(e) => fail(&e, 1),
+    }
+}
+
+fn tell((text, code): (String, u8)) -> u8 {
+    print(&text);
+    code
+}

@@ -1,1 +1,180 @@
-//! collect
+//! Reads the node into an [`Inventory`]. Never fails: what is missing, damaged or forbidden is a value in it.
+//!
+//! Paths are discovered, not assumed: the kubelet's command line and configuration say where the static pods are,
+//! their flags say where certificates are, and kubeadm's defaults fill what nobody says.
+
+mod catalogue;
+mod control_plane;
+mod extras;
+mod keys;
+mod kubelet;
+mod load;
+mod manifests;
+mod node_identity;
+mod unit;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::host::fs::Root;
+use crate::model::component::Component;
+use crate::model::inventory::{Content, Entry, Form, Inventory, Node, Owner, Role};
+use load::Authority;
+use manifests::Container;
+
+const KUBERNETES: &str = "/etc/kubernetes";
+const MANIFESTS: &str = "/etc/kubernetes/manifests";
+const PKI: &str = "/etc/kubernetes/pki";
+
+/// What has been found so far, for the parts that make entries of it.
+struct Scene<'a> {
+    root: &'a Root,
+    containers: Vec<Container>,
+    kubelet: kubelet::Found,
+    pki_dir: PathBuf,
+    role: Role,
+    authorities: Vec<Authority>,
+    notes: Vec<String>,
+}
+
+impl Scene<'_> {
+    fn container(&self, component: Component) -> Option<&Container> {
+        self.containers.iter().find(|c| c.component == Some(component))
+    }
+
+    fn path_flag(&self, component: Component, flag: &str) -> Option<PathBuf> {
+        self.container(component)?.path_flag(flag)
+    }
+
+    fn authority(&self, name: &str) -> Option<&Authority> {
+        self.authorities.iter().find(|a| a.name == name)
+    }
+
+    /// Something is there, be it only a link to nowhere.
+    fn lies(&self, path: &Path) -> bool {
+        self.root.symlink_metadata(path).is_ok()
+    }
+
+    /// Whose job a leaf of `signer` is, given that it lies where kubeadm puts it or not.
+    fn owner(&self, signer: Option<&Authority>, kubeadms_place: bool) -> Owner {
+        match signer {
+            Some(ca) if ca.has_key && kubeadms_place => Owner::Kubeadm,
+            Some(ca) if ca.has_key => Owner::Certwarden,
+            _ => Owner::External,
+        }
+    }
+}
+
+/// Takes the inventory of the node below `root`.
+pub fn collect(root: &Root, now: Timestamp) -> Inventory {
+    let mut notes = Vec::new();
+    let kubelet = kubelet::find(root, &mut notes);
+    let manifests = kubelet.kubelet.static_pod_path.clone().unwrap_or_else(|| MANIFESTS.into());
+    let containers = manifests::read_all(root, &manifests, &mut notes);
+    let mut scene = Scene {
+        pki_dir: pki_dir(&containers, &kubelet),
+        role: Role::Unknown,
+        authorities: Vec::new(),
+        root,
+        containers,
+        kubelet,
+        notes,
+    };
+    scene.role = role(&scene);
+    scene.authorities = control_plane::authorities(&scene);
+
+    let mut leaves = control_plane::pairs(&scene);
+    leaves.extend(control_plane::configs(&mut scene));
+    leaves.extend(control_plane::systemd_etcd(&scene, &leaves));
+    leaves.extend(node_identity::client(&mut scene));
+    leaves.extend(node_identity::serving(&scene));
+    leaves.extend(node_identity::copies(&scene, &leaves));
+    let mut cas = control_plane::authority_entries(&scene);
+    extras::add(&mut scene, &mut leaves, &mut cas);
+    leaves.sort_by(|a, b| a.name.cmp(&b.name));
+    cas.sort_by(|a, b| a.name.cmp(&b.name));
+    leaves.append(&mut cas);
+
+    if scene.role == Role::Unknown {
+        scene.notes.push(format!(
+            "neither static pods nor a kubelet were found below {}; is this a Kubernetes node?",
+            root.path().display()
+        ));
+    }
+    Inventory { collected_at: now, node: node(scene, &leaves), entries: leaves }
+}
+
+fn role(scene: &Scene<'_>) -> Role {
+    use Component::{KubeApiserver, KubeControllerManager, KubeScheduler};
+    let pods = [KubeApiserver, KubeControllerManager, KubeScheduler].iter().any(|c| scene.container(*c).is_some());
+    // manifests may have been moved away for a moment; the files still are a control plane's
+    let files =
+        scene.lies(&scene.pki_dir.join("apiserver.crt")) || scene.lies(&Path::new(KUBERNETES).join("admin.conf"));
+    match (pods || files, scene.kubelet.present) {
+        (true, _) => Role::ControlPlane,
+        (false, true) => Role::Worker,
+        (false, false) => Role::Unknown,
+    }
+}
+
+/// kubeadm's `certificatesDir`: where the components' CA is, if it is called as kubeadm calls it.
+fn pki_dir(containers: &[Container], kubelet: &kubelet::Found) -> PathBuf {
+    const HINTS: [(Component, &str, &str); 4] = [
+        (Component::KubeApiserver, "client-ca-file", "ca.crt"),
+        (Component::KubeApiserver, "tls-cert-file", "apiserver.crt"),
+        (Component::KubeControllerManager, "root-ca-file", "ca.crt"),
+        (Component::KubeControllerManager, "client-ca-file", "ca.crt"),
+    ];
+    let dir_of = |path: PathBuf, name: &str| -> Option<PathBuf> {
+        (path.file_name()? == name).then(|| path.parent().map(Path::to_path_buf))?
+    };
+    HINTS
+        .iter()
+        .find_map(|(component, flag, name)| {
+            let container = containers.iter().find(|c| c.component == Some(*component))?;
+            dir_of(container.path_flag(flag)?, name)
+        })
+        .or_else(|| dir_of(kubelet.client_ca.clone()?, "ca.crt"))
+        .unwrap_or_else(|| PKI.into())
+}
+
+fn node(scene: Scene<'_>, entries: &[Entry]) -> Node {
+    let identity = entries.iter().find(|e| e.name == "kubelet-client").and_then(Entry::leaf);
+    let name = identity
+        .and_then(|leaf| leaf.common_name.as_deref()?.strip_prefix("system:node:").map(str::to_owned))
+        .or_else(|| scene.kubelet.hostname_override.clone())
+        .or_else(|| host_name(scene.root));
+    let pods = scene.containers.iter().filter_map(|c| Some((c.component?, c.static_pod())));
+    // the first container of a component, as everywhere here
+    let static_pods = pods.fold(BTreeMap::new(), |mut map, (component, pod)| {
+        map.entry(component).or_insert(pod);
+        map
+    });
+    Node {
+        name,
+        role: scene.role,
+        static_pods,
+        kubelet: scene.kubelet.kubelet,
+        pki_dir: scene.pki_dir,
+        notes: scene.notes,
+    }
+}
+
+/// As the kubelet makes its node name of it (kubernetes: `pkg/util/node/node.go:GetHostname`).
+fn host_name(root: &Root) -> Option<String> {
+    let text = root.read_text(Path::new("/etc/hostname")).ok()?;
+    let name = text.lines().map(str::trim).find(|l| !l.is_empty() && !l.starts_with('#'))?;
+    Some(name.to_ascii_lowercase())
+}
+
+/// An entry for a leaf that lies in files.
+fn pair_form(cert: PathBuf, key: PathBuf) -> Form {
+    if cert == key { Form::Combined { path: cert } } else { Form::Pair { cert, key } }
+}
+
+/// Whether the credential was issued by a CA that we know.
+fn has_finding(content: &Content, problem: crate::model::inventory::Problem) -> bool {
+    matches!(content, Content::Readable(c) if c.findings.iter().any(|f| f.id == problem))
+}

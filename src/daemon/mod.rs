@@ -9,10 +9,12 @@
 
 mod alarm;
 mod driver;
+mod node;
 mod report;
 mod signals;
 mod work;
 
+pub use node::NodeWork;
 pub use work::{CheckResult, Work};
 
 use crate::config::{ConfigError, EXIT_CONFIG};

@@ -1,8 +1,16 @@
 //! External programs: a closed list, by absolute path, with a clean environment, a time limit and bounded output.
 
+mod child;
+
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
 
 /// Every program that certwarden runs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -13,6 +21,18 @@ pub enum Program {
     Journalctl,
     /// certwarden itself, for the hidden staging subcommand.
     Certwarden,
+}
+
+impl Program {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kubeadm => "kubeadm",
+            Self::Kubelet => "kubelet",
+            Self::Systemctl => "systemctl",
+            Self::Journalctl => "journalctl",
+            Self::Certwarden => "certwarden",
+        }
+    }
 }
 
 /// A program to run.
@@ -52,9 +72,8 @@ impl Output {
 
     /// The last non-empty line of stderr, else of stdout: usually the reason.
     pub fn last_words(&self) -> &str {
-        let last = |s: &'_ str| -> Option<usize> { s.lines().position(|l| !l.trim().is_empty()) };
-        let text = if last(&self.stderr).is_some() { &self.stderr } else { &self.stdout };
-        text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no output").trim()
+        let text = if self.stderr.trim().is_empty() { &self.stdout } else { &self.stderr };
+        text.lines().rev().map(str::trim).find(|l| !l.is_empty()).unwrap_or("no output")
     }
 }
 
@@ -63,8 +82,17 @@ impl Output {
 pub enum ExecError {
     #[error("{program} is not installed (looked for {})", looked.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "))]
     NotFound { program: &'static str, looked: Vec<PathBuf> },
+    /// Root would run what somebody else may write.
+    #[error("{} is not run as root: {why}; correct it with `chown root:root` and `chmod 0755`", path.display())]
+    Untrusted { path: PathBuf, why: String },
     #[error("start {}", path.display())]
     Start {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("watch {}", path.display())]
+    Watch {
         path: PathBuf,
         #[source]
         source: std::io::Error,
@@ -83,4 +111,135 @@ pub trait Programs: Send + Sync {
 
     /// Where the program is, if it is installed.
     fn path(&self, program: Program) -> Option<PathBuf>;
+}
+
+/// Where the programs of a node are: distributions' packages, then what administrators install by hand.
+const DIRS: [&str; 4] = ["/usr/bin", "/usr/local/bin", "/bin", "/usr/sbin"];
+/// What a child may search. Fixed: our own `PATH` is whatever the administrator's shell had.
+const CHILD_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The running binary, even after a package upgrade has replaced the file it was started from: the staging
+/// subcommand is always of the same version as its caller.
+const SELF: &str = "/proc/self/exe";
+/// A package manager that is just writing the file (ETXTBSY, execve(2)) gets half a second.
+const BUSY_TRIES: u32 = 10;
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+
+/// Whom a time limit kills.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Group {
+    /// The program leads a process group, which is killed as a whole.
+    Own,
+    /// The program stays in our group, and whoever started us kills us together.
+    Ours,
+}
+
+/// The machine's own programs.
+#[derive(Debug)]
+pub struct Exec {
+    dirs: Vec<PathBuf>,
+    certwarden: PathBuf,
+    group: Group,
+}
+
+impl Default for Exec {
+    fn default() -> Self {
+        Self::with_dirs(DIRS.iter().map(PathBuf::from).collect())
+    }
+}
+
+impl Exec {
+    /// Looks for programs in `dirs` (absolute paths), in this order.
+    pub fn with_dirs(dirs: Vec<PathBuf>) -> Self {
+        Self { dirs, certwarden: PathBuf::from(SELF), group: Group::Own }
+    }
+
+    /// Takes `binary` for [`Program::Certwarden`] instead of the running one. For tests, whose running binary is the test.
+    #[must_use]
+    pub fn with_certwarden(self, binary: PathBuf) -> Self {
+        Self { certwarden: binary, ..self }
+    }
+
+    /// Leaves programs in our own process group. For a process that is itself run by an [`Exec`]: its time limit
+    /// must reach our children too, even if we are killed before we could pass it on.
+    #[must_use]
+    pub fn in_our_group(self) -> Self {
+        Self { group: Group::Ours, ..self }
+    }
+
+    fn candidates(&self, program: Program) -> Vec<PathBuf> {
+        match program {
+            Program::Certwarden => vec![self.certwarden.clone()],
+            other => self.dirs.iter().map(|d| d.join(other.name())).collect(),
+        }
+    }
+
+    fn command(&self, path: &Path, invocation: &Invocation) -> Command {
+        let mut command = Command::new(path);
+        command
+            .arg0(invocation.program.name())
+            .args(&invocation.args)
+            // no NOTIFY_SOCKET, WATCHDOG_PID, KUBECONFIG, LD_* or proxies: only what is said here
+            .env_clear()
+            .env("PATH", CHILD_PATH)
+            .env("LANG", "C")
+            .env("HOME", "/root")
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        if self.group == Group::Own {
+            command.process_group(0);
+        }
+        command
+    }
+}
+
+impl Programs for Exec {
+    fn run(&self, invocation: &Invocation) -> Result<Output, ExecError> {
+        let looked = self.candidates(invocation.program);
+        let Some(path) = looked.iter().find(|p| p.is_file()).cloned() else {
+            return Err(ExecError::NotFound { program: invocation.program.name(), looked });
+        };
+        if path != Path::new(SELF) {
+            trusted(&path)?;
+        }
+        let mut command = self.command(&path, invocation);
+        let mut tries = 0;
+        let process = loop {
+            match command.spawn() {
+                Err(e) if e.raw_os_error() == Some(Errno::ETXTBSY as i32) && tries < BUSY_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(BUSY_PAUSE);
+                }
+                other => break other.map_err(|source| ExecError::Start { path: path.clone(), source })?,
+            }
+        };
+        match child::watch(process, self.group == Group::Own, invocation.limit) {
+            Ok(Some(output)) => Ok(output),
+            Ok(None) => Err(ExecError::TimedOut { path, limit: invocation.limit }),
+            Err(source) => Err(ExecError::Watch { path, source }),
+        }
+    }
+
+    fn path(&self, program: Program) -> Option<PathBuf> {
+        self.candidates(program).into_iter().find(|p| p.is_file())
+    }
+}
+
+/// Refuses a program that somebody else than root could have written, when we are root.
+fn trusted(path: &Path) -> Result<(), ExecError> {
+    let start = |source| ExecError::Start { path: path.to_path_buf(), source };
+    let meta = path.metadata().map_err(start)?;
+    access(path, AccessFlags::X_OK).map_err(|e| start(e.into()))?;
+    let untrusted = |why: String| Err(ExecError::Untrusted { path: path.to_path_buf(), why });
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    if meta.uid() != 0 {
+        return untrusted(format!("it belongs to user {}", meta.uid()));
+    }
+    if meta.mode() & 0o022 != 0 {
+        return untrusted(format!("its mode {:04o} lets others than root write it", meta.mode() & 0o7777));
+    }
+    Ok(())
 }

@@ -1,9 +1,14 @@
 //! HTTPS as the API server, etcd and the kubelet speak it: with client certificates, under time limits.
 
+mod https;
+mod objects;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
 use zeroize::Zeroizing;
+
+pub use https::Https;
 
 /// Where to connect and as whom. `Debug` shows no key.
 #[derive(Clone)]
@@ -25,11 +30,17 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-/// A client certificate (chain) and its key, both PEM.
+/// A client certificate (chain) and its key, both PEM. `Debug` shows no key.
 #[derive(Clone)]
 pub struct Identity {
     pub cert: Vec<u8>,
     pub key: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
 }
 
 /// Why there is no answer, or none that can be used.
@@ -38,8 +49,11 @@ pub enum KubeError {
     /// No connection, no answer in time, 5xx: says nothing about the credential.
     #[error("{server} does not answer: {detail}")]
     Unreachable { server: String, detail: String },
-    /// The TLS handshake failed on certificates: theirs or ours.
-    #[error("TLS with {server} failed: {detail}")]
+    /// We do not accept the server's certificate. Says nothing about ours.
+    #[error("the certificate of {server} is not accepted: {detail}")]
+    Untrusted { server: String, detail: String },
+    /// The server refused our certificate in the TLS handshake.
+    #[error("{server} refused our certificate: {detail}")]
     Tls { server: String, detail: String },
     /// 401: the server does not accept who we are.
     #[error("{server} does not accept the credential (401 Unauthorized)")]
@@ -58,7 +72,7 @@ pub enum KubeError {
 impl KubeError {
     /// Whether this says nothing about the credential: "cannot tell" is not "failed" (DESIGN §7).
     pub fn cannot_tell(&self) -> bool {
-        matches!(self, Self::Unreachable { .. })
+        matches!(self, Self::Unreachable { .. } | Self::Untrusted { .. })
     }
 }
 
@@ -72,9 +86,9 @@ pub struct Answer {
 /// Who the API server says we are.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum WhoAmI {
-    /// By SelfSubjectReview (v1, v1beta1, v1alpha1).
+    /// By `SelfSubjectReview` (v1, v1beta1, v1alpha1).
     User { name: String, groups: Vec<String> },
-    /// The server is too old for it; SelfSubjectAccessReview was accepted, so the credential is.
+    /// The server is too old for it; `SelfSubjectAccessReview` was accepted, so the credential is.
     Authenticated,
 }
 
@@ -116,9 +130,14 @@ pub trait KubeApi: Send {
     /// [`KubeError`].
     fn lease_renewed(&self, to: &Connection, node: &str) -> Result<Option<Timestamp>, KubeError>;
 
-    /// `data.ClusterConfiguration` of ConfigMap `kube-system/kubeadm-config`; None if there is no such ConfigMap.
+    /// `data.ClusterConfiguration` of the config map `kube-system/kubeadm-config`; None if there is no such map.
     ///
     /// # Errors
     /// [`KubeError`].
     fn cluster_configuration(&self, to: &Connection) -> Result<Option<String>, KubeError>;
 }
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

@@ -12,9 +12,12 @@ pub mod exec;
 pub mod fs;
 pub mod journal;
 pub mod kube;
+pub mod namespace;
 pub mod notify;
 pub mod systemd;
 pub mod tls;
+
+use std::sync::Arc;
 
 use clock::Clock;
 use cri::ContainerRuntime;
@@ -26,11 +29,29 @@ use systemd::ServiceManager;
 /// The node as certwarden reaches it.
 pub struct Host {
     pub root: Root,
+    /// Whether this is the running system, with services to restart and to ask, and not a mounted image.
+    pub live: bool,
     pub services: Box<dyn ServiceManager>,
     pub kube: Box<dyn KubeApi>,
     pub runtime: Box<dyn ContainerRuntime>,
-    pub programs: Box<dyn Programs>,
+    pub programs: Arc<dyn Programs>,
     pub clock: Box<dyn Clock>,
+}
+
+impl Host {
+    /// The real one.
+    pub fn new(root: Root) -> Self {
+        let programs: Arc<dyn Programs> = Arc::new(exec::Exec::default());
+        Self {
+            live: root.is_live(),
+            root,
+            services: Box::new(systemd::Systemd::new(Arc::clone(&programs))),
+            kube: Box::new(kube::Https::default()),
+            runtime: Box::new(cri::Cri),
+            programs,
+            clock: Box::new(clock::SystemClock::default()),
+        }
+    }
 }
 
 impl std::fmt::Debug for Host {

@@ -16,6 +16,8 @@ use x509_parser::x509::X509Name;
 pub enum CertError {
     #[error("no certificate in it")]
     NoCertificate,
+    #[error("DER where PEM is expected")]
+    IsDer,
     #[error("PEM block {block} is damaged: {detail}")]
     Pem { block: usize, detail: String },
     #[error("certificate {block} is not valid DER: {detail}")]
@@ -130,13 +132,21 @@ impl CertFacts {
 /// Damage anywhere, or no certificate at all.
 pub fn parse_pem(pem: &[u8]) -> Result<Vec<CertFacts>, CertError> {
     let mut facts = Vec::new();
-    for (i, block) in x509_parser::pem::Pem::iter_from_buffer(pem).enumerate() {
-        let block = block.map_err(|e| CertError::Pem { block: i + 1, detail: e.to_string() })?;
+    for (i, block) in super::pem::blocks(pem).enumerate() {
+        let damaged = |e: super::pem::PemError| CertError::Pem { block: i + 1, detail: e.to_string() };
+        let block = block.map_err(damaged)?;
+        // keys are not even decoded: nothing of them is left in memory
         if block.label == "CERTIFICATE" {
-            facts.push(CertFacts::from_der(&block.contents, facts.len() + 1)?);
+            let der = block.decode().map_err(damaged)?;
+            facts.push(CertFacts::from_der(&der, facts.len() + 1)?);
         }
     }
-    if facts.is_empty() { Err(CertError::NoCertificate) } else { Ok(facts) }
+    match (facts.is_empty(), pem) {
+        (false, _) => Ok(facts),
+        // an ASN.1 SEQUENCE with a long length: what a DER certificate begins with
+        (true, [0x30, 0x81 | 0x82, ..]) => Err(CertError::IsDer),
+        (true, _) => Err(CertError::NoCertificate),
+    }
 }
 
 fn name(n: &X509Name<'_>) -> String {

@@ -1,1 +1,115 @@
-//! renew
+//! Makes new credentials in a directory of the transaction. Never writes a live path: `txn` does.
+
+pub mod cluster_config;
+pub mod generation;
+pub mod kubeadm;
+pub mod local;
+pub mod staging;
+pub mod validate;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use crate::host::Host;
+use crate::host::crypto::CryptoError;
+use crate::host::exec::ExecError;
+use crate::host::fs::FsError;
+use crate::model::inventory::Node;
+use crate::model::plan::{Item, Source};
+use crate::model::policy::Policy;
+
+/// New files, not yet validated.
+#[derive(Default)]
+pub struct Staged {
+    /// By live path as in [`crate::model::inventory::Form::files`].
+    pub files: BTreeMap<PathBuf, Zeroizing<Vec<u8>>>,
+    /// What was noticed: sentences.
+    pub notes: Vec<String>,
+}
+
+impl std::fmt::Debug for Staged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Staged").field("files", &self.files.keys()).field("notes", &self.notes).finish()
+    }
+}
+
+/// What is to be made.
+#[derive(Debug)]
+pub struct Request<'a> {
+    pub items: &'a [Item],
+    pub node: &'a Node,
+    pub policy: &'a Policy,
+    /// Exists, 0700, on the host, inside the transaction.
+    pub workdir: &'a Path,
+    pub now: Timestamp,
+}
+
+/// Why there are no new credentials. Nothing live has been touched.
+#[derive(Debug, thiserror::Error)]
+pub enum RenewError {
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    #[error("kubeadm does not tell its version: {detail}; reinstall it, or set renewer = \"local\"")]
+    Version { detail: String },
+    #[error("cannot stage: {reason}")]
+    Staging { reason: String },
+    /// It exited with an error or a signal killed it.
+    #[error("kubeadm {ending} while renewing {name}: {words}")]
+    Failed { name: String, ending: String, words: String },
+    #[error(
+        "kubeadm hung while renewing {name} and was killed after {limit}; look at `kubeadm certs renew {name} -v=5` or raise exec.kubeadm-timeout"
+    )]
+    Hung { name: String, limit: String },
+    #[error("kubeadm exited 0 but did not renew {name}: {words}")]
+    NotRenewed { name: String, words: String },
+    #[error("kubeadm renewed {name} by half: {} is unchanged", path.display())]
+    Half { name: String, path: PathBuf },
+    #[error("while kubeadm was to renew {name}, {}; nothing of it is used", changes.join(", "))]
+    Unexpected { name: String, changes: Vec<String> },
+    #[error("what kubeadm wrote to {} cannot be used: {detail}", path.display())]
+    Rubbish { path: PathBuf, detail: String },
+    #[error("cannot put the new identity into {}: {detail}", path.display())]
+    Graft { path: PathBuf, detail: String },
+    #[error("cannot sign {name}")]
+    Sign {
+        name: String,
+        #[source]
+        source: CryptoError,
+    },
+    #[error("cannot sign {name}: {detail}")]
+    CannotSign { name: String, detail: String },
+    #[error("{name} cannot be renewed by {source_name}: {why}")]
+    NotOurs { name: String, source_name: &'static str, why: String },
+    #[error("`{id}` is no transaction id")]
+    TransactionId { id: String },
+    #[error("{action} {}", path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Makes new credentials.
+pub trait Renewer {
+    /// All files of all items, or an error and nothing.
+    ///
+    /// # Errors
+    /// [`RenewError`].
+    fn stage(&self, host: &Host, request: &Request<'_>) -> Result<Staged, RenewError>;
+}
+
+/// The renewer that a plan asks for.
+pub fn renewer(source: &Source) -> Box<dyn Renewer> {
+    match source {
+        Source::Kubeadm => Box::new(kubeadm::Kubeadm),
+        Source::Local => Box::new(local::Local),
+        Source::Generation { transaction } => Box::new(generation::Generation { transaction: transaction.clone() }),
+    }
+}

@@ -1,4 +1,27 @@
-//! txn
+//! Transactions: a plan carried out so that it can always be undone. The only place that writes live paths.
+//!
+//! ```text
+//!  backup ── stage ── validate ── rehearse ── commit ── activate ── verify
+//!    │         │                                │           │          │
+//!   open     staged                  committing, committed           verified
+//!    └────┬────┘                                └─────┬─────┘
+//!     discarded                    rolling-back ── rolled-back | rollback-failed
+//! ```
+//! Each word below the line is a record in the ledger, durable before the act above it begins. A process that
+//! dies anywhere leaves a ledger from which [`recover`] finishes the story.
 
+pub mod activate;
+pub mod engine;
+pub mod files;
+pub mod history;
+pub mod ledger;
+pub mod lock;
 pub mod progress;
+pub mod prove;
+pub mod recover;
+pub mod retention;
+pub mod run;
+pub mod session;
 pub mod state;
+pub mod store;
+pub mod unwind;

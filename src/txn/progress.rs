@@ -23,6 +23,7 @@ pub enum Phase {
 pub struct Progress {
     inner: Mutex<Inner>,
     stop: AtomicBool,
+    listener: Option<fn(&str)>,
 }
 
 #[derive(Debug)]
@@ -46,12 +47,21 @@ impl Progress {
     /// Begins with a first step and its time limit.
     pub fn new(step: impl Into<String>, limit: Duration) -> Self {
         let inner = Inner { step: step.into(), deadline: after(limit), phase: Phase::BeforeCommit };
-        Self { inner: Mutex::new(inner), stop: AtomicBool::new(false) }
+        Self { inner: Mutex::new(inner), stop: AtomicBool::new(false), listener: None }
+    }
+
+    /// Tells every step to `listener` as it begins.
+    #[must_use]
+    pub fn with_listener(self, listener: fn(&str)) -> Self {
+        Self { listener: Some(listener), ..self }
     }
 
     /// The engine begins a step that ends within `limit` unless something hangs. Generous: beyond it the watchdog kills.
     pub fn step(&self, step: impl Into<String>, limit: Duration) {
         let (step, deadline) = (step.into(), after(limit));
+        if let Some(listener) = self.listener {
+            listener(&step);
+        }
         let mut inner = self.lock();
         (inner.step, inner.deadline) = (step, deadline);
     }

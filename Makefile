@@ -1,0 +1,33 @@
+# The entries. Each does its own set-up on a fresh Debian machine (see tools/setup).
+SHELL := /bin/bash
+CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
+
+.PHONY: help lint test vm-test bench demo deb rpm setup
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
+
+setup: ## compiler, OpenSSL headers and what the tests need
+	@tools/setup build
+
+lint: ## formatting, clippy, shellcheck, dependencies
+	@tools/setup lint
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+	shellcheck -x $$(tools/shell-scripts)
+	$(CARGO) deny --log-level error check
+
+test: setup ## unit, golden-tree and command-line tests
+	$(CARGO) test --locked
+
+vm-test: setup ## the product on real kubeadm nodes under real systemd (root)
+	@vm-tests/run
+
+bench: setup ## speed of check, memory and wake-ups of the idle daemon
+	$(CARGO) bench --locked --bench check
+	@tools/bench-idle
+
+demo: setup ## check, plan, renew, check on a kubeadm-like tree that is due in three days
+	@tools/demo
+
+deb rpm: ## packages
+	@echo "make $@: not yet; run 'cargo build --release' and install target/release/certwarden and systemd/ by hand" && exit 1

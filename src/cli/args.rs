@@ -1,0 +1,130 @@
+//! The command line (DESIGN §8).
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+use crate::model::gate::Gate;
+
+/// Renews the certificates of a kubeadm node in a transaction, proves that they took, rolls back when they did not.
+#[derive(Debug, Parser)]
+#[command(name = "certwarden", version, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Args {
+    /// Work on the node tree in DIR (a mounted disk image) instead of on this machine.
+    #[arg(long, global = true, default_value = "/", value_name = "DIR", hide_default_value = true)]
+    pub root: PathBuf,
+
+    /// Say more.
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Assess every certificate now. Exit: 0 ok, 1 warning, 2 critical, 3 cannot tell.
+    Check {
+        /// Only these, by logical name (`apiserver`, `admin.conf`, `kubelet-client`, …).
+        names: Vec<String>,
+        #[arg(short, long, value_enum, default_value_t)]
+        output: CheckOutput,
+    },
+    /// Say what `renew` would do, step by step, and why.
+    Plan {
+        #[command(flatten)]
+        selection: SelectionArgs,
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Renew what is due, or what is named. Exit: 0 done or nothing to do, 1 refused, 2 rolled back, 3 rollback failed.
+    Renew {
+        #[command(flatten)]
+        selection: SelectionArgs,
+        /// Stage, validate and rehearse on the live node, report, and discard: not one byte is changed.
+        #[arg(long)]
+        dry_run: bool,
+        /// Override a soft gate. May be given several times.
+        #[arg(long, value_name = "GATE")]
+        force: Vec<Gate>,
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Put the files of a transaction's backup back, as a transaction of its own; the newest without ID.
+    Rollback {
+        id: Option<String>,
+        /// Override a soft gate. May be given several times.
+        #[arg(long, value_name = "GATE")]
+        force: Vec<Gate>,
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Finish what a crash or a power cut left unfinished, and clear a failed rollback once its cause is gone.
+    Recover {
+        /// Make the files consistent and touch no service: at boot, before the kubelet starts.
+        #[arg(long)]
+        files_only: bool,
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// List the transactions that are kept, or show the report of one.
+    History {
+        id: Option<String>,
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Show what the daemon last saw and what it will do next.
+    Status {
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Validate or show the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Run as the daemon (what certwarden.service does).
+    Daemon,
+    /// Run kubeadm over a private copy of the node's files (certwarden starts itself with this).
+    #[command(hide = true)]
+    InStaging {
+        /// JSON request.
+        request: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Read every fragment and name each fault with its file, line and key. Exit: 0 or 78.
+    Check,
+    /// Print every effective value.
+    Show {
+        /// And where it comes from.
+        #[arg(long)]
+        origin: bool,
+    },
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct SelectionArgs {
+    /// These, due or not, by logical name.
+    #[arg(conflicts_with = "all")]
+    pub names: Vec<String>,
+    /// Everything that can be renewed on this node, due or not.
+    #[arg(long)]
+    pub all: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum Output {
+    #[default]
+    Table,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum CheckOutput {
+    #[default]
+    Table,
+    Wide,
+    Json,
+}

@@ -1,0 +1,42 @@
+//! `certwarden check`: take the inventory, judge it, say so.
+
+use std::io::IsTerminal as _;
+
+use super::args::CheckOutput;
+use super::output::{USAGE, complain, print};
+use super::render::{self, Style};
+use crate::model::assess::{self, Assessment};
+use crate::model::inventory::{Content, Inventory};
+
+/// Tells the assessment of the named entries, or of all. The verdict is the exit code.
+pub fn run(mut inventory: Inventory, mut assessment: Assessment, names: &[String], output: CheckOutput) -> u8 {
+    if let Err(message) = select(&mut inventory, &mut assessment, names) {
+        return complain(&message, USAGE);
+    }
+    print(&match output {
+        CheckOutput::Json => render::json(&inventory, &assessment),
+        CheckOutput::Table | CheckOutput::Wide => {
+            let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+            render::table(&inventory, &assessment, Style { wide: output == CheckOutput::Wide, colour })
+        }
+    });
+    assessment.verdict.exit_code()
+}
+
+/// Leaves the named entries only, and the verdict that follows from them.
+fn select(inventory: &mut Inventory, assessment: &mut Assessment, names: &[String]) -> Result<(), String> {
+    let unknown: Vec<&str> = names.iter().map(String::as_str).filter(|n| inventory.get(n).is_none()).collect();
+    if !unknown.is_empty() {
+        let known: Vec<&str> = inventory.entries.iter().map(|e| e.name.as_str()).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        return Err(format!("no certificate is called {}; known here: {known}", unknown.join(", ")));
+    }
+    if !names.is_empty() {
+        inventory.entries.retain(|e| names.contains(&e.name));
+        assessment.entries.retain(|j| names.contains(&j.name));
+        let present = inventory.entries.iter().zip(&assessment.entries);
+        let present = present.filter(|(e, _)| !matches!(e.content, Content::Absent));
+        assessment.verdict = assess::verdict(present.map(|(_, j)| j.severity));
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! Standard output and error, and the exit codes (DESIGN §8).
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+/// Wrong arguments.
+pub const USAGE: u8 = 64;
+/// Another certwarden is at work.
+pub const BUSY: u8 = 75;
+/// Only root may.
+pub const NOT_ROOT: u8 = 77;
+/// The configuration is faulty.
+pub const CONFIG: u8 = 78;
+
+/// Prints to standard output. A reader that has gone away (`| head`) is no error.
+pub fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    // nothing can be done about a failure, and nobody reads about it
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints a document as JSON.
+pub fn print_json<T: Serialize>(document: &T) -> u8 {
+    match serde_json::to_string_pretty(document) {
+        Ok(text) => {
+            print(&(text + "\n"));
+            0
+        }
+        Err(e) => fail(&e, 70), // EX_SOFTWARE: a mistake in certwarden
+    }
+}
+
+/// Tells an error with its causes on standard error.
+pub fn fail(e: &dyn std::error::Error, code: u8) -> u8 {
+    complain(&crate::txn::run::chain(e), code)
+}
+
+/// Tells a sentence on standard error.
+pub fn complain(sentence: &str, code: u8) -> u8 {
+    let _ = writeln!(io::stderr(), "certwarden: {sentence}");
+    code
+}
+
+/// One line of progress, on a terminal only.
+pub fn progress(step: &str) {
+    if io::stderr().is_terminal() {
+        let _ = writeln!(io::stderr(), "… {step}");
+    }
+}

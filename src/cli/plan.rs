@@ -1,0 +1,76 @@
+//! A plan for people: each step and its reason.
+
+use std::fmt::Write as _;
+
+use crate::model::gate::Refusal;
+use crate::model::plan::{Activation, Check, Plan, Step};
+
+/// The plan as text.
+pub fn render(plan: &Plan, gates: &[Refusal]) -> String {
+    let mut out = String::new();
+    if plan.is_empty() {
+        let _ = writeln!(out, "Nothing to do: nothing is due");
+    } else {
+        let _ = writeln!(out, "{} to be renewed by {}:", count(plan.items.len()), plan.source);
+        for item in &plan.items {
+            let end = item.old_not_after.map_or("unknown".to_owned(), |t| t.strftime("%Y-%m-%d").to_string());
+            let _ = writeln!(out, "  {}  (until {end}): {}", item.name, item.reason);
+        }
+        let _ = writeln!(out, "\nSteps:");
+        for (i, planned) in plan.steps.iter().enumerate() {
+            let _ = writeln!(out, "{:>3}. {}\n     {}", i + 1, sentence(&planned.step), planned.reason);
+        }
+    }
+    for s in &plan.skipped {
+        let _ = writeln!(out, "skipped {}: {}", s.name, s.reason);
+    }
+    if !gates.is_empty() {
+        let _ = writeln!(out, "\nClosed gates (`renew` would refuse):");
+    }
+    for gate in gates {
+        let soft = if gate.gate.is_hard() { "hard" } else { "soft: --force overrides it" };
+        let _ = writeln!(out, "  {} ({soft}): {}\n    {}", gate.gate, gate.reason, gate.remedy);
+    }
+    if plan.emergency && !plan.is_empty() {
+        let _ = writeln!(out, "\nThis is an emergency: soft gates give way");
+    }
+    out
+}
+
+fn count(n: usize) -> String {
+    if n == 1 { "1 certificate".to_owned() } else { format!("{n} certificates") }
+}
+
+/// What a step does, in a clause.
+pub fn sentence(step: &Step) -> String {
+    match step {
+        Step::Backup { files } => format!("back up {} files", files.len()),
+        Step::Stage { names } => format!("stage {}", count(names.len())),
+        Step::Validate { .. } => "validate what was staged".to_owned(),
+        Step::Rehearse { name, proof } => format!("rehearse {name}: {}", proof.describe()),
+        Step::Commit { files } => format!("commit {} files", files.len()),
+        Step::Activate { component, how } => match how {
+            Activation::ReloadOrRestart { sockets, .. } => {
+                let at: Vec<&str> = sockets.iter().map(|s| s.address.as_str()).collect();
+                format!("see {component} serve the new leaf on {}", at.join(", "))
+            }
+            Activation::NewContainer { .. } => format!("have the kubelet make a new {component} container"),
+            Activation::RestartUnit { unit } => format!("restart {unit}"),
+        },
+        Step::Verify { check } => match check {
+            Check::Served(s) => format!("verify that {} serves {}", s.address, s.entry),
+            Check::Health { component, url } => format!("verify that {component} is well ({url})"),
+            Check::EtcdMembers { .. } => "verify that etcd has its members".to_owned(),
+            Check::Credential { name, proof } => format!("verify {name}: {}", proof.describe()),
+            Check::NodeReady { node } => format!("verify that node {node} is Ready again"),
+        },
+    }
+}
+
+/// The plan as JSON, with the gates that are closed for it.
+#[derive(Debug, serde::Serialize)]
+pub struct Document<'a> {
+    #[serde(flatten)]
+    pub plan: &'a Plan,
+    pub gates: &'a [Refusal],
+}

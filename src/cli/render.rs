@@ -1,0 +1,296 @@
+//! An assessment as a table for people and as JSON for tools.
+
+use comfy_table::{ContentArrangement, Table, presets};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::model::assess::{Assessment, Judged, Severity};
+use crate::model::cert::CertFacts;
+use crate::model::component::Component;
+use crate::model::inventory::{Content, Entry, Finding, Form, Inventory, Owner, Role};
+
+const SCHEMA: &str = "certwarden.check/v1";
+/// Tables fit this (DESIGN §8); wide ones need not.
+const WIDTH: u16 = 100;
+/// What a verdict names before it only counts.
+const NAMED: usize = 3;
+const DAY: i64 = 86_400;
+
+/// How a table looks.
+#[derive(Clone, Copy, Debug)]
+pub struct Style {
+    pub wide: bool,
+    pub colour: bool,
+}
+
+/// Verdict, leaves, CAs, what the problems are, notes.
+pub fn table(inventory: &Inventory, assessment: &Assessment, style: Style) -> String {
+    let mut out = paint(assessment.verdict, &verdict(inventory, assessment), style.colour) + "\n";
+    let rows: Vec<_> = inventory
+        .entries
+        .iter()
+        .zip(&assessment.entries)
+        .filter(|(e, _)| style.wide || !matches!(e.content, Content::Absent))
+        .collect();
+    for (title, cas) in [("CERTIFICATE", false), ("CERTIFICATE AUTHORITY", true)] {
+        let part: Vec<_> = rows.iter().copied().filter(|(e, _)| e.is_ca() == cas).collect();
+        if !part.is_empty() {
+            out.push('\n');
+            out.push_str(&rows_of(title, &part, style));
+        }
+    }
+    let problems: Vec<String> =
+        rows.iter().flat_map(|(_, j)| j.findings.iter().map(|f| sentence(&j.name, f))).collect();
+    let notes: Vec<String> = inventory.node.notes.iter().map(|n| format!("note: {}", clean(n))).collect();
+    for lines in [problems, notes] {
+        if !lines.is_empty() {
+            out.push('\n');
+            for line in lines {
+                out.push_str(&line);
+                out.push('\n');
+            }
+        }
+    }
+    out
+}
+
+fn sentence(name: &str, finding: &Finding) -> String {
+    clean(&format!("{name}: {}: {}", finding.id, finding.message))
+}
+
+fn rows_of(title: &str, rows: &[(&Entry, &Judged)], style: Style) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_content_arrangement(if style.wide { ContentArrangement::Disabled } else { ContentArrangement::Dynamic });
+    if !style.wide {
+        table.set_width(WIDTH);
+    }
+    let mut header = vec![title, "EXPIRES", "LEFT", "STATUS", "PROBLEMS"];
+    if style.wide {
+        header.extend(["OWNER", "PATH", "ISSUER", "SERIAL"]);
+    }
+    table.set_header(header);
+    for (entry, judged) in rows {
+        table.add_row(row(entry, judged, style.wide));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let text = table.trim_fmt();
+    let lines: Vec<String> = text.lines().map(|l| colour_status(l, style.colour)).collect();
+    lines.join("\n") + "\n"
+}
+
+fn row(entry: &Entry, judged: &Judged, wide: bool) -> Vec<String> {
+    let expires = judged.effective_end.map_or_else(|| "-".to_owned(), date);
+    let left = judged.seconds_left.map_or_else(|| "-".to_owned(), left);
+    let status = if matches!(entry.content, Content::Absent) { "absent" } else { judged.severity.label() };
+    let ids: Vec<&str> = judged.findings.iter().map(|f| f.id.id()).collect();
+    let mut row = vec![entry.name.clone(), expires, left, status.to_owned(), ids.join(" ")];
+    if wide {
+        let leaf = entry.leaf();
+        row.push(owner(entry.owner).to_owned());
+        row.push(entry.path().display().to_string());
+        row.push(leaf.map_or_else(|| "-".to_owned(), |l| l.issuer.clone()));
+        row.push(leaf.map_or_else(|| "-".to_owned(), |l| l.serial.clone()));
+    }
+    row.iter().map(|cell| clean(cell)).collect()
+}
+
+/// One sentence that a monitoring system can show: the worst entries, soonest first.
+pub fn verdict(inventory: &Inventory, assessment: &Assessment) -> String {
+    let label = assessment.verdict.label();
+    let judged = || assessment.entries.iter().zip(&inventory.entries);
+    let count = judged().filter(|(_, e)| !matches!(e.content, Content::Absent)).count();
+    match assessment.verdict {
+        Severity::Unknown if count == 0 => return format!("{label} - no certificates of a Kubernetes node found"),
+        Severity::Unknown => return format!("{label} - none of {count} certificates can be read; run as root"),
+        Severity::Ok => {
+            let next = judged().filter(|(_, e)| !e.is_ca()).filter_map(|(j, _)| Some((j.seconds_left?, &j.name))).min();
+            let next = next.map(|(s, name)| format!(", {} is the next to expire, in {}", clean(name), left(s)));
+            return format!("{label} - {count} certificates are well{}", next.unwrap_or_default());
+        }
+        Severity::Warning | Severity::Critical => {}
+    }
+    let mut bad: Vec<&Judged> = assessment.entries.iter().filter(|j| j.severity != Severity::Ok).collect();
+    bad.sort_by_key(|j| (std::cmp::Reverse(j.severity), j.seconds_left.unwrap_or(i64::MIN)));
+    let mut named: Vec<String> = bad.iter().take(NAMED).map(|j| clean(&brief(j))).collect();
+    if bad.len() > NAMED {
+        named.push(format!("{} more", bad.len() - NAMED));
+    }
+    format!("{label} - {}", named.join(", "))
+}
+
+/// `apiserver expires in 2d`, `etcd-peer key-mismatch`.
+fn brief(judged: &Judged) -> String {
+    use crate::model::inventory::Problem::{Expired, Expiring};
+    let name = &judged.name;
+    let other = judged.findings.iter().find(|f| !matches!(f.id, Expired | Expiring));
+    let by_time = judged.findings.iter().any(|f| matches!(f.id, Expired | Expiring));
+    match (by_time, judged.seconds_left, other) {
+        (true, Some(s), _) if s > 0 => format!("{name} expires in {}", left(s)),
+        (true, Some(s), _) => format!("{name} {}", left(s)),
+        (_, _, Some(finding)) => format!("{name} {}", finding.id),
+        _ => name.clone(),
+    }
+}
+
+/// The largest unit that says enough: `312d`, `5h`, `expired 3d ago`.
+pub fn left(seconds: i64) -> String {
+    let unit = |s: i64| match s {
+        s if s >= 2 * DAY => format!("{}d", s / DAY),
+        s if s >= 2 * 3600 => format!("{}h", s / 3600),
+        s if s >= 120 => format!("{}m", s / 60),
+        s => format!("{s}s"),
+    };
+    if seconds > 0 { unit(seconds) } else { format!("expired {} ago", unit(seconds.saturating_neg())) }
+}
+
+fn date(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d").to_string()
+}
+
+/// Names come from files: no control characters of theirs reach a terminal.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn sgr(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Ok => "32",
+        Severity::Warning => "33",
+        Severity::Unknown => "35",
+        Severity::Critical => "31",
+    }
+}
+
+fn paint(severity: Severity, text: &str, colour: bool) -> String {
+    if colour { format!("\u{1b}[{}m{text}\u{1b}[0m", sgr(severity)) } else { text.to_owned() }
+}
+
+/// After the layout, so that escape sequences do not count as width.
+fn colour_status(line: &str, colour: bool) -> String {
+    const ALL: [Severity; 3] = [Severity::Warning, Severity::Unknown, Severity::Critical];
+    let found = ALL.into_iter().find(|s| line.contains(&format!(" {} ", s.label())));
+    match found {
+        Some(s) if colour => line.replacen(s.label(), &paint(s, s.label(), true), 1),
+        _ => line.to_owned(),
+    }
+}
+
+fn owner(owner: Owner) -> &'static str {
+    match owner {
+        Owner::Kubeadm => "kubeadm",
+        Owner::Kubelet => "kubelet",
+        Owner::Certwarden => "certwarden",
+        Owner::External => "external",
+        Owner::None => "none",
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: &'static str,
+    verdict: Severity,
+    node: Option<&'a str>,
+    role: Role,
+    collected_at: Timestamp,
+    entries: Vec<EntryJson<'a>>,
+    notes: &'a [String],
+}
+
+#[derive(Serialize)]
+struct EntryJson<'a> {
+    name: &'a str,
+    path: String,
+    kind: &'static str,
+    owner: Owner,
+    used_by: &'a [Component],
+    signer: Option<&'a str>,
+    severity: Severity,
+    due: bool,
+    absent: bool,
+    not_before: Option<Timestamp>,
+    not_after: Option<Timestamp>,
+    /// Until it stops working: with its CA at the latest.
+    seconds_left: Option<i64>,
+    serial: Option<&'a str>,
+    subject: Option<&'a str>,
+    issuer: Option<&'a str>,
+    sans: Vec<&'a str>,
+    problems: &'a [Finding],
+    impact: &'a str,
+}
+
+/// The JSON document `certwarden.check/v1`.
+pub fn json(inventory: &Inventory, assessment: &Assessment) -> String {
+    let entries = inventory.entries.iter().zip(&assessment.entries).map(|(e, j)| entry_json(e, j));
+    let document = Document {
+        schema: SCHEMA,
+        verdict: assessment.verdict,
+        node: inventory.node.name.as_deref(),
+        role: inventory.node.role,
+        collected_at: inventory.collected_at,
+        entries: entries.collect(),
+        notes: &inventory.node.notes,
+    };
+    // maps with text keys and numbers only: cannot fail
+    serde_json::to_string_pretty(&document).unwrap_or_default() + "\n"
+}
+
+fn entry_json<'a>(entry: &'a Entry, judged: &'a Judged) -> EntryJson<'a> {
+    let leaf: Option<&CertFacts> = entry.leaf();
+    EntryJson {
+        name: &entry.name,
+        path: entry.path().display().to_string(),
+        kind: match entry.form {
+            Form::Pair { .. } => "pair",
+            Form::Kubeconfig { .. } => "kubeconfig",
+            Form::Combined { .. } => "combined",
+            Form::Ca { .. } => "ca",
+        },
+        owner: entry.owner,
+        used_by: &entry.used_by,
+        signer: entry.signer.as_deref(),
+        severity: judged.severity,
+        due: judged.due,
+        absent: matches!(entry.content, Content::Absent),
+        not_before: leaf.map(|l| l.not_before),
+        not_after: leaf.map(|l| l.not_after),
+        seconds_left: judged.seconds_left,
+        serial: leaf.map(|l| l.serial.as_str()),
+        subject: leaf.map(|l| l.subject.as_str()),
+        issuer: leaf.map(|l| l.issuer.as_str()),
+        sans: leaf.map_or_else(Vec::new, |l| l.sans.iter().map(String::as_str).collect()),
+        problems: &judged.findings,
+        impact: &entry.impact,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_left_is_said_in_one_unit() {
+        let table = [
+            (312 * DAY + 5, "312d"),
+            (2 * DAY - 1, "47h"),
+            (5 * 3600, "5h"),
+            (119 * 60, "119m"),
+            (59, "59s"),
+            (0, "expired 0s ago"),
+            (-3 * DAY, "expired 3d ago"),
+            (i64::MIN, "expired 106751991167300d ago"),
+        ];
+        for (seconds, want) in table {
+            assert_eq!(left(seconds), want);
+        }
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(clean("a\u{1b}[31mb\n"), "a\u{fffd}[31mb\u{fffd}");
+    }
+}

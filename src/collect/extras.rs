@@ -1,0 +1,142 @@
+//! What manifests point at besides: serving certificates of controller managers, SNI pairs, other agents' files.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::catalogue;
+use super::control_plane::{self, Wanted, ca_key};
+use super::load::{self, Authority, Expected};
+use super::manifests::Container;
+use super::{Scene, pair_form};
+use crate::model::component::Component;
+use crate::model::inventory::{Content, Entry, Form, Owner};
+
+/// Flags that name a CA bundle.
+const CA_FLAGS: [&str; 9] = [
+    "client-ca-file",
+    "requestheader-client-ca-file",
+    "root-ca-file",
+    "etcd-cafile",
+    "trusted-ca-file",
+    "peer-trusted-ca-file",
+    "kubelet-certificate-authority",
+    "oidc-ca-file",
+    "cluster-signing-cert-file",
+];
+const KUBECONFIG_FLAGS: [&str; 3] = ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"];
+/// How a flag for a certificate becomes the one for its key, in Kubernetes and etcd.
+const KEY_FLAGS: [(&str, &str); 5] = [
+    ("cert-file", "private-key-file"),
+    ("cert-file", "key-file"),
+    ("certfile", "keyfile"),
+    ("client-certificate", "client-key"),
+    ("cert", "key"),
+];
+
+/// Adds an entry for each file that a flag names and no entry has yet.
+pub(super) fn add(scene: &mut Scene<'_>, leaves: &mut Vec<Entry>, cas: &mut Vec<Entry>) {
+    let mut seen: BTreeSet<PathBuf> = leaves.iter().chain(&*cas).flat_map(files_of).collect();
+    // a kubeconfig that refers to files is known by them
+    seen.extend(catalogue::CONFIGS.iter().map(|c| Path::new(super::KUBERNETES).join(c.name)));
+    for container in std::mem::take(&mut scene.containers) {
+        let names = Names { container: &container, used: BTreeSet::new() };
+        add_of(scene, names, &mut seen, leaves, cas);
+        scene.containers.push(container);
+    }
+}
+
+/// `<component>:<flag>`, numbered from the second on.
+struct Names<'a> {
+    container: &'a Container,
+    used: BTreeSet<String>,
+}
+
+impl Names<'_> {
+    fn next(&mut self, flag: &str) -> String {
+        let owner = self.container.component.map_or(self.container.name.as_str(), |c| c.name());
+        let first = format!("{owner}:{flag}");
+        let mut name = first.clone();
+        let mut n = self.used.len();
+        while !self.used.insert(name.clone()) {
+            n += 1;
+            name = format!("{first}#{n}");
+        }
+        name
+    }
+}
+
+fn add_of(
+    scene: &mut Scene<'_>,
+    mut names: Names<'_>,
+    seen: &mut BTreeSet<PathBuf>,
+    leaves: &mut Vec<Entry>,
+    cas: &mut Vec<Entry>,
+) {
+    let container = names.container;
+    let used_by: Vec<Component> = container.component.into_iter().collect();
+    for (flag, value) in container.flags.iter().filter(|(_, v)| v.contains('/')) {
+        if CA_FLAGS.contains(&flag.as_str()) {
+            let path = container.on_host(value);
+            if seen.insert(path.clone()) {
+                let authority = load::authority(scene.root, &names.next(flag), path.clone(), ca_key(&path));
+                cas.push(control_plane::authority_entry(scene, &authority, used_by.clone()));
+            }
+        } else if KUBECONFIG_FLAGS.contains(&flag.as_str()) {
+            let path = container.on_host(value);
+            if container.component.is_some() && seen.insert(path.clone()) {
+                let wanted = Wanted { spec: None, kubeadms_place: false };
+                let entry = control_plane::kubeconfig_entry(scene, &names.next(flag), &path, wanted);
+                leaves.extend(entry.map(|e| Entry { used_by: used_by.clone(), ..e }));
+            }
+        } else if let Some((cert, key)) = pair_of(container, flag, value)
+            && seen.insert(cert.clone())
+        {
+            leaves.push(pair_entry(scene, names.next(flag), cert, key, used_by.clone()));
+        }
+    }
+}
+
+/// The certificate and key that a flag names, if it names a certificate that has a key.
+fn pair_of(container: &Container, flag: &str, value: &str) -> Option<(PathBuf, PathBuf)> {
+    if flag == "tls-sni-cert-key" {
+        // `cert,key:name,name` (kubernetes: component-base/cli/flag/namedcertkey_flag.go)
+        let (cert, rest) = value.split_once(',')?;
+        let key = rest.split_once(':').map_or(rest, |(key, _)| key);
+        return Some((container.on_host(cert.trim()), container.on_host(key.trim())));
+    }
+    if flag.starts_with("cluster-signing-") {
+        return None; // CAs of the controller manager's signers
+    }
+    let key = KEY_FLAGS.iter().find_map(|(cert, key)| {
+        let stem = flag.strip_suffix(cert)?;
+        container.path_flag(&format!("{stem}{key}"))
+    })?;
+    Some((container.on_host(value), key))
+}
+
+fn pair_entry(scene: &Scene<'_>, name: String, cert: PathBuf, key: PathBuf, used_by: Vec<Component>) -> Entry {
+    let content = load::pair(scene.root, &cert, &key, Expected::default());
+    let issued = |a: &&Authority| match &content {
+        Content::Readable(c) => super::keys::leads_to(&c.chain, &a.issuers),
+        _ => false,
+    };
+    // nothing says who should have issued it; if one of our CAs did, so be it
+    let signer = scene.authorities.iter().find(issued);
+    Entry {
+        name,
+        form: pair_form(cert, key),
+        owner: signer.map_or(Owner::External, |s| scene.owner(Some(s), false)),
+        used_by,
+        signer: signer.map(|s| s.name.clone()),
+        impact: catalogue::OTHER.to_owned(),
+        content,
+    }
+}
+
+fn files_of(entry: &Entry) -> Vec<PathBuf> {
+    match &entry.form {
+        // a CA's key path is a guess until it is there
+        Form::Ca { cert, .. } => vec![cert.clone()],
+        form => form.files().into_iter().map(Path::to_path_buf).collect(),
+    }
+}

@@ -1,0 +1,221 @@
+//! The kubelet as its command line and its configuration files describe it.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::manifests::flags;
+use super::unit;
+use crate::host::fs::Root;
+use crate::model::inventory::Kubelet;
+use crate::model::yaml;
+
+const UNIT: &str = "kubelet.service";
+const CONFIG: &str = "/var/lib/kubelet/config.yaml";
+/// Written by kubeadm 1.32 and later instead of an annotation of the Node (feature gate `NodeLocalCRISocket`).
+const INSTANCE_CONFIG: &str = "/var/lib/kubelet/instance-config.yaml";
+const KUBECONFIG: &str = "/etc/kubernetes/kubelet.conf";
+const CERT_DIR: &str = "/var/lib/kubelet/pki";
+/// Sockets that a container runtime opens unless told otherwise, as kubeadm looks for them.
+const SOCKETS: [&str; 3] = ["/run/containerd/containerd.sock", "/run/crio/crio.sock", "/run/cri-dockerd.sock"];
+
+/// What is known of the kubelet, beyond what the inventory tells everybody.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) kubelet: Kubelet,
+    /// A unit, a kubeconfig or a configuration was found.
+    pub(super) present: bool,
+    pub(super) hostname_override: Option<String>,
+    pub(super) client_ca: Option<PathBuf>,
+    pub(super) tls_cert: Option<PathBuf>,
+    pub(super) tls_key: Option<PathBuf>,
+}
+
+/// `KubeletConfiguration`, as far as it concerns us.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Config {
+    static_pod_path: Option<PathBuf>,
+    rotate_certificates: Option<bool>,
+    #[serde(rename = "serverTLSBootstrap")]
+    server_tls_bootstrap: Option<bool>,
+    tls_cert_file: Option<PathBuf>,
+    tls_private_key_file: Option<PathBuf>,
+    healthz_bind_address: Option<String>,
+    healthz_port: Option<i32>,
+    port: Option<i32>,
+    container_runtime_endpoint: Option<String>,
+    authentication: Option<Authentication>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Authentication {
+    x509: Option<X509>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct X509 {
+    #[serde(rename = "clientCAFile")]
+    client_ca_file: Option<PathBuf>,
+}
+
+impl Config {
+    fn client_ca(&self) -> Option<&PathBuf> {
+        self.authentication.as_ref()?.x509.as_ref()?.client_ca_file.as_ref()
+    }
+
+    /// `over` where it says something, else `self`: how `--config-dir` merges.
+    fn overlaid(self, over: Self) -> Self {
+        let has_ca = over.client_ca().is_some();
+        Self {
+            static_pod_path: over.static_pod_path.or(self.static_pod_path),
+            rotate_certificates: over.rotate_certificates.or(self.rotate_certificates),
+            server_tls_bootstrap: over.server_tls_bootstrap.or(self.server_tls_bootstrap),
+            tls_cert_file: over.tls_cert_file.or(self.tls_cert_file),
+            tls_private_key_file: over.tls_private_key_file.or(self.tls_private_key_file),
+            healthz_bind_address: over.healthz_bind_address.or(self.healthz_bind_address),
+            healthz_port: over.healthz_port.or(self.healthz_port),
+            port: over.port.or(self.port),
+            container_runtime_endpoint: over.container_runtime_endpoint.or(self.container_runtime_endpoint),
+            authentication: if has_ca { over.authentication } else { self.authentication },
+        }
+    }
+}
+
+/// Command line flags; they win over configuration files.
+struct Flags(Vec<(String, String)>);
+
+impl Flags {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(n, v)| n == name && !v.is_empty()).map(|(_, v)| v.as_str())
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.get(name).map(PathBuf::from)
+    }
+
+    fn number(&self, name: &str) -> Option<i32> {
+        self.get(name)?.parse().ok()
+    }
+
+    fn switch(&self, name: &str) -> Option<bool> {
+        self.get(name).map(|v| v == "true" || v == "1")
+    }
+}
+
+/// Reads the kubelet of this node: its running process where there is one, else its unit; then its configuration.
+pub(super) fn find(root: &Root, notes: &mut Vec<String>) -> Found {
+    let words = running(root).or_else(|| unit::command_line(root, UNIT, notes));
+    let has_unit = words.is_some();
+    let flags = Flags(flags(&words.unwrap_or_default()));
+    let config_path = flags.path("config").unwrap_or_else(|| CONFIG.into());
+    let (config, has_config) = configuration(root, &config_path, flags.path("config-dir").as_deref(), notes);
+    let kubeconfig = flags.path("kubeconfig").or_else(|| {
+        let default = PathBuf::from(KUBECONFIG);
+        root.symlink_metadata(&default).is_ok().then_some(default)
+    });
+    let present = has_unit || has_config || kubeconfig.is_some();
+    // relative paths in the file are relative to it (kubernetes: pkg/kubelet/kubeletconfig/configfiles/configfiles.go)
+    let base = config_path.parent().unwrap_or(Path::new("/")).to_path_buf();
+    let beside = |p: Option<&PathBuf>| p.filter(|p| !p.as_os_str().is_empty()).map(|p| base.join(p));
+    let port = match flags.number("port").or(config.port) {
+        None | Some(0) => 10250,
+        Some(p) => u16::try_from(p).unwrap_or(10250),
+    };
+    Found {
+        hostname_override: flags.get("hostname-override").map(str::to_ascii_lowercase),
+        client_ca: flags.path("client-ca-file").or_else(|| beside(config.client_ca())),
+        tls_cert: flags.path("tls-cert-file").or_else(|| beside(config.tls_cert_file.as_ref())),
+        tls_key: flags.path("tls-private-key-file").or_else(|| beside(config.tls_private_key_file.as_ref())),
+        kubelet: Kubelet {
+            unit: UNIT.to_owned(),
+            bootstrap_kubeconfig: flags.path("bootstrap-kubeconfig"),
+            cert_dir: flags.path("cert-dir").unwrap_or_else(|| CERT_DIR.into()),
+            // without any configuration what kubeadm would have written
+            rotate_certificates: flags
+                .switch("rotate-certificates")
+                .or(config.rotate_certificates)
+                .unwrap_or(!has_config),
+            server_tls_bootstrap: flags
+                .switch("rotate-server-certificates")
+                .or(config.server_tls_bootstrap)
+                .unwrap_or(false),
+            static_pod_path: flags.path("pod-manifest-path").or_else(|| beside(config.static_pod_path.as_ref())),
+            healthz: present.then(|| healthz(&flags, &config)).flatten(),
+            port: present.then_some(port),
+            cri_socket: present.then(|| cri_socket(root, &flags, &config)).flatten(),
+            kubeconfig,
+        },
+        present,
+    }
+}
+
+/// The running kubelet's own words. Its process is named by its cgroup: no walk through /proc.
+fn running(root: &Root) -> Option<Vec<String>> {
+    const PROCS: [&str; 2] = [
+        "/sys/fs/cgroup/system.slice/kubelet.service/cgroup.procs",
+        "/sys/fs/cgroup/systemd/system.slice/kubelet.service/cgroup.procs",
+    ];
+    if !root.is_live() {
+        return None;
+    }
+    let pids = PROCS.iter().find_map(|p| root.read_text(Path::new(p)).ok())?;
+    let proc = |pid: &str, file: &str| root.read_text(&Path::new("/proc").join(pid).join(file)).ok();
+    let pid = pids.lines().find(|pid| proc(pid, "comm").is_some_and(|c| c.trim() == "kubelet"))?;
+    let words: Vec<String> = proc(pid, "cmdline")?.split_terminator('\0').map(str::to_owned).collect();
+    (!words.is_empty()).then_some(words)
+}
+
+fn configuration(root: &Root, path: &Path, dir: Option<&Path>, notes: &mut Vec<String>) -> (Config, bool) {
+    let mut parse = |path: &Path| -> Option<Config> {
+        let text = match root.read_text(path) {
+            Ok(text) => text,
+            Err(crate::host::fs::FsError::NotFound { .. }) => return None,
+            Err(e) => {
+                notes.push(format!("kubelet configuration not read: {e}"));
+                return None;
+            }
+        };
+        yaml::parse(&text).map_err(|e| notes.push(format!("kubelet configuration {}: {e}", path.display()))).ok()
+    };
+    let base = parse(path);
+    let found = base.is_some();
+    let mut config = base.unwrap_or_default();
+    if let Some(dir) = dir {
+        // only this ending, in lexical order (kubernetes: cmd/kubelet/app/server.go:mergeKubeletConfigurations)
+        for name in root.list(dir).unwrap_or_default().iter().filter(|n| n.ends_with(".conf")) {
+            config = config.overlaid(parse(&dir.join(name)).unwrap_or_default());
+        }
+    }
+    (config, found)
+}
+
+fn healthz(flags: &Flags, config: &Config) -> Option<String> {
+    // defaults: kubernetes: pkg/kubelet/apis/config/v1beta1/defaults.go
+    let port = flags.number("healthz-port").or(config.healthz_port).unwrap_or(10248);
+    if port <= 0 {
+        return None;
+    }
+    let address = flags.get("healthz-bind-address").or(config.healthz_bind_address.as_deref());
+    let address = address.filter(|a| !a.is_empty()).unwrap_or("127.0.0.1");
+    let address = match address {
+        "0.0.0.0" => "127.0.0.1",
+        "::" => "::1",
+        other => other,
+    };
+    Some(if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") })
+}
+
+fn cri_socket(root: &Root, flags: &Flags, config: &Config) -> Option<PathBuf> {
+    let instance = || -> Option<String> {
+        let text = root.read_text(Path::new(INSTANCE_CONFIG)).ok()?;
+        yaml::parse::<Config>(&text).ok()?.container_runtime_endpoint
+    };
+    let endpoint = flags.get("container-runtime-endpoint").map(str::to_owned);
+    let endpoint = endpoint.or_else(|| config.container_runtime_endpoint.clone()).or_else(instance);
+    match endpoint.filter(|e| !e.is_empty()) {
+        Some(endpoint) => Some(endpoint.strip_prefix("unix://").unwrap_or(&endpoint).into()),
+        None => SOCKETS.iter().map(PathBuf::from).find(|s| root.symlink_metadata(s).is_ok()),
+    }
+}

@@ -1,0 +1,208 @@
+//! Files into credentials: everything that can be wrong with one becomes a finding, nothing an error.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use zeroize::Zeroizing;
+
+use super::keys::{self, Issuer};
+use crate::host::fs::{FsError, MAX_FILE, Root};
+use crate::model::cert::{self, CertFacts};
+use crate::model::inventory::{Content, Credential, Finding, Problem};
+use crate::model::kubeconfig::{self, Identity, Kubeconfig};
+
+/// A CA as the other entries see it.
+pub(super) struct Authority {
+    pub(super) name: String,
+    pub(super) cert: PathBuf,
+    pub(super) key: PathBuf,
+    /// The key is on this node.
+    pub(super) has_key: bool,
+    /// Empty if its file could not be read: then nothing is said about what it issued.
+    pub(super) issuers: Vec<Issuer>,
+    pub(super) content: Content,
+}
+
+/// What a credential should say.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Expected<'a> {
+    pub(super) signer: Option<&'a Authority>,
+    /// Beginning of the common name that the API server's authorizers go by.
+    pub(super) common_name: Option<&'a str>,
+    /// One of these organizations; empty: any.
+    pub(super) organizations: &'a [&'a str],
+    /// Extended key usages.
+    pub(super) usages: &'a [&'a str],
+}
+
+/// A certificate file and its key file, which may be one and the same.
+pub(super) fn pair(root: &Root, cert: &Path, key: &Path, expected: Expected<'_>) -> Content {
+    let bytes = match read(root, cert) {
+        Ok(bytes) => bytes,
+        Err(finding) => return Content::Unusable(finding),
+    };
+    let chain = match parse(cert, &bytes) {
+        Ok(chain) => chain,
+        Err(finding) => return Content::Unusable(finding),
+    };
+    let mut findings = Vec::new();
+    let belongs = if cert == key {
+        belongs(&bytes, key, &chain)
+    } else {
+        read(root, key).and_then(|key_bytes| belongs(&key_bytes, key, &chain))
+    };
+    findings.extend(belongs.err());
+    findings.extend(loose(root, key));
+    findings.extend(issuer_and_identity(cert, &chain, expected));
+    Content::Readable(Credential { chain, server: None, findings })
+}
+
+/// A CA bundle. Its key's absence is not a finding (external CA, worker); its belonging to none of the bundle is.
+pub(super) fn authority(root: &Root, name: &str, cert: PathBuf, key: PathBuf) -> Authority {
+    let mut authority = Authority {
+        name: name.to_owned(),
+        has_key: root.symlink_metadata(&key).is_ok(),
+        issuers: Vec::new(),
+        content: Content::Absent,
+        cert,
+        key,
+    };
+    let chain = match read(root, &authority.cert).and_then(|bytes| parse(&authority.cert, &bytes)) {
+        Ok(chain) => chain,
+        Err(finding) => {
+            authority.content = Content::Unusable(finding);
+            return authority;
+        }
+    };
+    authority.issuers = chain.iter().filter_map(Issuer::new).collect();
+    let mut findings = Vec::new();
+    if authority.has_key {
+        let any = read(root, &authority.key).and_then(|bytes| belongs_to_any(&bytes, &authority.key, &chain));
+        findings.extend(any.err());
+        findings.extend(loose(root, &authority.key));
+    }
+    authority.content = Content::Readable(Credential { chain, server: None, findings });
+    authority
+}
+
+/// A kubeconfig's text, understood; with [`kubeconfig::parse`] or [`kubeconfig::parse_personal`].
+pub(super) fn kubeconfig(
+    root: &Root,
+    path: &Path,
+    parse: fn(&str) -> Result<Kubeconfig, kubeconfig::KubeconfigError>,
+) -> Result<Kubeconfig, Finding> {
+    let malformed =
+        |why: &dyn std::fmt::Display| Finding::new(Problem::Malformed, format!("{}: {why}", path.display()));
+    let bytes = read(root, path)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| malformed(&"not UTF-8 text"))?;
+    parse(text).map_err(|e| malformed(&e))
+}
+
+/// An identity that is embedded in the kubeconfig at `path`.
+pub(super) fn embedded(
+    root: &Root,
+    path: &Path,
+    config: &Kubeconfig,
+    (cert, key): (&[u8], &[u8]),
+    expected: Expected<'_>,
+) -> Content {
+    let chain = match parse(path, cert) {
+        Ok(chain) => chain,
+        Err(finding) => return Content::Unusable(finding),
+    };
+    let mut findings = Vec::new();
+    findings.extend(belongs(key, path, &chain).err());
+    findings.extend(loose(root, path));
+    findings.extend(issuer_and_identity(path, &chain, expected));
+    Content::Readable(Credential { chain, server: config.server.clone(), findings })
+}
+
+/// The files that a kubeconfig refers to, made absolute.
+pub(super) fn referred(path: &Path, identity: &Identity) -> Option<(PathBuf, PathBuf)> {
+    match identity {
+        Identity::Files { cert, key } => {
+            Some((kubeconfig::relative_to(path, cert), kubeconfig::relative_to(path, key)))
+        }
+        Identity::Embedded { .. } | Identity::Other => None,
+    }
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<CertFacts>, Finding> {
+    cert::parse_pem(bytes).map_err(|e| Finding::new(Problem::Malformed, format!("{}: {e}", path.display())))
+}
+
+/// Any file of a credential; an error is the finding.
+pub(super) fn read(root: &Root, path: &Path) -> Result<Zeroizing<Vec<u8>>, Finding> {
+    let bytes = root.read(path, MAX_FILE).map(Zeroizing::new).map_err(|e| unreadable(&e))?;
+    if bytes.trim_ascii().is_empty() {
+        return Err(Finding::new(Problem::Empty, format!("{} is empty", path.display())));
+    }
+    Ok(bytes)
+}
+
+fn unreadable(e: &FsError) -> Finding {
+    let id = match e {
+        FsError::NotFound { .. } => Problem::Missing,
+        FsError::Dangling { .. } => Problem::DanglingSymlink,
+        FsError::NotAFile { .. } | FsError::TooLarge { .. } => Problem::Malformed,
+        FsError::Io { source, .. } if source.raw_os_error() == Some(Errno::ELOOP as i32) => Problem::DanglingSymlink,
+        _ => Problem::Unreadable,
+    };
+    let message = match e {
+        FsError::Io { source, .. } => format!("cannot {e}: {source}"),
+        FsError::Permission { .. } => format!("{e}; run as root"),
+        _ => e.to_string(),
+    };
+    Finding::new(id, message)
+}
+
+fn belongs(key: &[u8], path: &Path, chain: &[CertFacts]) -> Result<(), Finding> {
+    belongs_to_any(key, path, chain.get(..1).unwrap_or_default())
+}
+
+fn belongs_to_any(key: &[u8], path: &Path, certs: &[CertFacts]) -> Result<(), Finding> {
+    let spki =
+        keys::public_key_der(key).map_err(|e| Finding::new(Problem::Malformed, format!("{}: {e}", path.display())))?;
+    if certs.iter().any(|c| c.spki == spki) {
+        return Ok(());
+    }
+    Err(Finding::new(Problem::KeyMismatch, format!("the key in {} belongs to another certificate", path.display())))
+}
+
+/// Modes only: `RootlessControlPlane` gives keys to other owners than root
+/// (kubernetes: `cmd/kubeadm/app/phases/controlplane/../../util/staticpod`).
+fn loose(root: &Root, path: &Path) -> Option<Finding> {
+    let mode = root.metadata(path).ok()?.mode() & 0o7777;
+    let message = || format!("{} holds a key and has mode {mode:04o}; run chmod go= on it", path.display());
+    (mode & 0o077 != 0).then(|| Finding::new(Problem::LoosePermissions, message()))
+}
+
+fn issuer_and_identity(path: &Path, chain: &[CertFacts], expected: Expected<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let Some(leaf) = chain.first() else { return findings };
+    if let Some(ca) = expected.signer.filter(|ca| !ca.issuers.is_empty() && !keys::leads_to(chain, &ca.issuers)) {
+        let message = format!("{} was not issued by any CA in {}", path.display(), ca.cert.display());
+        findings.push(Finding::new(Problem::WrongIssuer, message));
+    }
+    let mut wrong = |message: String| findings.push(Finding::new(Problem::WrongIdentity, message));
+    let name = leaf.common_name.as_deref().unwrap_or_default();
+    if let Some(want) = expected.common_name {
+        // kubelets: what follows the prefix is the node's own name
+        let fits = if want.ends_with(':') { name.starts_with(want) && name.len() > want.len() } else { name == want };
+        if !fits {
+            wrong(format!("its common name is `{name}`, not `{want}`, so that it has not the rights that it needs"));
+        }
+    }
+    if !expected.organizations.is_empty() && !expected.organizations.iter().any(|o| leaf.organizations.contains(*o)) {
+        wrong(format!("it is not of the organization {}", expected.organizations.join(" or ")));
+    }
+    // no extended usage at all means any (RFC 5280 §4.2.1.12)
+    let restricted = leaf.usages.iter().any(|u| u.ends_with("Auth"));
+    for usage in expected.usages {
+        if restricted && !leaf.usages.contains(*usage) && !leaf.usages.contains("anyExtendedKeyUsage") {
+            wrong(format!("its extended key usage lacks {usage}"));
+        }
+    }
+    findings
+}

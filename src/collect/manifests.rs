@@ -1,0 +1,238 @@
+//! Static pod manifests: which components run here, with which flags, and what of the host they see.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::host::fs::Root;
+use crate::model::component::Component;
+use crate::model::inventory::{Mount, StaticPod};
+use crate::model::yaml::{self, YamlError};
+
+/// More files than any node has static pods; the directory may have been mistaken for another.
+const MAX_MANIFESTS: usize = 256;
+
+/// One container of a static pod that has flags.
+#[derive(Clone, Debug)]
+pub(super) struct Container {
+    /// None for what is not part of Kubernetes (load balancers, agents).
+    pub(super) component: Option<Component>,
+    pub(super) name: String,
+    /// In their order; a flag may be repeated (`--tls-sni-cert-key`).
+    pub(super) flags: Vec<(String, String)>,
+    pub(super) manifest: PathBuf,
+    pub(super) mounts: Vec<Mount>,
+}
+
+impl Container {
+    /// The last value of a flag, as the component itself takes it.
+    pub(super) fn flag(&self, name: &str) -> Option<&str> {
+        self.flags.iter().rev().find(|(n, v)| n == name && !v.is_empty()).map(|(_, v)| v.as_str())
+    }
+
+    /// A path inside the container as the host names it.
+    pub(super) fn on_host(&self, path: &str) -> PathBuf {
+        let path = Path::new(path);
+        let inner = self.mounts.iter().filter_map(|m| Some((m, path.strip_prefix(&m.mount_path).ok()?)));
+        match inner.min_by_key(|(_, rest)| rest.as_os_str().len()) {
+            Some((m, rest)) if rest.as_os_str().is_empty() => m.host_path.clone(),
+            Some((m, rest)) => m.host_path.join(rest),
+            None => path.to_path_buf(),
+        }
+    }
+
+    pub(super) fn path_flag(&self, name: &str) -> Option<PathBuf> {
+        self.flag(name).map(|v| self.on_host(v))
+    }
+
+    pub(super) fn static_pod(&self) -> StaticPod {
+        StaticPod {
+            manifest: self.manifest.clone(),
+            flags: self.flags.iter().cloned().collect::<BTreeMap<_, _>>(),
+            mounts: self.mounts.clone(),
+        }
+    }
+}
+
+/// All containers of all manifests in `dir`. What cannot be read or understood goes to `notes`.
+pub(super) fn read_all(root: &Root, dir: &Path, notes: &mut Vec<String>) -> Vec<Container> {
+    let names = match root.list(dir) {
+        Ok(names) => names,
+        Err(crate::host::fs::FsError::NotFound { .. }) => return Vec::new(),
+        Err(e) => {
+            notes.push(format!("static pods unknown: {e}"));
+            return Vec::new();
+        }
+    };
+    let mut containers = Vec::new();
+    // as the kubelet: every file, whatever its ending, but no dot-files (pkg/kubelet/config/file.go:extractFromDir)
+    for name in names.iter().filter(|n| !n.starts_with('.')).take(MAX_MANIFESTS) {
+        let path = dir.join(name);
+        if root.metadata(&path).is_ok_and(|m| m.is_dir()) {
+            continue;
+        }
+        match root.read_text(&path) {
+            Ok(text) => match parse(&text, &path) {
+                Ok(found) => containers.extend(found),
+                Err(e) => notes.push(format!("{} is not a pod manifest: {e}", path.display())),
+            },
+            Err(e) => notes.push(format!("manifest not read: {e}")),
+        }
+    }
+    containers
+}
+
+/// The containers of one manifest. Pure.
+pub(super) fn parse(text: &str, manifest: &Path) -> Result<Vec<Container>, YamlError> {
+    let pod: Pod = yaml::parse(text)?;
+    let spec = pod.spec.unwrap_or_default();
+    let volumes = spec.volumes.unwrap_or_default();
+    let containers = spec.containers.unwrap_or_default().into_iter();
+    Ok(containers.map(|c| container(c, &volumes, manifest)).collect())
+}
+
+fn container(raw: RawContainer, volumes: &[Volume], manifest: &Path) -> Container {
+    let mut words = raw.command.unwrap_or_default();
+    words.extend(raw.args.unwrap_or_default());
+    if words.first().is_some_and(|w| matches!(basename(w), "sh" | "bash")) {
+        words = words.iter().flat_map(|w| w.split_whitespace()).map(str::to_owned).collect();
+    }
+    let name = raw.name.unwrap_or_default();
+    let by_command = || words.iter().find_map(|w| Component::from_name(basename(w)));
+    let mounts = raw.volume_mounts.unwrap_or_default().into_iter().filter_map(|m| {
+        let host = volumes.iter().find(|v| v.name == m.name)?.host_path.as_ref()?;
+        Some(Mount {
+            host_path: host.path.clone()?,
+            mount_path: m.mount_path?,
+            single_file: matches!(host.kind.as_deref(), Some("File" | "FileOrCreate")),
+        })
+    });
+    Container {
+        component: Component::from_name(&name).or_else(by_command),
+        flags: flags(&words),
+        mounts: mounts.collect(),
+        manifest: manifest.to_path_buf(),
+        name,
+    }
+}
+
+fn basename(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// `--a=b`, `--a b`, `--a`; one dash will do, as for Go's flag package.
+pub(super) fn flags(words: &[String]) -> Vec<(String, String)> {
+    let mut flags = Vec::new();
+    let mut words = words.iter().peekable();
+    while let Some(word) = words.next() {
+        let Some(flag) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')).filter(|f| !f.is_empty()) else {
+            continue;
+        };
+        let (name, value) = match flag.split_once('=') {
+            Some((name, value)) => (name, value.to_owned()),
+            None => (flag, words.next_if(|w| !w.starts_with('-')).cloned().unwrap_or_else(|| "true".to_owned())),
+        };
+        flags.push((name.to_owned(), value));
+    }
+    flags
+}
+
+#[derive(Deserialize)]
+struct Pod {
+    spec: Option<Spec>,
+}
+
+#[derive(Default, Deserialize)]
+struct Spec {
+    containers: Option<Vec<RawContainer>>,
+    volumes: Option<Vec<Volume>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawContainer {
+    name: Option<String>,
+    command: Option<Vec<String>>,
+    args: Option<Vec<String>>,
+    volume_mounts: Option<Vec<VolumeMount>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct VolumeMount {
+    name: Option<String>,
+    mount_path: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Volume {
+    name: Option<String>,
+    host_path: Option<HostPath>,
+}
+
+#[derive(Deserialize)]
+struct HostPath {
+    path: Option<PathBuf>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const POD: &str = r"
+apiVersion: v1
+kind: Pod
+spec:
+  containers:
+  - name: sidecar
+    command: [/usr/bin/agent, -v, --cert-file, /tls/a.crt]
+  - name: main
+    command: [/usr/local/bin/kube-apiserver]
+    args: [--tls-cert-file=/old, --tls-cert-file=/in/apiserver.crt, --secure-port, '6443', --anonymous-auth]
+    volumeMounts:
+    - {name: pki, mountPath: /in}
+    - {name: one, mountPath: /in/one.conf}
+  volumes:
+  - {name: pki, hostPath: {path: /etc/kubernetes/pki, type: DirectoryOrCreate}}
+  - {name: one, hostPath: {path: /etc/one.conf, type: FileOrCreate}}
+  - {name: none, emptyDir: {}}
+";
+
+    #[test]
+    fn flags_and_mounts_of_each_container_are_understood() {
+        let found = parse(POD, Path::new("/m.yaml")).unwrap();
+        assert_eq!(found[0].component, None);
+        assert_eq!(found[0].flag("cert-file"), Some("/tls/a.crt"));
+        let main = &found[1];
+        assert_eq!(main.component, Some(Component::KubeApiserver), "by the command's name");
+        assert_eq!(main.flag("tls-cert-file"), Some("/in/apiserver.crt"), "the last one wins");
+        assert_eq!((main.flag("secure-port"), main.flag("anonymous-auth")), (Some("6443"), Some("true")));
+        assert_eq!(main.path_flag("tls-cert-file").unwrap(), Path::new("/etc/kubernetes/pki/apiserver.crt"));
+        assert_eq!(main.on_host("/in/one.conf"), Path::new("/etc/one.conf"), "the longest mount counts");
+        assert!(main.mounts[1].single_file && !main.mounts[0].single_file);
+    }
+
+    #[test]
+    fn json_is_a_manifest_too() {
+        let text = r#"{"spec":{"containers":[{"name":"etcd","command":["etcd","--cert-file=/a"]}]}}"#;
+        assert_eq!(parse(text, Path::new("/m")).unwrap()[0].flag("cert-file"), Some("/a"));
+    }
+
+    proptest! {
+        #[test]
+        fn damage_is_never_a_panic(at in 0..POD.len(), byte in 0u8..128) {
+            let mut bytes = POD.as_bytes().to_vec();
+            bytes[at] = byte;
+            if let Ok(found) = parse(&String::from_utf8_lossy(&bytes), Path::new("/m")) {
+                for c in found {
+                    let _ = c.path_flag("tls-cert-file");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The daemon's work on the node that it runs on: the same sessions as the command line's.
+
+use std::sync::Arc;
+
+use crate::host::Host;
+use crate::model::assess::Severity;
+use crate::model::planner::Selection;
+use crate::model::policy::Policy;
+use crate::model::report::{Outcome, Report};
+use crate::observe::{Attention, CheckSeen, NextEnd, Verdict};
+use crate::txn::engine::EngineError;
+use crate::txn::lock::LockError;
+use crate::txn::progress::Progress;
+use crate::txn::recover::Reach;
+use crate::txn::run::chain;
+use crate::txn::session::Session;
+use crate::txn::store;
+
+use super::work::{CheckResult, Work};
+
+/// The real node.
+#[derive(Debug)]
+pub struct NodeWork {
+    host: Host,
+}
+
+impl NodeWork {
+    pub fn new(host: Host) -> Self {
+        Self { host }
+    }
+
+    fn refused(&self, reason: impl Into<String>) -> Report {
+        Report::new(Outcome::Refused, reason, self.host.clock.now())
+    }
+}
+
+impl Work for NodeWork {
+    fn check(&mut self, policy: &Policy, _progress: &Arc<Progress>) -> CheckResult {
+        let session = Session::open(&self.host, policy);
+        let unfinished = store::unfinished(&self.host.root).map_or(true, |open| !open.is_empty());
+        let due = session.assessment.due().map(|j| j.name.clone());
+        CheckResult {
+            seen: seen(&session, unfinished),
+            due: due.filter(|name| !policy.renew.exclude.contains(name)).collect(),
+            clock_trusted: self.host.services.clock_synchronised() == Some(true),
+        }
+    }
+
+    fn transact(&mut self, policy: &Policy, progress: &Arc<Progress>) -> Report {
+        let session = Session::open(&self.host, policy);
+        let plan = match session.plan(&Selection::Due) {
+            Ok(plan) => plan,
+            Err(e) => return self.refused(e.to_string()),
+        };
+        session.carry_out(&plan, false, &[], progress).unwrap_or_else(|e| self.refused(chain(&e)))
+    }
+
+    fn recover(&mut self, policy: &Policy, progress: &Arc<Progress>) -> Option<Report> {
+        match Session::open(&self.host, policy).recover(Reach::Full, false, progress) {
+            Ok(report) => report,
+            // not dead: another certwarden is carrying it out
+            Err(EngineError::Lock(LockError::Busy { holder })) => {
+                tracing::info!("a transaction is being carried out by {holder}");
+                None
+            }
+            Err(e) => Some(self.refused(chain(&e))),
+        }
+    }
+}
+
+fn seen(session: &Session<'_>, unfinished: bool) -> CheckSeen {
+    let judged = &session.assessment.entries;
+    let next = judged.iter().filter_map(|j| Some((j.effective_end?, &j.name))).min();
+    let mut attention: Vec<Attention> = judged
+        .iter()
+        .filter(|j| j.severity != Severity::Ok)
+        .map(|j| Attention {
+            name: j.name.clone(),
+            verdict: verdict(j.severity),
+            message: j.findings.iter().map(|f| f.message.as_str()).collect::<Vec<_>>().join("; "),
+        })
+        .collect();
+    attention.sort_by(|a, b| b.verdict.cmp(&a.verdict));
+    CheckSeen {
+        at: session.at(),
+        verdict: verdict(session.assessment.verdict),
+        certificates: judged.iter().filter(|j| j.effective_end.is_some()).count(),
+        next_end: next.map(|(at, name)| NextEnd { name: name.clone(), at }),
+        attention,
+        unfinished,
+    }
+}
+
+fn verdict(severity: Severity) -> Verdict {
+    match severity {
+        Severity::Ok => Verdict::Ok,
+        Severity::Warning => Verdict::Warning,
+        Severity::Unknown => Verdict::Unknown,
+        Severity::Critical => Verdict::Critical,
+    }
+}

@@ -1,0 +1,149 @@
+//! PEM (RFC 7468), read as Go's `encoding/pem` reads it: text around the blocks is passed over, the labels of
+//! BEGIN and END must agree. Blocks are decoded one by one and into buffers that are zeroed, because a key may be in them.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+/// What is wrong with a PEM block. Never quotes it: it may be a key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum PemError {
+    #[error("the line that begins it is not complete")]
+    Header,
+    #[error("it is cut off before its END line")]
+    CutOff,
+    #[error("its BEGIN and END lines do not agree")]
+    Labels,
+    #[error("it is not base64")]
+    Base64,
+}
+
+/// One block, not decoded yet.
+#[derive(Clone, Copy)]
+pub struct Block<'a> {
+    /// `CERTIFICATE`, `RSA PRIVATE KEY` …
+    pub label: &'a str,
+    body: &'a [u8],
+}
+
+impl std::fmt::Debug for Block<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Block").field("label", &self.label).finish_non_exhaustive()
+    }
+}
+
+impl Block<'_> {
+    /// The DER inside.
+    ///
+    /// # Errors
+    /// [`PemError::Base64`]; so is an encrypted key of the old kind, which has headers in its block.
+    pub fn decode(&self) -> Result<Zeroizing<Vec<u8>>, PemError> {
+        decode_base64(self.body).ok_or(PemError::Base64)
+    }
+
+    pub fn is_private_key(&self) -> bool {
+        self.label.ends_with("PRIVATE KEY")
+    }
+}
+
+/// Base64 with white space anywhere.
+pub(crate) fn decode_base64(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    // at full size from the start: a buffer that grows leaves copies of a key behind
+    let mut compact = Zeroizing::new(Vec::with_capacity(text.len()));
+    compact.extend(text.iter().filter(|b| !b.is_ascii_whitespace()));
+    let mut bytes = Zeroizing::new(vec![0; compact.len() / 4 * 3 + 3]);
+    let len = STANDARD.decode_slice(&*compact, &mut bytes).ok()?;
+    bytes.truncate(len);
+    Some(bytes)
+}
+
+/// The blocks of a file, in its order. Ends after the first error.
+pub fn blocks(file: &[u8]) -> Blocks<'_> {
+    Blocks { rest: file }
+}
+
+/// See [`blocks`].
+#[derive(Clone)]
+pub struct Blocks<'a> {
+    rest: &'a [u8],
+}
+
+impl std::fmt::Debug for Blocks<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Blocks").field("bytes_left", &self.rest.len()).finish()
+    }
+}
+
+impl<'a> Iterator for Blocks<'a> {
+    type Item = Result<Block<'a>, PemError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if self.rest.is_empty() {
+                return None;
+            }
+            let line = self.line();
+            if let Some(begin) = line.strip_prefix(b"-----BEGIN ") {
+                let block = self.block(begin);
+                if block.is_err() {
+                    self.rest = &[];
+                }
+                return Some(block);
+            }
+        }
+    }
+}
+
+impl<'a> Blocks<'a> {
+    /// The next line, without its end.
+    fn line(&mut self) -> &'a [u8] {
+        let end = self.rest.iter().position(|b| *b == b'\n').unwrap_or(self.rest.len());
+        let (line, rest) = self.rest.split_at(end);
+        self.rest = rest.get(1..).unwrap_or_default();
+        line.trim_ascii_end()
+    }
+
+    fn block(&mut self, begin: &'a [u8]) -> Result<Block<'a>, PemError> {
+        let label = begin.strip_suffix(b"-----").ok_or(PemError::Header)?;
+        let start = self.rest;
+        while !self.rest.is_empty() {
+            let before = self.rest.len();
+            if let Some(end) = self.line().strip_prefix(b"-----END ") {
+                if end.strip_suffix(b"-----") != Some(label) {
+                    return Err(PemError::Labels);
+                }
+                let body = start.get(..start.len() - before).unwrap_or_default();
+                let label = std::str::from_utf8(label).map_err(|_| PemError::Header)?;
+                return Ok(Block { label, body });
+            }
+        }
+        Err(PemError::CutOff)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(text: &str) -> Vec<Result<&str, PemError>> {
+        blocks(text.as_bytes()).map(|b| b.map(|b| b.label)).collect()
+    }
+
+    #[test]
+    fn text_around_blocks_is_passed_over() {
+        let text =
+            "hello\n-----BEGIN A-----\nAAAA\n-----END A-----\n# x\r\n-----BEGIN B-----\r\nAA==\r\n-----END B-----";
+        assert_eq!(labels(text), [Ok("A"), Ok("B")]);
+        assert_eq!(blocks(text.as_bytes()).nth(1).unwrap().unwrap().decode().unwrap().as_slice(), [0]);
+    }
+
+    #[test]
+    fn damage_is_an_error_and_the_end() {
+        assert_eq!(labels("-----BEGIN A-----\nAAAA\n"), [Err(PemError::CutOff)]);
+        assert_eq!(labels("-----BEGIN A"), [Err(PemError::Header)]);
+        assert_eq!(labels("-----BEGIN A-----\n-----END B-----\n-----BEGIN A-----\n"), [Err(PemError::Labels)]);
+        assert_eq!(labels(""), []);
+        let bad = blocks(b"-----BEGIN A-----\n*\n-----END A-----").next().unwrap().unwrap();
+        assert_eq!(bad.decode().unwrap_err(), PemError::Base64);
+    }
+}

@@ -1,0 +1,263 @@
+//! From assessment to plan. Synchronous, deterministic, proposes and changes nothing.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::assess::Assessment;
+use super::component::{APISERVER_RELOAD, Component, ETCD_RELOAD, Uptake};
+use super::inventory::{Content, Entry, Inventory, Owner};
+use super::plan::{Activation, Check, Item, Plan, PlannedStep, Proof, SCHEMA, Skipped, Socket, Source, Step};
+use super::policy::{ActivateKubelet, Policy};
+use super::wiring;
+
+/// What somebody asks to be renewed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Selection {
+    /// What the assessment says is due, less `renew.exclude`.
+    Due,
+    /// Everything that can be renewed here, less `renew.exclude`.
+    All,
+    /// These, due or not.
+    Names(Vec<String>),
+}
+
+/// What the plan is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Basis<'a> {
+    pub inventory: &'a Inventory,
+    pub assessment: &'a Assessment,
+    pub policy: &'a Policy,
+    /// Whether services run that can be restarted and asked; not so under `--root`.
+    pub live: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("there is no certificate called {name} on this node; known are: {known}")]
+pub struct UnknownName {
+    pub name: String,
+    pub known: String,
+}
+
+/// The plan for a selection.
+///
+/// # Errors
+/// [`UnknownName`] if a name is not in the inventory.
+pub fn plan(basis: Basis<'_>, selection: &Selection, source: Source, now: Timestamp) -> Result<Plan, UnknownName> {
+    let mut skipped = Vec::new();
+    let mut items = Vec::new();
+    for (entry, reason) in selected(basis, selection)? {
+        match item(basis.inventory, entry, reason) {
+            Ok(item) => items.push(item),
+            Err(reason) => skipped.push(Skipped { name: entry.name.clone(), reason }),
+        }
+    }
+    let emergency = items.iter().any(|i| basis.assessment.get(&i.name).is_some_and(|j| j.emergency));
+    let steps = if items.is_empty() { Vec::new() } else { steps(basis, &items, &source) };
+    Ok(Plan {
+        schema: SCHEMA.to_owned(),
+        created_at: now,
+        node: basis.inventory.node.name.clone(),
+        source,
+        items,
+        steps,
+        emergency,
+        skipped,
+    })
+}
+
+/// The plan that puts the named entries back to what a backup holds.
+pub fn plan_restore(basis: Basis<'_>, names: &BTreeSet<String>, transaction: &str, now: Timestamp) -> Plan {
+    let source = Source::Generation { transaction: transaction.to_owned() };
+    let mut skipped = Vec::new();
+    let mut items = Vec::new();
+    for name in names {
+        match basis.inventory.get(name) {
+            Some(entry) => items.push(unsigned_item(basis.inventory, entry, "asked for by rollback".to_owned())),
+            None => skipped.push(Skipped { name: name.clone(), reason: "it is no longer on this node".to_owned() }),
+        }
+    }
+    let steps = if items.is_empty() { Vec::new() } else { steps(basis, &items, &source) };
+    let node = basis.inventory.node.name.clone();
+    Plan { schema: SCHEMA.to_owned(), created_at: now, node, source, items, steps, emergency: false, skipped }
+}
+
+fn selected<'a>(basis: Basis<'a>, selection: &Selection) -> Result<Vec<(&'a Entry, String)>, UnknownName> {
+    let entries = &basis.inventory.entries;
+    let included = |e: &&Entry| !basis.policy.renew.exclude.contains(&e.name);
+    match selection {
+        Selection::Due => Ok(basis
+            .assessment
+            .due()
+            .filter_map(|j| {
+                let why: Vec<&str> = j.findings.iter().map(|f| f.message.as_str()).collect();
+                Some((basis.inventory.get(&j.name)?, why.join("; ")))
+            })
+            .filter(|(e, _)| included(e))
+            .collect()),
+        Selection::All => Ok(entries
+            .iter()
+            .filter(|e| matches!(e.owner, Owner::Kubeadm | Owner::Certwarden) && !matches!(e.content, Content::Absent))
+            .filter(included)
+            .map(|e| (e, "asked for by --all".to_owned()))
+            .collect()),
+        Selection::Names(names) => {
+            let unique: BTreeSet<&String> = names.iter().collect();
+            unique.into_iter().map(|name| named(basis.inventory, name)).collect()
+        }
+    }
+}
+
+fn named<'a>(inventory: &'a Inventory, name: &str) -> Result<(&'a Entry, String), UnknownName> {
+    let known = || inventory.entries.iter().map(|e| e.name.as_str()).collect::<Vec<_>>().join(", ");
+    let entry = inventory.get(name).ok_or_else(|| UnknownName { name: name.to_owned(), known: known() })?;
+    Ok((entry, "asked for by name".to_owned()))
+}
+
+/// The entry as an item, or why it cannot be renewed here.
+fn item(inventory: &Inventory, entry: &Entry, reason: String) -> Result<Item, String> {
+    if entry.is_ca() {
+        return Err("a CA is never renewed automatically; see the runbook on CA rotation".to_owned());
+    }
+    if matches!(entry.content, Content::Absent) {
+        return Err("it is not on this node, and need not be".to_owned());
+    }
+    match entry.owner {
+        Owner::Kubeadm | Owner::Certwarden => {}
+        Owner::Kubelet => return Err("the kubelet rotates it by itself".to_owned()),
+        Owner::External => {
+            let ca = entry.signer.as_deref().unwrap_or("its CA");
+            return Err(format!("the key of {ca} is not on this node: have it signed where that key is"));
+        }
+        Owner::None => return Err("nobody renews it; copy it anew".to_owned()),
+    }
+    let signer = entry.signer.as_deref().unwrap_or_default();
+    if inventory.get(signer).is_none() {
+        return Err(format!("the CA that issues it ({signer}) is not on this node"));
+    }
+    Ok(unsigned_item(inventory, entry, reason))
+}
+
+fn unsigned_item(inventory: &Inventory, entry: &Entry, reason: String) -> Item {
+    let signer = entry.signer.clone().unwrap_or_default();
+    let (ca, ca_key) = match inventory.get(&signer).map(|e| &e.form) {
+        Some(super::inventory::Form::Ca { cert, key }) => (cert.clone(), key.clone()),
+        _ => (PathBuf::new(), PathBuf::new()),
+    };
+    Item {
+        name: entry.name.clone(),
+        form: entry.form.clone(),
+        signer,
+        ca,
+        ca_key,
+        old_serial: entry.leaf().map(|l| l.serial.clone()),
+        old_not_after: entry.leaf().map(|l| l.not_after),
+        reason,
+    }
+}
+
+fn steps(basis: Basis<'_>, items: &[Item], source: &Source) -> Vec<PlannedStep> {
+    let names: Vec<String> = items.iter().map(|i| i.name.clone()).collect();
+    let files: Vec<PathBuf> = items.iter().flat_map(|i| i.form.files()).map(PathBuf::from).collect();
+    let mut steps = Vec::new();
+    let mut add = |step, reason: String| steps.push(PlannedStep { step, reason });
+    add(Step::Backup { files: files.clone() }, "so that every file can be put back as it was".to_owned());
+    add(Step::Stage { names: names.clone() }, format!("made by {source} in a private copy; nothing live changes"));
+    add(Step::Validate { names }, "a new credential must be at least what the old one is".to_owned());
+    for (name, proof) in proofs(basis, items) {
+        add(Step::Rehearse { name, proof }, "proven before it is live".to_owned());
+    }
+    add(Step::Commit { files }, "all renames back to back".to_owned());
+    if basis.live {
+        for (component, how, reason) in activations(basis, items) {
+            add(Step::Activate { component, how }, reason);
+        }
+        for (check, reason) in checks(basis, items) {
+            add(Step::Verify { check }, reason);
+        }
+    }
+    steps
+}
+
+/// Under `--root` nothing answers, but a handshake in memory needs nobody.
+fn proofs(basis: Basis<'_>, items: &[Item]) -> Vec<(String, Proof)> {
+    let of = |i: &Item| {
+        let found = basis.inventory.get(&i.name).map(|e| wiring::proofs(basis.inventory, e)).unwrap_or_default();
+        found.into_iter().map(|p| (i.name.clone(), p)).collect::<Vec<_>>()
+    };
+    items.iter().flat_map(of).filter(|(_, p)| basis.live || matches!(p, Proof::Handshake { .. })).collect()
+}
+
+/// Who must take up what has changed, in the order of [`Component::ALL`].
+fn activations(basis: Basis<'_>, items: &[Item]) -> Vec<(Component, Activation, String)> {
+    let inventory = basis.inventory;
+    let users = |component: Component| -> Vec<&str> {
+        let uses = |i: &&Item| inventory.get(&i.name).is_some_and(|e| e.used_by.contains(&component));
+        items.iter().filter(uses).map(|i| i.name.as_str()).collect()
+    };
+    let sockets = |component: Component| -> Vec<Socket> {
+        let changed = |s: &Socket| s.component == component && items.iter().any(|i| i.name == s.entry);
+        wiring::sockets(inventory).into_iter().filter(changed).collect()
+    };
+    let mut all = Vec::new();
+    for component in Component::ALL {
+        let changed = users(component);
+        let list = changed.join(", ");
+        match component {
+            Component::Etcd | Component::KubeApiserver => {
+                let sockets = sockets(component);
+                let within = if component == Component::Etcd { ETCD_RELOAD } else { APISERVER_RELOAD };
+                if !sockets.is_empty() {
+                    let how = Activation::ReloadOrRestart { uptake: Uptake::Reload(within), sockets };
+                    all.push((component, how, format!("re-reads {list} by itself; restarted only if it does not")));
+                }
+            }
+            Component::KubeControllerManager | Component::KubeScheduler => {
+                if !changed.is_empty() && inventory.node.static_pods.contains_key(&component) {
+                    let how = Activation::NewContainer { health: wiring::health_url(&inventory.node, component) };
+                    all.push((component, how, format!("reads {list} at its start only")));
+                }
+            }
+            Component::Kubelet => {
+                let reason = match basis.policy.activate.kubelet {
+                    ActivateKubelet::Always => "activate.kubelet is always: a kubelet that cannot start is found now",
+                    ActivateKubelet::WhenNeeded if changed.is_empty() => continue,
+                    ActivateKubelet::WhenNeeded => "something that it reads has changed",
+                };
+                if inventory.node.kubelet.port.is_some() {
+                    let how = Activation::RestartUnit { unit: inventory.node.kubelet.unit.clone() };
+                    all.push((component, how, reason.to_owned()));
+                }
+            }
+        }
+    }
+    all
+}
+
+fn checks(basis: Basis<'_>, items: &[Item]) -> Vec<(Check, String)> {
+    let inventory = basis.inventory;
+    let mut all = Vec::new();
+    for socket in wiring::sockets(inventory) {
+        all.push((Check::Served(socket), "what is on the wire must be what is on the disk".to_owned()));
+    }
+    for component in Component::ALL {
+        let present = component == Component::Kubelet || inventory.node.static_pods.contains_key(&component);
+        if let Some(url) = wiring::health_url(&inventory.node, component).filter(|_| present) {
+            all.push((Check::Health { component, url }, "it must say that it is well".to_owned()));
+        }
+    }
+    if let Some(check) = wiring::etcd_members(&inventory.node) {
+        all.push((check, "no member may be lost".to_owned()));
+    }
+    for (name, proof) in proofs(basis, items) {
+        // a handshake in memory was made with the very same bytes before the commit
+        if !matches!(proof, Proof::Handshake { .. }) {
+            all.push((Check::Credential { name, proof }, "accepted as who it should be".to_owned()));
+        }
+    }
+    if let Some(node) = inventory.node.name.clone() {
+        all.push((Check::NodeReady { node }, "Ready by a heartbeat newer than the restart".to_owned()));
+    }
+    all
+}

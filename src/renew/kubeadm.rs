@@ -1,0 +1,212 @@
+//! `kubeadm certs renew`, in a private copy of the node's files ([`super::staging`]).
+//!
+//! kubeadm's exit code proves nothing (it is 0 where a CA's key is away), and its kubeconfigs lose all but the
+//! first certificate of the CA bundle: what counts is which files changed, and only certificates and keys are taken.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::staging::{Answer, Done, Name, Order};
+use super::{RenewError, Renewer, Request, Staged, cluster_config};
+use crate::host::Host;
+use crate::host::crypto;
+use crate::host::exec::{Invocation, Program};
+use crate::host::fs::Root;
+use crate::model::cert;
+use crate::model::inventory::Form;
+use crate::model::kubeconfig::{self, Identity};
+use crate::model::plan::Item;
+use crate::model::policy::Span;
+use cluster_config::Version;
+
+/// kubernetes: `cmd/kubeadm/app/constants/constants.go:KubernetesDir`; no flag of `certs renew` moves it.
+pub(crate) const KUBERNETES_DIR: &str = "/etc/kubernetes";
+const CACHE: &str = "/var/lib/certwarden/cluster-configuration.yaml";
+/// `kubeadm version` reads no file and asks nobody.
+const VERSION_LIMIT: Duration = Duration::from_secs(20);
+/// For what staging does besides running kubeadm.
+const STAGING_MARGIN: Duration = Duration::from_secs(60);
+
+/// kubeadm as the issuer.
+#[derive(Debug)]
+pub struct Kubeadm;
+
+impl Renewer for Kubeadm {
+    fn stage(&self, host: &Host, request: &Request<'_>) -> Result<Staged, RenewError> {
+        let names = request.items.iter().map(|item| name_of(host, item)).collect::<Result<Vec<_>, _>>()?;
+        let version = version(host)?;
+        let config = cluster_config::cluster_configuration(host, request.node, version, Path::new(CACHE))?;
+        let config_path = request.workdir.join("cluster-configuration.yaml");
+        write_new(&config_path, config.document.as_bytes())?;
+        let limit = request.policy.exec.kubeadm_timeout;
+        let order = Order {
+            kubeadm: host.programs.path(Program::Kubeadm).unwrap_or_default(),
+            verb: version.renew_verb(),
+            config: config_path.clone(),
+            kubernetes_dir: host.root.on_host(Path::new(KUBERNETES_DIR)),
+            pki_dir: host.root.on_host(&request.node.pki_dir),
+            workdir: request.workdir.to_path_buf(),
+            limit_secs: limit.0.as_secs().max(1),
+            names,
+        };
+        let answer = in_staging(host, &order);
+        let files = answer.and_then(|answer| judge(&answer, &order, limit)).and_then(|()| collect(host, request));
+        for leftover in [config_path, order.workdir.join("order.json")] {
+            let _ = fs::remove_file(leftover);
+        }
+        let _ = fs::remove_dir_all(order.workdir.join("out"));
+        let _ = fs::remove_dir(order.workdir.join("stage")); // its content went with the namespace
+        let mut staged = files?;
+        staged.notes.extend(config.notes);
+        Ok(staged)
+    }
+}
+
+fn name_of(host: &Host, item: &Item) -> Result<Name, RenewError> {
+    let not_ours = |why: &str| RenewError::NotOurs { name: item.name.clone(), source_name: "kubeadm", why: why.into() };
+    // it becomes an argument: nothing that kubeadm could take for a flag or for `all`
+    let plain =
+        item.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.') && !item.name.starts_with('-');
+    match &item.form {
+        _ if !plain || item.name == "all" => Err(not_ours("kubeadm has no such certificate")),
+        Form::Ca { .. } => Err(not_ours("kubeadm never renews a CA")),
+        Form::Combined { .. } => Err(not_ours("it is the kubelet's")),
+        Form::Pair { .. } | Form::Kubeconfig { .. } => Ok(Name {
+            name: item.name.clone(),
+            files: item.form.files().into_iter().map(|f| host.root.on_host(f)).collect(),
+        }),
+    }
+}
+
+fn version(host: &Host) -> Result<Version, RenewError> {
+    let args = ["version", "-o", "short"].map(Into::into).to_vec();
+    let output = host.programs.run(&Invocation { program: Program::Kubeadm, args, limit: VERSION_LIMIT })?;
+    if !output.success() {
+        return Err(RenewError::Version {
+            detail: format!("it {}: {}", output.ending(), super::staging::words(&output)),
+        });
+    }
+    let line = output.stdout.trim();
+    Version::parse(line)
+        .ok_or_else(|| RenewError::Version { detail: format!("`{}`", line.chars().take(80).collect::<String>()) })
+}
+
+fn in_staging(host: &Host, order: &Order) -> Result<Answer, RenewError> {
+    let path = order.workdir.join("order.json");
+    let text = serde_json::to_vec(order).map_err(|e| RenewError::Staging { reason: e.to_string() })?;
+    write_new(&path, &text)?;
+    let count = u32::try_from(order.names.len()).unwrap_or(u32::MAX);
+    // each kubeadm has its own limit in there; this one is for staging itself
+    let limit = Duration::from_secs(order.limit_secs).saturating_mul(count).saturating_add(STAGING_MARGIN);
+    let args = vec!["in-staging".into(), path.into()];
+    let output = host.programs.run(&Invocation { program: Program::Certwarden, args, limit })?;
+    let answer: Answer = serde_json::from_str(output.stdout.trim()).map_err(|_| RenewError::Staging {
+        reason: format!("the staging process {} without a result: {}", output.ending(), super::staging::words(&output)),
+    })?;
+    match answer.error {
+        Some(reason) => Err(RenewError::Staging { reason }),
+        None => Ok(answer),
+    }
+}
+
+/// Whether every name was renewed and nothing else.
+fn judge(answer: &Answer, order: &Order, limit: Span) -> Result<(), RenewError> {
+    if let Some(first) = answer.unexpected.first() {
+        let of_it = answer.unexpected.iter().filter(|u| u.name == first.name);
+        let changes = of_it.take(5).map(|u| format!("{} was {}", u.path.display(), u.change)).collect();
+        return Err(RenewError::Unexpected { name: first.name.clone(), changes });
+    }
+    for (i, asked) in order.names.iter().enumerate() {
+        let Some(done) = answer.names.get(i).filter(|d| d.name == asked.name) else {
+            return Err(RenewError::Staging {
+                reason: format!("the staging process says nothing about {}", asked.name),
+            });
+        };
+        judge_one(done, asked, limit)?;
+    }
+    Ok(())
+}
+
+fn judge_one(done: &Done, asked: &Name, limit: Span) -> Result<(), RenewError> {
+    let name = done.name.clone();
+    if done.timed_out {
+        return Err(RenewError::Hung { name, limit: limit.to_string() });
+    }
+    if done.code != Some(0) {
+        return Err(RenewError::Failed { name, ending: done.ending.clone(), words: done.last_words.clone() });
+    }
+    if done.changed.is_empty() {
+        return Err(RenewError::NotRenewed { name, words: done.last_words.clone() });
+    }
+    match asked.files.iter().find(|f| !done.changed.contains(f)) {
+        Some(path) => Err(RenewError::Half { name, path: path.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// Reads what came out of staging; kubeconfigs give only their certificate and key.
+fn collect(host: &Host, request: &Request<'_>) -> Result<Staged, RenewError> {
+    let out = Root::open(&request.workdir.join("out"))?;
+    let fresh = |path: &Path| out.read_secret(&host.root.on_host(path));
+    let mut staged = Staged::default();
+    for item in request.items {
+        match &item.form {
+            Form::Kubeconfig { path } => {
+                let (cert, key) = identity(path, &fresh(path)?)?;
+                let old = host.root.read_secret(path)?;
+                staged.files.insert(path.clone(), grafted(path, &old, &cert, &key)?);
+            }
+            form => {
+                for path in form.files() {
+                    let bytes = fresh(path)?;
+                    check(path, &bytes, path == form.path())?;
+                    staged.files.insert(path.to_path_buf(), bytes);
+                }
+            }
+        }
+    }
+    Ok(staged)
+}
+
+/// Half-written and made-up files are found here; whether certificate and key fit is [`super::validate`]'s question.
+fn check(path: &Path, bytes: &[u8], is_cert: bool) -> Result<(), RenewError> {
+    let rubbish = |detail: String| RenewError::Rubbish { path: path.to_path_buf(), detail };
+    if is_cert {
+        cert::parse_pem(bytes).map(drop).map_err(|e| rubbish(e.to_string()))
+    } else {
+        crypto::public_key_der(bytes).map(drop).map_err(|e| rubbish(e.to_string()))
+    }
+}
+
+fn identity(path: &Path, file: &[u8]) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), RenewError> {
+    let rubbish = |detail: String| RenewError::Rubbish { path: path.to_path_buf(), detail };
+    let text = std::str::from_utf8(file).map_err(|e| rubbish(e.to_string()))?;
+    match kubeconfig::parse(text).map_err(|e| rubbish(e.to_string()))?.identity {
+        Identity::Embedded { cert, key } => {
+            check(path, &cert, true)?;
+            check(path, &key, false)?;
+            Ok((cert, key))
+        }
+        Identity::Files { .. } | Identity::Other => Err(rubbish("no certificate is embedded in it".into())),
+    }
+}
+
+/// The old kubeconfig with a new certificate and key, and every other byte as it was.
+pub(super) fn grafted(path: &Path, old: &[u8], cert: &[u8], key: &[u8]) -> Result<Zeroizing<Vec<u8>>, RenewError> {
+    let graft = |detail: String| RenewError::Graft { path: path.to_path_buf(), detail };
+    let text = std::str::from_utf8(old).map_err(|e| graft(e.to_string()))?;
+    let new = kubeconfig::graft(text, cert, key).map_err(|e| graft(e.to_string()))?;
+    Ok(Zeroizing::new(new.as_bytes().to_vec()))
+}
+
+fn write_new(path: &PathBuf, bytes: &[u8]) -> Result<(), RenewError> {
+    let io = |action| move |source| RenewError::Io { action, path: path.clone(), source };
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).map_err(io("create"))?;
+    file.write_all(bytes).map_err(io("write"))
+}

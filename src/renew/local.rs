@@ -1,0 +1,111 @@
+//! Signs with the CA key on the disk: for mounted images, trees without kubeadm, and `renewer = "local"`.
+
+use jiff::{SignedDuration, Timestamp};
+use zeroize::Zeroizing;
+
+use super::{RenewError, Renewer, Request, Staged};
+use crate::host::Host;
+use crate::host::crypto::{self, Signed};
+use crate::host::fs::MAX_FILE;
+use crate::model::cert::{self, CertFacts};
+use crate::model::inventory::Form;
+use crate::model::kubeconfig::{self, Identity};
+use crate::model::plan::Item;
+
+/// notBefore lies this far back, for readers whose clock is behind. kubeadm takes the same
+/// (kubernetes: `cmd/kubeadm/app/constants/constants.go:CertificateBackdate`).
+const BACKDATE: SignedDuration = SignedDuration::from_mins(5);
+
+/// certwarden as the issuer.
+#[derive(Debug)]
+pub struct Local;
+
+impl Renewer for Local {
+    fn stage(&self, host: &Host, request: &Request<'_>) -> Result<Staged, RenewError> {
+        let mut staged = Staged::default();
+        for item in request.items {
+            let life = SignedDuration::from_secs(request.policy.renew.validity.seconds());
+            let (old, signed) = sign(host, item, request.now, life)?;
+            place(item, &old, signed, &mut staged)?;
+        }
+        Ok(staged)
+    }
+}
+
+/// The old file that holds the certificate, and its successor.
+fn sign(
+    host: &Host,
+    item: &Item,
+    now: Timestamp,
+    life: SignedDuration,
+) -> Result<(Zeroizing<Vec<u8>>, Signed), RenewError> {
+    let cannot = |detail: String| RenewError::CannotSign { name: item.name.clone(), detail };
+    let old = host.root.read_secret(item.form.path())?;
+    let old_cert = certificate_part(item, &old).map_err(&cannot)?;
+    let facts = cert::parse_pem(&old_cert).map_err(|e| cannot(format!("the present certificate is unusable: {e}")))?;
+    let leaf =
+        facts.first().ok_or_else(|| cannot("there is no present certificate to take subject and names from".into()))?;
+    let bundle = host.root.read(&item.ca, MAX_FILE)?;
+    let ca_key = host.root.read_secret(&item.ca_key)?;
+    let ca = issuing(&bundle, &ca_key).map_err(&cannot)?;
+    let (not_before, not_after) = validity(&ca, now, life).map_err(cannot)?;
+    let signed = crypto::sign_like(&leaf.der, &bundle, &ca_key, &leaf.key_algorithm, not_before, not_after)
+        .map_err(|source| RenewError::Sign { name: item.name.clone(), source })?;
+    Ok((old, signed))
+}
+
+/// The PEM text of the certificate in the item's main file.
+fn certificate_part(item: &Item, file: &[u8]) -> Result<Vec<u8>, String> {
+    let Form::Kubeconfig { .. } = item.form else { return Ok(file.to_vec()) };
+    let text = std::str::from_utf8(file).map_err(|e| e.to_string())?;
+    match kubeconfig::parse(text).map_err(|e| e.to_string())?.identity {
+        Identity::Embedded { cert, .. } => Ok(cert),
+        Identity::Files { .. } | Identity::Other => Err("no certificate is embedded in it".into()),
+    }
+}
+
+/// The certificate of the bundle that the key belongs to.
+fn issuing(bundle: &[u8], ca_key: &[u8]) -> Result<CertFacts, String> {
+    let spki = crypto::public_key_der(ca_key).map_err(|e| format!("the CA's key is {e}"))?;
+    let all = cert::parse_pem(bundle).map_err(|e| format!("the CA is unusable: {e}"))?;
+    all.into_iter().find(|c| c.spki == spki).ok_or_else(|| "the CA's key does not belong to its certificate".into())
+}
+
+/// Not before the CA's begin, not beyond its end.
+fn validity(ca: &CertFacts, now: Timestamp, life: SignedDuration) -> Result<(Timestamp, Timestamp), String> {
+    let not_before = now.saturating_sub(BACKDATE).map_err(|e| e.to_string())?.max(ca.not_before);
+    let not_after = now.saturating_add(life).map_err(|e| e.to_string())?.min(ca.not_after);
+    if ca.not_before > now {
+        return Err(format!("the CA is not valid before {}; look at the clock", ca.not_before));
+    }
+    if not_after <= now {
+        return Err(format!("the CA expired at {}; it must be replaced first", ca.not_after));
+    }
+    Ok((not_before, not_after))
+}
+
+fn place(item: &Item, old: &[u8], signed: Signed, staged: &mut Staged) -> Result<(), RenewError> {
+    let Signed { cert, key } = signed;
+    match &item.form {
+        Form::Pair { cert: cert_path, key: key_path } => {
+            staged.files.insert(cert_path.clone(), Zeroizing::new(cert));
+            staged.files.insert(key_path.clone(), key);
+        }
+        Form::Kubeconfig { path } => {
+            let file = super::kubeadm::grafted(path, old, &cert, &key)?;
+            staged.files.insert(path.clone(), file);
+        }
+        Form::Combined { path } => {
+            // certificate first, as the kubelet writes it (client-go: `certificate_store.go:Update`)
+            let mut both = Zeroizing::new(Vec::with_capacity(cert.len() + key.len()));
+            both.extend_from_slice(&cert);
+            both.extend_from_slice(&key);
+            staged.files.insert(path.clone(), both);
+        }
+        Form::Ca { .. } => {
+            let why = "a CA is never renewed automatically".to_owned();
+            return Err(RenewError::NotOurs { name: item.name.clone(), source_name: "certwarden", why });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,296 @@
+//! The hidden subcommand `certwarden in-staging ORDER`: kubeadm, let loose on a private copy of the node's files.
+//!
+//! A fresh process leaves the host's mount namespace, copies what kubeadm needs to a tmpfs, shows that copy where
+//! the live files are, makes everything else read-only, runs `kubeadm certs renew NAME` and compares. Only changed
+//! leaf files of the names that were asked for come out; a CA key never does.
+
+mod copy;
+mod digest;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::host::exec::{Exec, ExecError, Invocation, Output, Program, Programs};
+use crate::host::fs::MAX_FILE;
+use crate::host::namespace::{Namespace, NamespaceError};
+use copy::Copies;
+use digest::Snapshot;
+pub use digest::{Change, Kind};
+
+/// All of a large node's certificates take less than 1 MiB.
+const SCRATCH_BYTES: u64 = 64 << 20;
+/// An order names files and nothing else.
+const MAX_ORDER: u64 = 1 << 20;
+/// Of what kubeadm said; a reason is a sentence.
+const MAX_WORDS: usize = 300;
+
+/// What the parent wants. A JSON file in `workdir`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// Absolute path; the file must be called `kubeadm`.
+    pub kubeadm: PathBuf,
+    /// `certs renew`, or `alpha certs renew` before 1.20.
+    pub verb: Vec<String>,
+    /// The `--config` document.
+    pub config: PathBuf,
+    /// `/etc/kubernetes`: kubeadm's constant `KubernetesDir`.
+    pub kubernetes_dir: PathBuf,
+    /// kubeadm's `certificatesDir`.
+    pub pki_dir: PathBuf,
+    /// An empty directory for root only; the changed files come to `out/` below it, by their live path.
+    pub workdir: PathBuf,
+    /// For each name.
+    pub limit_secs: u64,
+    pub names: Vec<Name>,
+}
+
+/// A credential by kubeadm's name and the live files it consists of.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Name {
+    pub name: String,
+    pub files: Vec<PathBuf>,
+}
+
+/// What happened, one JSON document on stdout.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// In the order asked for; ends with the first that failed.
+    pub names: Vec<Done>,
+    /// What changed and should not have: reason enough to take nothing.
+    pub unexpected: Vec<Unexpected>,
+    /// Why staging itself failed.
+    pub error: Option<String>,
+}
+
+/// One run of kubeadm.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Done {
+    pub name: String,
+    /// None: a signal or the time limit ended it.
+    pub code: Option<i32>,
+    pub timed_out: bool,
+    /// `exited with code 1`, `was killed by SIGKILL`, …
+    pub ending: String,
+    /// kubeadm's reason.
+    pub last_words: String,
+    /// As in the order.
+    pub changed: Vec<PathBuf>,
+    pub took_ms: u64,
+}
+
+/// A change that nobody asked for.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unexpected {
+    /// While renewing this.
+    pub name: String,
+    pub path: PathBuf,
+    pub change: Change,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StagingError {
+    #[error("usage: certwarden in-staging ORDER")]
+    Usage,
+    #[error("the order is not valid: {0}")]
+    Order(String),
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    #[error("{action} {}: {source}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("{} leads to {}, which is too wide to be copied; make it a directory of its own", link.display(), target.display())]
+    TooWide { link: PathBuf, target: PathBuf },
+    #[error("{} holds more than {limit}; move what is not Kubernetes' out of it", path.display())]
+    TooMuch { path: PathBuf, limit: &'static str },
+    #[error("what kubeadm wrote to {} is the content of {}", path.display(), of.display())]
+    Borrowed { path: PathBuf, of: PathBuf },
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+}
+
+impl StagingError {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_path_buf(), source }
+    }
+}
+
+/// Carries out the order in the file `args[0]`, prints the [`Answer`], and returns the exit code: 1 if staging itself failed.
+/// Only for a fresh process: it leaves the host's mount namespace for good.
+pub fn run(args: &[OsString]) -> u8 {
+    let answer = read_order(args).and_then(|order| carry_out(&order));
+    let answer = answer.unwrap_or_else(|e| Answer { error: Some(e.to_string()), ..Answer::default() });
+    let text = serde_json::to_string(&answer).unwrap_or_default();
+    let printed = writeln!(io::stdout(), "{text}");
+    u8::from(answer.error.is_some() || printed.is_err())
+}
+
+fn read_order(args: &[OsString]) -> Result<Order, StagingError> {
+    let [path] = args else { return Err(StagingError::Usage) };
+    let path = Path::new(path);
+    let bytes = read_bounded(path, MAX_ORDER).map_err(StagingError::io("read", path))?;
+    let order: Order = serde_json::from_slice(&bytes).map_err(|e| StagingError::Order(e.to_string()))?;
+    let paths = [&order.kubeadm, &order.config, &order.kubernetes_dir, &order.pki_dir, &order.workdir];
+    let files = order.names.iter().flat_map(|n| &n.files);
+    let relative = paths.into_iter().chain(files).find(|p| !p.is_absolute());
+    let refusal = relative.map(|path| StagingError::Order(format!("{} is not absolute", path.display())));
+    refusal.map_or(Ok(order), Err)
+}
+
+fn carry_out(order: &Order) -> Result<Answer, StagingError> {
+    let namespace = Namespace::enter()?;
+    let stage = order.workdir.join("stage");
+    make_dir(&stage)?;
+    // a mount of its own, so that it can stay writable
+    namespace.cover(&order.workdir, &order.workdir)?;
+    namespace.scratch(&stage, SCRATCH_BYTES)?;
+    let copies = Copies::make(order, &stage)?;
+    for (live, copy) in copies.areas() {
+        namespace.cover(live, copy)?;
+    }
+    let tmp = stage.join("tmp");
+    make_dir(&tmp)?;
+    namespace.private_tmp(&tmp, &order.workdir)?;
+    let mut writable: Vec<&Path> = copies.areas().map(|(live, _)| live).collect();
+    writable.push(&order.workdir);
+    if !order.workdir.starts_with("/tmp") {
+        writable.push(Path::new("/tmp"));
+    }
+    namespace.freeze(&writable)?;
+
+    let answer = renew_all(order, &copies);
+    let mut mounts: Vec<&Path> = copies.areas().map(|(live, _)| live).collect();
+    mounts.push(&stage);
+    namespace.leave(&mounts);
+    answer
+}
+
+fn renew_all(order: &Order, copies: &Copies) -> Result<Answer, StagingError> {
+    let dir = order.kubeadm.parent().map(Path::to_path_buf).unwrap_or_default();
+    let programs = Exec::with_dirs(vec![dir]).in_our_group();
+    let before = Snapshot::take(copies.areas())?;
+    let mut answer = Answer::default();
+    let mut last = before.clone();
+    for name in &order.names {
+        let (mut done, now) = (renew(&programs, order, name)?, Snapshot::take(copies.areas())?);
+        let (own, foreign) = sort(last.changes(&now), name);
+        done.changed = own;
+        let complete = done.code == Some(0) && done.changed.len() == name.files.len() && foreign.is_empty();
+        answer.names.push(done);
+        answer.unexpected.extend(foreign);
+        if !complete {
+            return Ok(answer);
+        }
+        last = now;
+    }
+    for file in order.names.iter().flat_map(|n| &n.files) {
+        copy_out(file, &order.workdir.join("out"), &before)?;
+    }
+    Ok(answer)
+}
+
+fn renew(programs: &Exec, order: &Order, name: &Name) -> Result<Done, StagingError> {
+    let mut args: Vec<OsString> = order.verb.iter().map(OsString::from).collect();
+    args.extend([OsString::from(&name.name), "--config".into(), order.config.clone().into()]);
+    let limit = Duration::from_secs(order.limit_secs);
+    let start = Instant::now();
+    let run = programs.run(&Invocation { program: Program::Kubeadm, args, limit });
+    let took_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let (code, timed_out, ending, last_words) = match run {
+        Ok(output) => (output.code, false, output.ending(), words(&output)),
+        Err(ExecError::TimedOut { limit, .. }) => {
+            (None, true, format!("did not end within {}s and was killed", limit.as_secs()), String::new())
+        }
+        Err(other) => return Err(other.into()),
+    };
+    Ok(Done { name: name.name.clone(), code, timed_out, ending, last_words, changed: Vec::new(), took_ms })
+}
+
+/// kubeadm's reason: after a failure the `error:` line on stderr (a hint at `--v=5` follows it), else the last line
+/// of stdout, because stderr holds warnings in good runs too.
+pub(crate) fn words(output: &Output) -> String {
+    let lines = |text: &'_ str| -> Vec<String> {
+        text.lines()
+            .map(str::trim)
+            .filter(|l| !l.is_empty() && !l.starts_with("To see the stack trace"))
+            .map(str::to_owned)
+            .collect()
+    };
+    let (out, err) = (lines(&output.stdout), lines(&output.stderr));
+    let error = err.iter().rfind(|l| l.starts_with("error")).cloned();
+    let text = if output.success() {
+        out.last().or(err.last()).cloned()
+    } else {
+        error.or_else(|| err.last().cloned()).or_else(|| out.last().cloned())
+    };
+    let text = text.unwrap_or_else(|| "it said nothing".to_owned());
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_WORDS).collect()
+}
+
+/// The asked-for files that changed, and everything else that did.
+fn sort(changes: Vec<(PathBuf, Change)>, name: &Name) -> (Vec<PathBuf>, Vec<Unexpected>) {
+    // a path of the order may lead over links; changes are named by where the file really is
+    let real = |file: &PathBuf| fs::canonicalize(file).unwrap_or_else(|_| file.clone());
+    let (mut own, mut foreign) = (Vec::new(), Vec::new());
+    for (path, change) in changes {
+        match name.files.iter().find(|f| **f == path || real(f) == path) {
+            Some(file) if matches!(change, Change::Written | Change::Created) => own.push(file.clone()),
+            Some(_) if change == Change::Attributes => {} // the commit keeps those of the live file
+            _ => foreign.push(Unexpected { name: name.name.clone(), path, change }),
+        }
+    }
+    (own, foreign)
+}
+
+/// Copies a changed file to `out`, for root only.
+fn copy_out(file: &Path, out: &Path, before: &Snapshot) -> Result<(), StagingError> {
+    let real = fs::canonicalize(file).map_err(StagingError::io("find", file))?;
+    let bytes = Zeroizing::new(read_bounded(&real, MAX_FILE).map_err(StagingError::io("read", file))?);
+    if let Some(of) = before.who_had(&bytes) {
+        return Err(StagingError::Borrowed { path: file.into(), of: of.into() });
+    }
+    let target = out.join(file.strip_prefix("/").unwrap_or(file));
+    if let Some(parent) = target.parent() {
+        make_dir(parent)?;
+    }
+    let mut new = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&target)
+        .map_err(StagingError::io("create", &target))?;
+    new.write_all(&bytes).map_err(StagingError::io("write", &target))
+}
+
+fn make_dir(dir: &Path) -> Result<(), StagingError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(StagingError::io("create", dir))?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(StagingError::io("restrict", dir))
+}
+
+/// A regular file, not a link to one; an error if it is longer than `limit`.
+fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    // at full size from the start: a buffer that grows leaves copies of a key behind
+    let mut bytes = Vec::with_capacity(usize::try_from(meta.len().min(limit)).unwrap_or(0) + 1);
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        Err(io::Error::other(format!("it is larger than {limit} bytes")))
+    } else {
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,139 @@
+//! The engine: carries out a plan, step by step, and undoes it if a step fails. It makes no choices.
+//!
+//! One engine runs on one thread and blocks there; `cli` calls it on its only thread, the daemon on one of its own.
+
+use std::path::PathBuf;
+
+use crate::host::Host;
+use crate::host::fs::FsError;
+use crate::model::audit::audit;
+use crate::model::gate::{Gate, Refusal, standing};
+use crate::model::inventory::Inventory;
+use crate::model::plan::Plan;
+use crate::model::policy::Policy;
+use crate::model::report::{Outcome, Report};
+
+use super::ledger::LedgerError;
+use super::lock::{Lock, LockError};
+use super::progress::Progress;
+use super::run::{Run, Stop};
+use super::{retention, store, unwind};
+
+/// What the engine works with.
+#[derive(Clone, Copy, Debug)]
+pub struct Engine<'a> {
+    pub host: &'a Host,
+    pub policy: &'a Policy,
+    pub inventory: &'a Inventory,
+    pub progress: &'a Progress,
+}
+
+/// How a plan is to be carried out.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Stage, validate, rehearse, report, discard.
+    pub dry_run: bool,
+    /// Soft gates that the operator overrides.
+    pub forced: Vec<Gate>,
+    /// Gates found closed before the engine was asked, by `verify::gates`.
+    pub refusals: Vec<Refusal>,
+}
+
+/// Why the engine could not even begin. Everything later is told in a [`Report`].
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("prepare the transaction")]
+    Fs(#[from] FsError),
+    #[error("{} is damaged; an operator has to look at the transaction", path.display())]
+    Plan {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    /// `recover` has to end it first.
+    #[error("transaction {id} is unfinished; run `certwarden recover` first")]
+    Unfinished { id: String },
+}
+
+impl Engine<'_> {
+    /// Carries out the plan under the lock.
+    ///
+    /// # Errors
+    /// [`EngineError`] if nothing was begun.
+    pub fn carry_out(&self, plan: &Plan, options: &Options) -> Result<Report, EngineError> {
+        let started = self.host.clock.now();
+        if plan.is_empty() {
+            return Ok(Report::new(Outcome::NothingToDo, nothing(plan), started));
+        }
+        let _lock = Lock::take(&self.host.root, if options.dry_run { "renew --dry-run" } else { "renew" })?;
+        if let Some((dir, _)) = store::unfinished(&self.host.root)?.into_iter().next() {
+            return Err(EngineError::Unfinished { id: dir.id });
+        }
+        if let Some(refused) = self.refused(plan, options) {
+            return Ok(refused);
+        }
+        let dir = store::create(&self.host.root, started)?;
+        tracing::info!(cw_txn = dir.id, "transaction {} opened: {}", dir.id, summary(plan));
+        let mut run = Run::new(*self, plan, dir);
+        let mut report = match run.all(options.dry_run) {
+            Ok(outcome) => run.close(outcome),
+            Err(stop) => self.stopped(&mut run, stop, options.dry_run),
+        };
+        report.started_at = started;
+        report.ended_at = self.host.clock.now();
+        retention::keep_report(&self.host.root, &report, options.dry_run);
+        retention::apply(&self.host.root, self.policy.state.generations);
+        Ok(report)
+    }
+
+    fn refused(&self, plan: &Plan, options: &Options) -> Option<Report> {
+        let now = self.host.clock.now();
+        if let Some(violation) = audit(plan, self.inventory).first() {
+            return Some(Report::new(Outcome::Refused, violation.to_string(), now));
+        }
+        let refusals = standing(&options.refusals, &options.forced, plan.emergency);
+        let first = refusals.first()?;
+        let more = if refusals.len() > 1 { format!(" (and {} more)", refusals.len() - 1) } else { String::new() };
+        let mut report = Report::new(Outcome::Refused, format!("gate {first}{more}"), now);
+        report.refusals = refusals;
+        Some(report)
+    }
+
+    /// A step failed or the process is asked to stop.
+    fn stopped(&self, run: &mut Run<'_>, stop: Stop, dry_run: bool) -> Report {
+        if !run.touched() {
+            let reason = match stop {
+                Stop::Failed(reason) => reason,
+                Stop::Asked => "stopped before anything live was touched".to_owned(),
+            };
+            run.discard(&reason, dry_run);
+            return run.close_with(Outcome::Refused, reason);
+        }
+        match stop {
+            Stop::Failed(reason) => unwind::roll_back(run, &reason),
+            Stop::Asked => {
+                let reason = "the machine is going down; the next start activates and verifies".to_owned();
+                run.close_with(Outcome::Interrupted, reason)
+            }
+        }
+    }
+}
+
+fn nothing(plan: &Plan) -> String {
+    match plan.skipped.as_slice() {
+        [] => "nothing is due".to_owned(),
+        skipped => {
+            let why: Vec<String> = skipped.iter().map(|s| format!("{}: {}", s.name, s.reason)).collect();
+            format!("nothing that can be renewed here; {}", why.join("; "))
+        }
+    }
+}
+
+fn summary(plan: &Plan) -> String {
+    let names: Vec<&str> = plan.items.iter().map(|i| i.name.as_str()).collect();
+    format!("{} from {}", names.join(", "), plan.source)
+}

@@ -1,0 +1,218 @@
+//! The live files of a transaction: backed up, replaced back to back, put back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::host::fs::replace::Place;
+use crate::host::fs::{FsError, Root};
+use crate::model::inventory::Form;
+use crate::model::ledger::{Attributes, FileRecord};
+
+use super::store::TxnDir;
+
+/// The word in the names of temporary files beside live ones. The same for every transaction, so that recovery
+/// and the next transaction find what a dead one left.
+const TAG: &str = "new";
+
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    #[error("{} has changed since it was backed up: somebody else is at work; run again when they are done", path.display())]
+    ChangedMeanwhile { path: PathBuf },
+    #[error("the backup of {} is damaged: its SHA-256 is not the recorded one", path.display())]
+    BackupDamaged { path: PathBuf },
+    #[error("{} was not staged", path.display())]
+    NotStaged { path: PathBuf },
+    #[error(transparent)]
+    Fs(#[from] FsError),
+}
+
+/// SHA-256, lower-case hexadecimal.
+pub fn digest(bytes: &[u8]) -> String {
+    crate::host::crypto::sha256_hex(bytes)
+}
+
+/// Copies every file of the forms into the transaction and says what it was. Durable on return.
+///
+/// # Errors
+/// [`FilesError`]; nothing live is touched.
+pub fn back_up(root: &Root, dir: &TxnDir, items: &[(&str, &Form)]) -> Result<Vec<FileRecord>, FilesError> {
+    let mut records = Vec::new();
+    for (entry, form) in items {
+        for path in form.files() {
+            let attributes = root.place(path)?.attributes()?;
+            let bytes = root.read_secret(path)?;
+            let copy = dir.old(path);
+            make_parent(root, &copy)?;
+            root.write(&copy, &bytes, 0o600)?;
+            records.push(FileRecord {
+                path: path.to_path_buf(),
+                entry: (*entry).to_owned(),
+                sha256: digest(&bytes),
+                attributes,
+            });
+        }
+    }
+    Ok(records)
+}
+
+/// Writes the staged files into the transaction. Durable on return.
+///
+/// # Errors
+/// [`FilesError`].
+pub fn keep_staged(
+    root: &Root,
+    dir: &TxnDir,
+    files: &BTreeMap<PathBuf, Zeroizing<Vec<u8>>>,
+) -> Result<BTreeMap<PathBuf, String>, FilesError> {
+    let mut digests = BTreeMap::new();
+    for (path, bytes) in files {
+        let copy = dir.new_file(path);
+        make_parent(root, &copy)?;
+        root.write(&copy, bytes, 0o600)?;
+        digests.insert(path.clone(), digest(bytes));
+    }
+    Ok(digests)
+}
+
+fn make_parent(root: &Root, path: &Path) -> Result<(), FsError> {
+    path.parent().map_or(Ok(()), |parent| root.create_dir_all(parent, 0o700))
+}
+
+/// Whether every live file is still the one that was backed up.
+///
+/// # Errors
+/// [`FilesError::ChangedMeanwhile`] names the first that is not.
+pub fn unchanged(root: &Root, files: &[FileRecord]) -> Result<(), FilesError> {
+    for file in files {
+        let live = root.read_secret(&file.path).map(|b| digest(&b));
+        if live.as_ref().ok() != Some(&file.sha256) {
+            return Err(FilesError::ChangedMeanwhile { path: file.path.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Complete, durable files beside their targets, ready to be renamed back to back.
+#[derive(Debug)]
+pub struct Prepared {
+    places: Vec<Place>,
+}
+
+/// Puts the staged files beside the live ones, with the live ones' owner, mode and extended attributes.
+///
+/// # Errors
+/// [`FilesError`]; nothing live is touched, [`sweep`] removes what was made.
+pub fn prepare_new(root: &Root, dir: &TxnDir, files: &[FileRecord]) -> Result<Prepared, FilesError> {
+    prepare(root, files, |file| {
+        let bytes = root.read_secret(&dir.new_file(&file.path)).map_err(|e| match e {
+            FsError::NotFound { .. } => FilesError::NotStaged { path: file.path.clone() },
+            other => FilesError::Fs(other),
+        })?;
+        // the time of a new file is now
+        Ok((bytes, Attributes { mtime_ns: 0, atime_ns: 0, ..file.attributes.clone() }))
+    })
+}
+
+/// Puts the backups beside the live files, with everything they had, times too.
+///
+/// # Errors
+/// [`FilesError`]; a backup that is not what was recorded is never used.
+pub fn prepare_old(root: &Root, dir: &TxnDir, files: &[FileRecord]) -> Result<Prepared, FilesError> {
+    prepare(root, files, |file| {
+        let bytes = root.read_secret(&dir.old(&file.path))?;
+        if digest(&bytes) != file.sha256 {
+            return Err(FilesError::BackupDamaged { path: file.path.clone() });
+        }
+        Ok((bytes, file.attributes.clone()))
+    })
+}
+
+fn prepare(
+    root: &Root,
+    files: &[FileRecord],
+    mut source: impl FnMut(&FileRecord) -> Result<(Zeroizing<Vec<u8>>, Attributes), FilesError>,
+) -> Result<Prepared, FilesError> {
+    let mut places = Vec::new();
+    for file in files {
+        let (bytes, attributes) = source(file)?;
+        let place = root.place(&file.path)?;
+        place.write_temp(TAG, &bytes, &attributes)?;
+        places.push(place);
+    }
+    Ok(Prepared { places })
+}
+
+impl Prepared {
+    /// All renames back to back, then every directory synced once.
+    ///
+    /// # Errors
+    /// [`FilesError`]; some live files may then be replaced and others not.
+    pub fn put_in_place(self) -> Result<(), FilesError> {
+        for place in &self.places {
+            place.rename_temp(TAG)?;
+        }
+        let mut synced = BTreeSet::new();
+        for place in &self.places {
+            if synced.insert(place.dir_id()?) {
+                place.sync_dir()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes what a preparation left beside the live files. Goes through all, and reports the first failure.
+///
+/// # Errors
+/// [`FilesError`].
+pub fn sweep(root: &Root, files: &[FileRecord]) -> Result<(), FilesError> {
+    let mut first = Ok(());
+    for file in files {
+        let swept = root.place(&file.path).and_then(|p| p.remove_temp(TAG));
+        if first.is_ok() {
+            first = swept;
+        }
+    }
+    Ok(first?)
+}
+
+/// Puts every live file back that the transaction replaced; the others are left alone.
+///
+/// A file that is neither the old nor the staged one was written by somebody else since. It stays if all files
+/// of its entry are such (a whole pair renewed by hand), and is put back otherwise: a key that does not fit its
+/// certificate helps nobody.
+///
+/// # Errors
+/// [`FilesError`].
+pub fn put_back(
+    root: &Root,
+    dir: &TxnDir,
+    files: &[FileRecord],
+    staged: &BTreeMap<PathBuf, String>,
+) -> Result<Vec<String>, FilesError> {
+    let live: Vec<Option<String>> = files.iter().map(|f| root.read_secret(&f.path).ok().map(|b| digest(&b))).collect();
+    let is_foreign = |f: &FileRecord, now: &Option<String>| {
+        now.as_ref().is_some_and(|d| *d != f.sha256 && staged.get(&f.path) != Some(d))
+    };
+    let mut whole_foreign: BTreeMap<&str, bool> = BTreeMap::new();
+    for (file, now) in files.iter().zip(&live) {
+        *whole_foreign.entry(&file.entry).or_insert(true) &= is_foreign(file, now);
+    }
+    let stays = |entry: &str| whole_foreign.get(entry).copied().unwrap_or(false);
+    let notes = whole_foreign
+        .iter()
+        .filter(|(_, foreign)| **foreign)
+        .map(|(entry, _)| format!("{entry} was replaced by somebody else meanwhile and was left as it is"))
+        .collect();
+    let wanted: Vec<FileRecord> = files
+        .iter()
+        .zip(&live)
+        .filter(|(f, now)| now.as_ref() != Some(&f.sha256) && !stays(&f.entry))
+        .map(|(f, _)| f.clone())
+        .collect();
+    prepare_old(root, dir, &wanted)?.put_in_place()?;
+    sweep(root, files)?;
+    Ok(notes)
+}

@@ -1,0 +1,65 @@
+//! What certwarden has done on this node, from the ledgers.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::host::fs::{FsError, Root};
+use crate::model::ledger::State;
+use crate::model::report::Report;
+
+use super::ledger::Ledger;
+use super::store::{self, TxnDir};
+
+/// One transaction, for people.
+#[derive(Debug, Serialize)]
+pub struct Past {
+    pub id: String,
+    pub opened_at: Option<Timestamp>,
+    pub state: Option<State>,
+    /// Whether `rollback ID` can restore it.
+    pub backup: bool,
+    pub entries: Vec<String>,
+    pub reason: Option<String>,
+}
+
+/// All transactions that are kept, newest first.
+///
+/// # Errors
+/// [`FsError`].
+pub fn list(root: &Root) -> Result<Vec<Past>, FsError> {
+    Ok(store::list(root)?.into_iter().rev().map(|dir| past(root, &dir)).collect())
+}
+
+fn past(root: &Root, dir: &TxnDir) -> Past {
+    let backup = root.exists(&dir.old_dir());
+    match Ledger::load(root, dir) {
+        Ok(Some(ledger)) => {
+            let mut entries: Vec<String> = ledger.files().iter().map(|f| f.entry.clone()).collect();
+            entries.dedup();
+            Past {
+                id: dir.id.clone(),
+                opened_at: ledger.opened_at(),
+                state: Some(ledger.state()),
+                backup: backup && ledger.state() == State::Verified,
+                entries,
+                reason: ledger.records().last().and_then(|r| r.reason.clone()),
+            }
+        }
+        Ok(None) => unreadable(dir, "it never began".to_owned()),
+        Err(e) => unreadable(dir, super::run::chain(&e)),
+    }
+}
+
+fn unreadable(dir: &TxnDir, reason: String) -> Past {
+    let entries = Vec::new();
+    Past { id: dir.id.clone(), opened_at: None, state: None, backup: false, entries, reason: Some(reason) }
+}
+
+/// The report of one transaction, if it was kept.
+pub fn report(root: &Root, id: &str) -> Option<Report> {
+    if !store::is_id(id) {
+        return None;
+    }
+    let bytes = root.read(&TxnDir { id: id.to_owned() }.report(), 4 << 20).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}

@@ -1,0 +1,211 @@
+//! The ledger on the disk: one JSON record a line, appended and synced **before** the act that it announces.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use crate::host::fs::{FsError, Root};
+use crate::model::ledger::{FileRecord, Record, SCHEMA, State};
+
+use super::store::TxnDir;
+
+/// A ledger has some ten records; file lists and attributes make them long, but not this long.
+const MAX_LEDGER: u64 = 8 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    #[error("{} is damaged in line {line}; certwarden touches nothing until an operator has looked at it", path.display())]
+    Damaged {
+        path: PathBuf,
+        line: usize,
+        #[source]
+        source: Option<serde_json::Error>,
+    },
+    #[error("{} was written by another version of certwarden (schema {schema})", path.display())]
+    Schema { path: PathBuf, schema: String },
+    #[error("a transaction cannot become {to} when it is {from}")]
+    Illegal { from: State, to: State },
+    #[error("encode a ledger record")]
+    Encode(#[source] serde_json::Error),
+    #[error(transparent)]
+    Fs(#[from] FsError),
+}
+
+/// A transaction's ledger as it is on the disk.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    dir: TxnDir,
+    records: Vec<Record>,
+    /// Bytes up to the last whole line.
+    whole: u64,
+}
+
+impl Ledger {
+    /// Opens a transaction: the backups exist and are durable, this record says so.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn open(root: &Root, dir: &TxnDir, files: Vec<FileRecord>, at: Timestamp) -> Result<Self, LedgerError> {
+        let mut ledger = Self { dir: dir.clone(), records: Vec::new(), whole: 0 };
+        ledger.append(root, Record { files, ..record(State::Open, at) })?;
+        Ok(ledger)
+    }
+
+    /// Reads a ledger. None if there is no whole record in it: then the transaction never began.
+    ///
+    /// # Errors
+    /// [`LedgerError`]. A torn last line (power cut in mid-append) is no damage: its act had not begun.
+    pub fn load(root: &Root, dir: &TxnDir) -> Result<Option<Self>, LedgerError> {
+        let path = dir.ledger();
+        let bytes = match root.read(&path, MAX_LEDGER) {
+            Err(FsError::NotFound { .. }) => return Ok(None),
+            other => other?,
+        };
+        let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+        let mut ledger = Self { dir: dir.clone(), records: Vec::new(), whole: whole as u64 };
+        for (i, line) in bytes.get(..whole).unwrap_or_default().split_inclusive(|b| *b == b'\n').enumerate() {
+            let damaged = |source| LedgerError::Damaged { path: path.clone(), line: i + 1, source };
+            let record: Record = serde_json::from_slice(line).map_err(|e| damaged(Some(e)))?;
+            if record.schema != SCHEMA {
+                return Err(LedgerError::Schema { path, schema: record.schema });
+            }
+            let fits = match ledger.records.last() {
+                None => record.state == State::Open,
+                Some(last) => last.state.may_become(record.state),
+            };
+            if !fits {
+                return Err(damaged(None));
+            }
+            ledger.records.push(record);
+        }
+        Ok(if ledger.records.is_empty() { None } else { Some(ledger) })
+    }
+
+    /// Announces the next state.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; the state is then as before.
+    pub fn enter(&mut self, root: &Root, state: State, at: Timestamp, reason: Option<&str>) -> Result<(), LedgerError> {
+        self.append(root, Record { reason: reason.map(str::to_owned), ..record(state, at) })
+    }
+
+    /// Announces that the staged files are durable and valid.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn staged(
+        &mut self,
+        root: &Root,
+        digests: BTreeMap<PathBuf, String>,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.append(root, Record { staged: digests, ..record(State::Staged, at) })
+    }
+
+    fn append(&mut self, root: &Root, record: Record) -> Result<(), LedgerError> {
+        if let Some(last) = self.records.last()
+            && !last.state.may_become(record.state)
+        {
+            return Err(LedgerError::Illegal { from: last.state, to: record.state });
+        }
+        let mut line = serde_json::to_vec(&record).map_err(LedgerError::Encode)?;
+        line.push(b'\n');
+        root.place(&self.dir.ledger())?.append_line(&line, self.whole)?;
+        self.whole += line.len() as u64;
+        self.records.push(record); // belief in memory changes after the disk did
+        Ok(())
+    }
+
+    pub fn dir(&self) -> &TxnDir {
+        &self.dir
+    }
+
+    pub fn state(&self) -> State {
+        self.records.last().map_or(State::Open, |r| r.state)
+    }
+
+    pub fn opened_at(&self) -> Option<Timestamp> {
+        self.records.first().map(|r| r.at)
+    }
+
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// The live files as they were.
+    pub fn files(&self) -> &[FileRecord] {
+        self.records.first().map_or(&[], |r| &r.files)
+    }
+
+    /// SHA-256 of each staged file by live path; empty before `staged`.
+    pub fn digests(&self) -> &BTreeMap<PathBuf, String> {
+        static NONE: BTreeMap<PathBuf, String> = BTreeMap::new();
+        self.records.iter().find(|r| r.state == State::Staged).map_or(&NONE, |r| &r.staged)
+    }
+}
+
+fn record(state: State, at: Timestamp) -> Record {
+    Record { schema: SCHEMA.to_owned(), at, state, files: Vec::new(), staged: BTreeMap::new(), reason: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::txn::store;
+
+    fn opened() -> (tempfile::TempDir, Root, Ledger) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let txn = store::create(&root, Timestamp::UNIX_EPOCH).unwrap();
+        let ledger = Ledger::open(&root, &txn, Vec::new(), Timestamp::UNIX_EPOCH).unwrap();
+        (dir, root, ledger)
+    }
+
+    #[test]
+    fn a_record_cut_by_a_power_failure_counts_as_never_written() {
+        let (_dir, root, mut ledger) = opened();
+        ledger.staged(&root, BTreeMap::new(), Timestamp::UNIX_EPOCH).unwrap();
+        let path = root.on_host(&ledger.dir().ledger());
+        let text = std::fs::read(&path).unwrap();
+        for cut in 1..text.len() {
+            std::fs::write(&path, &text[..cut]).unwrap();
+            let loaded = Ledger::load(&root, ledger.dir()).unwrap();
+            let lines = text[..cut].iter().filter(|b| **b == b'\n').count();
+            assert_eq!(loaded.map(|l| l.records().len()).unwrap_or(0), lines, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn the_record_after_a_torn_one_is_readable() {
+        let (_dir, root, ledger) = opened();
+        let path = root.on_host(&ledger.dir().ledger());
+        let mut text = std::fs::read(&path).unwrap();
+        text.extend_from_slice(b"{\"schema\":\"certw");
+        std::fs::write(&path, &text).unwrap();
+        let mut again = Ledger::load(&root, ledger.dir()).unwrap().unwrap();
+        again.enter(&root, State::Discarded, Timestamp::UNIX_EPOCH, Some("why")).unwrap();
+        assert_eq!(Ledger::load(&root, ledger.dir()).unwrap().unwrap().state(), State::Discarded);
+    }
+
+    #[test]
+    fn a_damaged_ledger_stops_everything_instead_of_being_guessed_at() {
+        let (_dir, root, ledger) = opened();
+        let path = root.on_host(&ledger.dir().ledger());
+        for text in
+            ["rubbish\n", "{\"schema\":\"certwarden.ledger/v9\",\"at\":\"2026-01-01T00:00:00Z\",\"state\":\"open\"}\n"]
+        {
+            std::fs::write(&path, text).unwrap();
+            assert!(Ledger::load(&root, ledger.dir()).is_err(), "{text}");
+            assert!(store::unfinished(&root).is_err());
+        }
+    }
+
+    #[test]
+    fn a_transaction_cannot_be_committed_before_it_was_staged() {
+        let (_dir, root, mut ledger) = opened();
+        let e = ledger.enter(&root, State::Committing, Timestamp::UNIX_EPOCH, None).unwrap_err();
+        assert!(matches!(e, LedgerError::Illegal { .. }));
+        assert_eq!(ledger.state(), State::Open);
+    }
+}

@@ -1,0 +1,319 @@
+//! One plan being carried out: what the transaction knows, and the steps up to the commit.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use crate::host::fs::FsError;
+use crate::model::component::Component;
+use crate::model::inventory::Form;
+use crate::model::ledger::State;
+use crate::model::plan::{Item, Plan, Proof, Source, Step};
+use crate::model::report::{CredentialSeen, Outcome, Renewed, Report, When};
+use crate::renew::validate::{Freshness, validate};
+use crate::renew::{self, Staged};
+use crate::verify::material::material;
+use crate::verify::prove::prove;
+
+use super::engine::Engine;
+use super::ledger::Ledger;
+use super::store::TxnDir;
+use super::{activate, files, prove as checks};
+
+/// Time limit of a step that works on files only: generous, because fsync on a loaded disk is slow.
+const FILES_LIMIT: Duration = Duration::from_secs(60);
+
+/// Why a run does not go on.
+#[derive(Debug)]
+pub enum Stop {
+    /// A sentence: what failed and why.
+    Failed(String),
+    /// SIGTERM, or the machine is going down.
+    Asked,
+}
+
+impl<E: std::error::Error> From<E> for Stop {
+    fn from(e: E) -> Self {
+        Self::Failed(chain(&e))
+    }
+}
+
+/// An error with its sources, once each.
+pub fn chain(e: &dyn std::error::Error) -> String {
+    let mut text = e.to_string();
+    let mut source = e.source();
+    while let Some(s) = source {
+        text.push_str(": ");
+        text.push_str(&s.to_string());
+        source = s.source();
+    }
+    text
+}
+
+/// A transaction at work.
+pub struct Run<'a> {
+    pub engine: Engine<'a>,
+    pub plan: &'a Plan,
+    pub dir: TxnDir,
+    pub ledger: Option<Ledger>,
+    pub report: Report,
+    /// How the node was before anything was touched.
+    pub before: checks::Before,
+    /// When the new files went live; what is younger took them.
+    pub swapped_at: Timestamp,
+    /// When this run last restarted the kubelet.
+    pub restarted_kubelet_at: Option<Timestamp>,
+    /// Components whose activation has begun, so that a rollback activates them again.
+    pub begun: Vec<Component>,
+    staged: Option<Staged>,
+}
+
+impl std::fmt::Debug for Run<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Run<'a> {
+    pub fn new(engine: Engine<'a>, plan: &'a Plan, dir: TxnDir) -> Self {
+        let now = engine.host.clock.now();
+        let mut report = Report::new(Outcome::Refused, "", now);
+        report.transaction = Some(dir.id.clone());
+        Self {
+            engine,
+            plan,
+            dir,
+            ledger: None,
+            report,
+            before: checks::Before::default(),
+            swapped_at: now,
+            restarted_kubelet_at: None,
+            begun: Vec::new(),
+            staged: None,
+        }
+    }
+
+    /// A run over a transaction that another process began.
+    pub fn resume(engine: Engine<'a>, plan: &'a Plan, ledger: Ledger) -> Self {
+        let mut run = Self::new(engine, plan, ledger.dir().clone());
+        run.swapped_at = ledger.records().last().map_or(run.swapped_at, |r| r.at);
+        run.ledger = Some(ledger);
+        run
+    }
+
+    /// Every step of the plan; a dry run ends before the commit.
+    pub fn all(&mut self, dry_run: bool) -> Result<Outcome, Stop> {
+        if self.engine.host.live {
+            self.before = checks::before(self);
+        }
+        for planned in &self.plan.steps {
+            if dry_run && planned.step.changes_node() {
+                self.discard("dry run", true);
+                return Ok(Outcome::DryRun);
+            }
+            self.step(&planned.step)?;
+        }
+        self.finish()
+    }
+
+    /// What a committed transaction still has to do: take up and prove.
+    pub fn activate_and_verify(&mut self) -> Result<Outcome, Stop> {
+        for planned in &self.plan.steps {
+            if matches!(planned.step, Step::Activate { .. } | Step::Verify { .. }) {
+                self.step(&planned.step)?;
+            }
+        }
+        self.finish()
+    }
+
+    fn finish(&mut self) -> Result<Outcome, Stop> {
+        self.enter(State::Verified, None)?;
+        Ok(if self.engine.host.live { Outcome::Verified } else { Outcome::Committed })
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), Stop> {
+        if self.engine.progress.should_stop() {
+            return Err(Stop::Asked);
+        }
+        match step {
+            Step::Backup { .. } => self.back_up(),
+            Step::Stage { .. } => self.stage(),
+            Step::Validate { .. } => self.validate(),
+            Step::Rehearse { name, proof } => self.rehearse(name, proof),
+            Step::Commit { .. } => self.commit(),
+            Step::Activate { component, how } => {
+                self.begun.push(*component);
+                activate::activate(self, *component, how)
+            }
+            Step::Verify { check } => checks::verify(self, check),
+        }
+    }
+
+    fn back_up(&mut self) -> Result<(), Stop> {
+        let host = self.engine.host;
+        self.engine.progress.step("backing up", FILES_LIMIT);
+        let plan = serde_json::to_vec_pretty(self.plan)?;
+        host.root.write(&self.dir.plan(), &plan, 0o600)?;
+        let forms: Vec<(&str, &Form)> = self.plan.items.iter().map(|i| (i.name.as_str(), &i.form)).collect();
+        let records = files::back_up(&host.root, &self.dir, &forms)?;
+        self.ledger = Some(Ledger::open(&host.root, &self.dir, records, host.clock.now())?);
+        Ok(())
+    }
+
+    fn stage(&mut self) -> Result<(), Stop> {
+        let limit = self.engine.policy.exec.kubeadm_timeout.0;
+        let each = u32::try_from(self.plan.items.len()).unwrap_or(u32::MAX);
+        self.engine.progress.step(format!("staging {} certificates", each), limit.saturating_mul(each) + FILES_LIMIT);
+        let work = self.engine.host.root.on_host(&self.dir.work());
+        let request = renew::Request {
+            items: &self.plan.items,
+            node: &self.engine.inventory.node,
+            policy: self.engine.policy,
+            workdir: &work,
+            now: self.engine.host.clock.now(),
+        };
+        let staged = renew::renewer(&self.plan.source).stage(self.engine.host, &request)?;
+        self.report.notes.extend(staged.notes.iter().cloned());
+        self.staged = Some(staged);
+        Ok(())
+    }
+
+    fn validate(&mut self) -> Result<(), Stop> {
+        let host = self.engine.host;
+        self.engine.progress.step("validating what was staged", FILES_LIMIT);
+        let staged = self.staged.take().unwrap_or_default();
+        let freshness = match self.plan.source {
+            Source::Generation { .. } => Freshness::Restored,
+            Source::Kubeadm | Source::Local => Freshness::New,
+        };
+        let now = host.clock.now();
+        for item in &self.plan.items {
+            let facts = validate(host, item, &staged, now, freshness).map_err(|objections| {
+                let why: Vec<String> = objections.iter().map(ToString::to_string).collect();
+                Stop::Failed(format!("the staged {} is not fit to be used: {}", item.name, why.join("; ")))
+            })?;
+            self.report.renewed.push(Renewed {
+                name: item.name.clone(),
+                path: item.form.path().to_path_buf(),
+                old_serial: item.old_serial.clone(),
+                new_serial: facts.serial,
+                not_after: facts.not_after,
+            });
+        }
+        let digests = files::keep_staged(&host.root, &self.dir, &staged.files)?;
+        let at = host.clock.now();
+        self.ledger_mut()?.staged(&host.root, digests, at)?;
+        self.staged = Some(staged);
+        Ok(())
+    }
+
+    fn rehearse(&mut self, name: &str, proof: &Proof) -> Result<(), Stop> {
+        self.engine.progress.step(format!("rehearsing {name} against {}", proof.describe()), FILES_LIMIT);
+        let seen = self.put_to_use(name, proof, When::Rehearsal)?;
+        let refused = seen.proven == Some(false);
+        let sentence = format!("{name} was refused before the commit by {}: {}", seen.against, seen.detail);
+        self.report.credentials.push(seen);
+        if refused { Err(Stop::Failed(sentence)) } else { Ok(()) }
+    }
+
+    /// Uses a credential: the staged one in a rehearsal, else the live one.
+    pub fn put_to_use(&self, name: &str, proof: &Proof, when: When) -> Result<CredentialSeen, Stop> {
+        let host = self.engine.host;
+        let item = self.item(name)?;
+        let read = |path: &Path| -> Result<Zeroizing<Vec<u8>>, FsError> {
+            match when {
+                When::Rehearsal => host.root.read_secret(&self.dir.new_file(path)),
+                When::Verification => host.root.read_secret(path),
+            }
+        };
+        let material = material(&item.form, &read)?;
+        Ok(prove(host, name, proof, &material, when))
+    }
+
+    fn commit(&mut self) -> Result<(), Stop> {
+        let (root, dir) = (&self.engine.host.root, self.dir.clone());
+        self.engine.progress.step("putting the new files in place", FILES_LIMIT);
+        let records = self.ledger_mut()?.files().to_vec();
+        let prepared = files::prepare_new(root, &dir, &records)?;
+        files::unchanged(root, &records)?;
+        self.enter(State::Committing, None)?;
+        self.engine.progress.committing();
+        self.swapped_at = self.engine.host.clock.now();
+        prepared.put_in_place()?;
+        self.enter(State::Committed, None)?;
+        tracing::info!(cw_txn = dir.id, "all new files are in place");
+        Ok(())
+    }
+
+    /// Whether live files may have changed.
+    pub fn touched(&self) -> bool {
+        self.ledger.as_ref().is_some_and(|l| !matches!(l.state(), State::Open | State::Staged | State::Discarded))
+    }
+
+    /// Ends a transaction that touched nothing. What it made is removed; failures to do so are noted.
+    pub fn discard(&mut self, reason: &str, leave_no_trace: bool) {
+        let root = &self.engine.host.root;
+        let files = self.ledger.as_ref().map(|l| l.files().to_vec()).unwrap_or_default();
+        let swept = files::sweep(root, &files).map_err(|e| chain(&e));
+        let closed = match self.ledger {
+            Some(_) => self.enter(State::Discarded, Some(reason)).map_err(|stop| match stop {
+                Stop::Failed(why) => why,
+                Stop::Asked => String::new(),
+            }),
+            None => Ok(()),
+        };
+        let gone = if leave_no_trace || self.ledger.is_none() {
+            root.remove_tree(&self.dir.path()).map_err(|e| chain(&e))
+        } else {
+            [self.dir.old_dir(), self.dir.new_dir(), self.dir.work()]
+                .iter()
+                .try_for_each(|d| root.remove_tree(d))
+                .map_err(|e| chain(&e))
+        };
+        for failure in [swept, closed, gone].into_iter().filter_map(Result::err) {
+            self.report.notes.push(format!("clearing up failed: {failure}; `certwarden recover` tries again"));
+        }
+    }
+
+    pub fn enter(&mut self, state: State, reason: Option<&str>) -> Result<(), Stop> {
+        let at = self.engine.host.clock.now();
+        let root = &self.engine.host.root;
+        Ok(self.ledger_mut()?.enter(root, state, at, reason)?)
+    }
+
+    pub fn ledger_mut(&mut self) -> Result<&mut Ledger, Stop> {
+        self.ledger.as_mut().ok_or_else(|| Stop::Failed("the plan has no backup step".to_owned()))
+    }
+
+    pub fn item(&self, name: &str) -> Result<&'a Item, Stop> {
+        self.plan.item(name).ok_or_else(|| Stop::Failed(format!("{name} is not in the plan")))
+    }
+
+    /// SHA-256 of the staged files by live path.
+    pub fn digests(&self) -> BTreeMap<PathBuf, String> {
+        self.ledger.as_ref().map(|l| l.digests().clone()).unwrap_or_default()
+    }
+
+    pub fn close(&mut self, outcome: Outcome) -> Report {
+        let names: Vec<&str> = self.plan.items.iter().map(|i| i.name.as_str()).collect();
+        let reason = match outcome {
+            Outcome::DryRun => format!("{} would be renewed; nothing was changed", names.join(", ")),
+            Outcome::Committed => format!(
+                "{} renewed; services were neither restarted nor verified, because this root is not the running system",
+                names.join(", ")
+            ),
+            _ => format!("{} renewed and proven by use", names.join(", ")),
+        };
+        self.close_with(outcome, reason)
+    }
+
+    pub fn close_with(&mut self, outcome: Outcome, reason: String) -> Report {
+        let mut report = self.report.clone();
+        report.outcome = outcome;
+        report.reason = reason;
+        report
+    }
+}

@@ -1,0 +1,152 @@
+//! One sitting of certwarden on a node: look, judge, plan, act. The command line and the daemon both go through
+//! here, so that they cannot drift apart.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use crate::collect::collect;
+use crate::host::Host;
+use crate::model::assess::{Assessment, assess};
+use crate::model::gate::{Gate, Refusal};
+use crate::model::inventory::Inventory;
+use crate::model::ledger::State;
+use crate::model::plan::{Plan, Source};
+use crate::model::planner::{self, Basis, Selection, UnknownName};
+use crate::model::policy::{Policy, Renewer};
+use crate::model::report::Report;
+use crate::verify::gates::{self, View};
+
+use super::engine::{Engine, EngineError, Options};
+use super::history;
+use super::ledger::Ledger;
+use super::progress::Progress;
+use super::recover::Reach;
+use super::state::DaemonState;
+use super::store::{self, TxnDir};
+
+/// A node, looked at.
+#[derive(Debug)]
+pub struct Session<'a> {
+    pub host: &'a Host,
+    pub policy: &'a Policy,
+    pub inventory: Inventory,
+    pub assessment: Assessment,
+}
+
+/// Why a session could not do what was asked; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    #[error(transparent)]
+    UnknownName(#[from] UnknownName),
+    #[error("there is no backup {id} to roll back to; `certwarden history` lists them")]
+    NoBackup { id: String },
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl<'a> Session<'a> {
+    /// Looks at the node and judges it.
+    pub fn open(host: &'a Host, policy: &'a Policy) -> Self {
+        let now = host.clock.now();
+        let inventory = collect(&host.root, now);
+        let assessment = assess(&inventory, policy, now);
+        Self { host, policy, inventory, assessment }
+    }
+
+    fn basis(&self) -> Basis<'_> {
+        Basis { inventory: &self.inventory, assessment: &self.assessment, policy: self.policy, live: self.host.live }
+    }
+
+    /// What `renew` would do.
+    ///
+    /// # Errors
+    /// [`UnknownName`].
+    pub fn plan(&self, selection: &Selection) -> Result<Plan, UnknownName> {
+        // kubeadm works on the running system only
+        let source = match self.policy.renew.renewer {
+            Renewer::Kubeadm if self.host.live => Source::Kubeadm,
+            Renewer::Kubeadm | Renewer::Local => Source::Local,
+        };
+        planner::plan(self.basis(), selection, source, self.host.clock.now())
+    }
+
+    /// The gates that are closed for a plan.
+    pub fn closed_gates(&self, plan: &Plan) -> Vec<Refusal> {
+        let state = DaemonState::load(&self.host.root).state;
+        let view = View {
+            inventory: &self.inventory,
+            assessment: &self.assessment,
+            policy: self.policy,
+            plan,
+            last_seen: state.last_seen,
+        };
+        let mut closed = gates::closed(self.host, view);
+        if let Some(why) = state.observe_only {
+            closed.push(Refusal {
+                gate: Gate::ObserveOnly,
+                reason: format!("since {}: {} ({})", why.since, why.reason, why.errors.join("; ")),
+                remedy: "remove the cause, then run `certwarden recover`".to_owned(),
+            });
+        }
+        closed
+    }
+
+    /// Carries a plan out.
+    ///
+    /// # Errors
+    /// [`EngineError`] if nothing was begun.
+    pub fn carry_out(
+        &self,
+        plan: &Plan,
+        dry_run: bool,
+        forced: &[Gate],
+        progress: &Progress,
+    ) -> Result<Report, EngineError> {
+        let refusals = if plan.is_empty() { Vec::new() } else { self.closed_gates(plan) };
+        self.engine(progress).carry_out(plan, &Options { dry_run, forced: forced.to_vec(), refusals })
+    }
+
+    /// Puts the files of an earlier transaction's backup back, as a transaction of its own.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub fn rollback(&self, id: Option<&str>, forced: &[Gate], progress: &Progress) -> Result<Report, SessionError> {
+        let id = self.backup(id)?;
+        let dir = TxnDir { id: id.clone() };
+        let ledger = Ledger::load(&self.host.root, &dir).map_err(EngineError::from)?;
+        let files = ledger.as_ref().map(Ledger::files).unwrap_or_default();
+        let names: BTreeSet<String> = files.iter().map(|f| f.entry.clone()).collect();
+        let plan = planner::plan_restore(self.basis(), &names, &id, self.host.clock.now());
+        Ok(self.carry_out(&plan, false, forced, progress)?)
+    }
+
+    fn backup(&self, id: Option<&str>) -> Result<String, SessionError> {
+        let past = history::list(&self.host.root).map_err(EngineError::from)?;
+        let usable = |p: &&history::Past| p.backup && p.state == Some(State::Verified);
+        let found = match id {
+            Some(id) if store::is_id(id) => past.iter().filter(usable).find(|p| p.id == id),
+            Some(_) => None,
+            None => past.iter().find(usable),
+        };
+        let wanted = id.unwrap_or("(the newest)").to_owned();
+        found.map(|p| p.id.clone()).ok_or(SessionError::NoBackup { id: wanted })
+    }
+
+    /// Ends what another process left unfinished.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn recover(&self, reach: Reach, operator: bool, progress: &Progress) -> Result<Option<Report>, EngineError> {
+        self.engine(progress).recover(reach, operator)
+    }
+
+    /// When the session looked.
+    pub fn at(&self) -> Timestamp {
+        self.assessment.at
+    }
+
+    fn engine<'s>(&'s self, progress: &'s Progress) -> Engine<'s> {
+        Engine { host: self.host, policy: self.policy, inventory: &self.inventory, progress }
+    }
+}

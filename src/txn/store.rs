@@ -1,0 +1,131 @@
+//! Where transactions lie: `/var/lib/certwarden`, 0700, keys included.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::host::fs::{FsError, Root};
+use crate::model::ledger::State;
+
+use super::ledger::{Ledger, LedgerError};
+
+/// The state directory (systemd: `StateDirectory=certwarden`).
+pub const STATE_DIR: &str = "/var/lib/certwarden";
+const TRANSACTIONS: &str = "/var/lib/certwarden/transactions";
+
+/// One transaction's directory.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct TxnDir {
+    /// Six digits that count up, then the time: names sort by age even when the clock was stepped back.
+    pub id: String,
+}
+
+impl TxnDir {
+    pub fn path(&self) -> PathBuf {
+        Path::new(TRANSACTIONS).join(&self.id)
+    }
+    pub fn ledger(&self) -> PathBuf {
+        self.path().join("ledger.jsonl")
+    }
+    pub fn plan(&self) -> PathBuf {
+        self.path().join("plan.json")
+    }
+    pub fn report(&self) -> PathBuf {
+        self.path().join("report.json")
+    }
+    /// What the renewer may write to.
+    pub fn work(&self) -> PathBuf {
+        self.path().join("work")
+    }
+    pub fn old_dir(&self) -> PathBuf {
+        self.path().join("old")
+    }
+    pub fn new_dir(&self) -> PathBuf {
+        self.path().join("new")
+    }
+    /// The backup of a live file.
+    pub fn old(&self, live: &Path) -> PathBuf {
+        below(self.old_dir(), live)
+    }
+    /// The staged successor of a live file.
+    pub fn new_file(&self, live: &Path) -> PathBuf {
+        below(self.new_dir(), live)
+    }
+}
+
+fn below(dir: PathBuf, live: &Path) -> PathBuf {
+    dir.join(live.strip_prefix("/").unwrap_or(live))
+}
+
+/// Makes the state directory if need be.
+///
+/// # Errors
+/// [`FsError`].
+pub fn prepare(root: &Root) -> Result<(), FsError> {
+    root.create_dir_all(Path::new(STATE_DIR), 0o700)?;
+    root.create_dir_all(Path::new(TRANSACTIONS), 0o700)
+}
+
+/// Makes the directory of a new transaction.
+///
+/// # Errors
+/// [`FsError`].
+pub fn create(root: &Root, now: Timestamp) -> Result<TxnDir, FsError> {
+    let last = list(root)?.last().and_then(|t| t.id.get(..6)?.parse::<u32>().ok()).unwrap_or(0);
+    let dir = TxnDir { id: format!("{:06}-{}", last.saturating_add(1), now.strftime("%Y%m%dT%H%M%SZ")) };
+    for path in [dir.path(), dir.old_dir(), dir.new_dir(), dir.work()] {
+        root.create_dir_all(&path, 0o700)?;
+    }
+    Ok(dir)
+}
+
+/// All transactions, oldest first. A missing state directory holds none.
+///
+/// # Errors
+/// [`FsError`].
+pub fn list(root: &Root) -> Result<Vec<TxnDir>, FsError> {
+    let names = match root.list(Path::new(TRANSACTIONS)) {
+        Err(FsError::NotFound { .. }) => Vec::new(),
+        other => other?,
+    };
+    Ok(names.into_iter().filter(|n| is_id(n)).map(|id| TxnDir { id }).collect())
+}
+
+/// Whether `text` has the form of a transaction's id, and so is safe in a path.
+pub fn is_id(text: &str) -> bool {
+    let (number, time) = (text.get(..6), text.get(7..));
+    number.is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
+        && text.get(6..7) == Some("-")
+        && time.is_some_and(|t| !t.is_empty() && t.bytes().all(|b| b.is_ascii_alphanumeric()))
+}
+
+/// The transactions that need recovery, oldest first, with their ledgers. One whose directory never got a ledger
+/// is included with none: it is to be removed.
+///
+/// # Errors
+/// [`LedgerError`], e.g. a damaged ledger: then nobody may touch anything before an operator has looked.
+pub fn unfinished(root: &Root) -> Result<Vec<(TxnDir, Option<Ledger>)>, LedgerError> {
+    let mut open = Vec::new();
+    for dir in list(root)? {
+        match Ledger::load(root, &dir)? {
+            Some(ledger) if ledger.state().is_closed() => {}
+            other => open.push((dir, other)),
+        }
+    }
+    Ok(open)
+}
+
+/// The closed transactions with their final state, oldest first; damaged ones are passed over.
+///
+/// # Errors
+/// [`FsError`].
+pub fn closed(root: &Root) -> Result<Vec<(TxnDir, State)>, FsError> {
+    let all = list(root)?;
+    Ok(all
+        .into_iter()
+        .filter_map(|dir| {
+            let state = Ledger::load(root, &dir).ok()??.state();
+            state.is_closed().then_some((dir, state))
+        })
+        .collect())
+}

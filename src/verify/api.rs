@@ -1,0 +1,30 @@
+//! Ways to ask the API server about this node.
+
+use crate::host::Host;
+use crate::host::fs::MAX_FILE;
+use crate::host::kube::{Connection, Identity};
+use crate::model::inventory::{Content, Inventory};
+use crate::model::wiring;
+
+use super::REQUEST;
+use super::material::material;
+
+/// The credentials on this node that may read its Node object, the best first: the administrator's, then the kubelet's own.
+pub fn connections(host: &Host, inventory: &Inventory) -> Vec<Connection> {
+    ["admin.conf", "kubelet-client"].iter().filter_map(|name| connection(host, inventory, name)).collect()
+}
+
+fn connection(host: &Host, inventory: &Inventory, name: &str) -> Option<Connection> {
+    let entry = inventory.get(name)?;
+    let Content::Readable(credential) = &entry.content else { return None };
+    let material = material(&entry.form, &|path| host.root.read_secret(path)).ok()?;
+    let on_disk = || host.root.read(inventory.get("ca")?.path(), MAX_FILE).ok();
+    let configured = material.server.clone().or_else(|| credential.server.clone());
+    Some(Connection {
+        server: configured.or_else(|| wiring::apiserver_url(&inventory.node))?,
+        ca: Some(material.ca.clone().or_else(on_disk)?),
+        identity: Some(Identity { cert: material.cert, key: material.key }),
+        headers: Vec::new(),
+        limit: REQUEST,
+    })
+}

@@ -1,0 +1,160 @@
+//! Gates: reasons not to touch the node now, looked for before anything is begun (DESIGN §6).
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::host::Host;
+use crate::model::assess::Assessment;
+use crate::model::gate::{Gate, Refusal};
+use crate::model::inventory::{Inventory, Problem};
+use crate::model::plan::{Plan, Source};
+use crate::model::policy::{Policy, Requirement};
+
+use super::api::connections;
+
+/// A clock that is behind what it showed before by more than this was stepped back; less is NTP at work.
+const CLOCK_SLACK_SECONDS: i64 = 60;
+
+/// What the gates are judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    pub inventory: &'a Inventory,
+    pub assessment: &'a Assessment,
+    pub policy: &'a Policy,
+    pub plan: &'a Plan,
+    /// The latest wall-clock time that certwarden has seen on this node.
+    pub last_seen: Option<Timestamp>,
+}
+
+/// Every closed gate, forced or not.
+pub fn closed(host: &Host, view: View<'_>) -> Vec<Refusal> {
+    let mut found = Vec::new();
+    found.extend(ca(view, host.clock.now()));
+    found.extend(disk(host, view));
+    if host.live {
+        found.extend(clock(host, view));
+        found.extend(processes(host));
+        found.extend(kubelet_binary(host, view.inventory));
+        found.extend(other_renewer(host));
+        found.extend(not_ready(host, view));
+    }
+    found
+}
+
+fn refusal(gate: Gate, reason: impl Into<String>, remedy: impl Into<String>) -> Refusal {
+    Refusal { gate, reason: reason.into(), remedy: remedy.into() }
+}
+
+/// What a CA signs after its end, or before its beginning, nobody accepts.
+fn ca(view: View<'_>, now: Timestamp) -> Option<Refusal> {
+    if matches!(view.plan.source, Source::Generation { .. }) {
+        return None;
+    }
+    let signers: BTreeSet<&str> = view.plan.items.iter().map(|i| i.signer.as_str()).collect();
+    signers.into_iter().find_map(|name| {
+        let remedy = "rotate the CA first; leaves signed by it would not be accepted";
+        match view.inventory.get(name).and_then(|e| e.leaf()) {
+            None => Some(refusal(Gate::Ca, format!("the CA {name} cannot be read"), "repair its certificate file")),
+            Some(ca) if ca.not_after <= now => {
+                Some(refusal(Gate::Ca, format!("the CA {name} has expired on {}", ca.not_after), remedy))
+            }
+            Some(ca) if ca.not_before > now => Some(refusal(
+                Gate::Ca,
+                format!("the CA {name} is not valid before {}", ca.not_before),
+                "check the clock of this machine",
+            )),
+            Some(_) => None,
+        }
+    })
+}
+
+fn disk(host: &Host, view: View<'_>) -> Option<Refusal> {
+    let need = view.policy.gates.free_mib.saturating_mul(1 << 20);
+    let targets = view.plan.items.iter().flat_map(|i| i.form.files()).map(PathBuf::from);
+    let state = PathBuf::from("/var/lib/certwarden/lock");
+    targets.chain([state]).find_map(|path| {
+        let free = host.root.place(&path).and_then(|p| p.free_bytes()).ok()?;
+        (free < need).then(|| {
+            let dir = path.parent().unwrap_or(Path::new("/")).display();
+            let reason = format!("only {} MiB are free in {dir}, and {} are wanted", free >> 20, need >> 20);
+            refusal(Gate::Disk, reason, "free some space, or lower gates.free-mib")
+        })
+    })
+}
+
+fn clock(host: &Host, view: View<'_>) -> Option<Refusal> {
+    let now = host.clock.now();
+    let remedy = "set the clock (chrony, systemd-timesyncd), then run again";
+    if let Some(seen) = view.last_seen
+        && seen.as_second() > now.as_second().saturating_add(CLOCK_SLACK_SECONDS)
+    {
+        return Some(refusal(Gate::Clock, format!("the clock shows {now}, but has shown {seen} before"), remedy));
+    }
+    let unsynchronised = host.services.clock_synchronised() == Some(false);
+    if unsynchronised && view.policy.gates.clock_synchronised == Requirement::Require {
+        let remedy = format!("{remedy}; or set gates.clock-synchronised = \"ignore\" where it is kept by other means");
+        return Some(refusal(Gate::Clock, "the clock is not synchronised", remedy));
+    }
+    None
+}
+
+/// Another kubeadm at work, seen in the process table.
+fn processes(host: &Host) -> Option<Refusal> {
+    let pids = host.root.list(Path::new("/proc")).ok()?;
+    pids.iter().filter(|p| p.bytes().all(|b| b.is_ascii_digit())).find_map(|pid| {
+        let line = host.root.read(&Path::new("/proc").join(pid).join("cmdline"), 1 << 16).ok()?;
+        let args: Vec<&[u8]> = line.split(|b| *b == 0).collect();
+        if !args.first()?.ends_with(b"kubeadm") {
+            return None;
+        }
+        let has = |word: &[u8]| args.iter().skip(1).any(|a| *a == word);
+        let remedy = "wait until it has ended";
+        if has(b"upgrade") || has(b"join") || has(b"init") || has(b"reset") {
+            return Some(refusal(Gate::Upgrade, format!("kubeadm is at work (pid {pid})"), remedy));
+        }
+        has(b"renew").then(|| refusal(Gate::OtherRenewer, format!("kubeadm is renewing (pid {pid})"), remedy))
+    })
+}
+
+/// The kernel marks the executable of a process whose file was replaced (proc_pid_exe(5)).
+fn kubelet_binary(host: &Host, inventory: &Inventory) -> Option<Refusal> {
+    let unit = &inventory.node.kubelet.unit;
+    let pid = host.services.status(unit).ok().map(|s| s.main_pid).filter(|pid| *pid != 0)?;
+    let exe = host.root.read_link(&PathBuf::from(format!("/proc/{pid}/exe"))).ok()?;
+    exe.to_string_lossy().ends_with(" (deleted)").then(|| {
+        let reason = "the kubelet that runs is not the one on the disk: a restart would be an upgrade";
+        refusal(Gate::KubeletBinary, reason, format!("restart {unit} when you mean to, then run again"))
+    })
+}
+
+/// kubespray's timer renews behind our back, restarts all four pods at once and keeps no backup.
+fn other_renewer(host: &Host) -> Option<Refusal> {
+    const TIMER: &str = "k8s-certs-renew.timer";
+    let status = host.services.status(TIMER).ok()?;
+    (status.active_state == "active").then(|| {
+        refusal(
+            Gate::OtherRenewer,
+            format!("{TIMER} is active"),
+            format!("choose one: `systemctl disable --now {TIMER}`"),
+        )
+    })
+}
+
+/// A node that is not Ready although nothing has expired has another illness.
+fn not_ready(host: &Host, view: View<'_>) -> Option<Refusal> {
+    let curable = |f: &crate::model::inventory::Finding| {
+        !matches!(f.id, Problem::Expiring | Problem::CaExpiresFirst | Problem::StaleCopy | Problem::LoosePermissions)
+    };
+    if view.assessment.entries.iter().any(|j| j.findings.iter().any(curable)) {
+        return None;
+    }
+    let node = view.inventory.node.name.as_deref()?;
+    let to = connections(host, view.inventory);
+    let ready = to.iter().find_map(|c| host.kube.node_ready(c, node).ok())?;
+    (ready.status != "True").then(|| {
+        let reason = format!("node {node} is not Ready ({}), and no certificate is the cause", ready.reason);
+        refusal(Gate::NotReady, reason, "make the node Ready first")
+    })
+}
