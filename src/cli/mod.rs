@@ -2,7 +2,7 @@
 
 mod args;
 mod check;
-mod config;
+pub mod config;
 mod history;
 mod output;
 mod plan;
