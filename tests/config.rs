@@ -1,5 +1,7 @@
 //! The configuration as an operator meets it: which file wins, and exactly what is said when one is wrong.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
@@ -50,7 +52,7 @@ impl Tree {
     }
 
     fn policy(&self) -> Policy {
-        load(&self.root()).map(|s| s.policy).unwrap_or_else(|e| panic!("{e}"))
+        load(&self.root()).map_or_else(|e| panic!("{e}"), |s| s.policy)
     }
 
     fn errors(&self) -> String {
@@ -133,9 +135,18 @@ fn a_list_replaces_the_list_of_an_earlier_file() {
     assert_eq!(tree.policy().renew.exclude, ["admin.conf"]);
 }
 
+/// Text of the main file, and what is said about it behind the file's name.
+type Case = (&'static str, &'static str);
+
+fn each_says(cases: &[Case]) {
+    for (text, expected) in cases {
+        assert_eq!(main_file(text).errors(), format!("{MAIN}{expected}"), "{text}");
+    }
+}
+
 #[test]
 fn each_fault_is_named_by_file_line_column_and_key() {
-    for (text, expected) in [
+    each_says(&[
         ("[renew]\nrenew-befor = \"1d\"", ":2:1: renew.renew-befor: unknown key; did you mean `renew.renew-before`?"),
         ("[renew]\nrenew_before = \"1d\"", ":2:1: renew.renew_before: unknown key; did you mean `renew.renew-before`?"),
         ("interval = \"1h\"", ":1:1: interval: unknown key; did you mean `check.interval`?"),
@@ -162,6 +173,12 @@ fn each_fault_is_named_by_file_line_column_and_key() {
         ("renew.exclude = [1]", ":1:7: renew.exclude: invalid type: integer `1`, expected a string"),
         ("mode = ", ":1:8: is not valid TOML: string values must be quoted, expected literal string"),
         ("mode = \"observe\"\nmode = \"enforce\"", ":2:1: is not valid TOML: duplicate key"),
+    ]);
+}
+
+#[test]
+fn values_that_cannot_work_or_do_not_go_together_are_refused_with_the_reason() {
+    each_says(&[
         (
             "check.interval = \"59s\"",
             ":1:7: check.interval: is 59s, the least is 1m: looking more often finds nothing sooner",
@@ -196,9 +213,7 @@ fn each_fault_is_named_by_file_line_column_and_key() {
             ":3:1: renew.validity: renew.renew-before (30d) must be shorter than renew.validity (10d): \
              otherwise what is renewed is due again at once",
         ),
-    ] {
-        assert_eq!(main_file(text).errors(), format!("{MAIN}{expected}"), "{text}");
-    }
+    ]);
 }
 
 #[test]
@@ -289,7 +304,7 @@ fn every_key_is_shown_with_its_value_and_what_is_shown_can_be_read_back() {
     let mut policy = Policy { mode: Mode::Observe, ..Policy::default() };
     policy.kubelet.renew_before = Threshold::Time(Span::days(9));
     policy.renew.exclude = vec!["admin.conf".into(), "etcd-peer".into()];
-    let written: String = effective_values(&policy).iter().map(|(k, v)| format!("{k} = {v}\n")).collect();
+    let written = effective_values(&policy).iter().map(|(k, v)| format!("{k} = {v}")).collect::<Vec<_>>().join("\n");
     let tree = main_file(&written);
     assert_eq!(tree.policy(), policy);
 
@@ -315,8 +330,8 @@ fn the_shipped_file_changes_nothing_and_documents_every_key_with_its_default() {
 
     // a commented key is `#key`, prose is `# text`
     let is_key = |l: &&str| l.starts_with('#') && l[1..].starts_with(|c: char| c.is_ascii_lowercase());
-    let uncommented: String = shipped.lines().map(|l| format!("{}\n", if is_key(&l) { &l[1..] } else { l })).collect();
-    let settings = load(&Tree::new().with(path, &uncommented).root()).unwrap();
+    let uncommented: Vec<_> = shipped.lines().map(|l| if is_key(&l) { &l[1..] } else { l }).collect();
+    let settings = load(&Tree::new().with(path, &uncommented.join("\n")).root()).unwrap();
     assert_eq!(settings.policy, Policy::default());
     let missing: Vec<_> = settings.origins.iter().filter(|(_, o)| **o == Origin::Default).map(|(k, _)| k).collect();
     assert!(missing.is_empty(), "not in the shipped file: {missing:?}");

@@ -2,6 +2,14 @@
 //! an engine that fails, hangs, dies and lies. The process is this test binary once more, with one test selected;
 //! so the shipped binary needs no door for tests.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test fails by panicking; the process under test complains on stderr"
+)]
+
 use std::io::Read;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -70,9 +78,7 @@ impl Work for Puppet {
     fn transact(&mut self, _: &Policy, progress: &Arc<Progress>) -> Report {
         self.mark("transactions");
         progress.step("waiting for kube-scheduler", Duration::from_secs(3));
-        if self.says("die") {
-            panic!("the engine dies");
-        }
+        assert!(!self.says("die"), "the engine dies");
         while self.says("hang") {
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -146,7 +152,9 @@ impl Node {
         }
         std::fs::write(dir.path().join("etc/machine-id"), prompt_machine_id()).unwrap();
         let node = Self { dir, socket, daemon: None, said: Vec::new() };
-        orders.iter().for_each(|order| node.order(order));
+        for order in orders {
+            node.order(order);
+        }
         node
     }
 
@@ -258,7 +266,7 @@ fn prompt_machine_id() -> String {
         let schedule = Schedule::new(Span::secs(3600), id);
         schedule.first(Timestamp::UNIX_EPOCH).as_second() == 2
     };
-    (0..).map(|n| format!("{n:032x}")).find(soon).unwrap()
+    (0..1000).map(|n| format!("{n:032x}")).find(soon).unwrap()
 }
 
 fn idle_after(looks: usize) -> impl Fn(&Node, &Status) -> bool {

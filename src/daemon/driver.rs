@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::path::Path;
-use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -10,13 +9,14 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::DaemonError;
+use super::alarm::Alarm;
 use super::report;
 use super::signals::{Order, Signals};
 use super::work::{Done, Engine, Job, Work};
 use crate::config::{self, Settings};
 use crate::host::fs::Root;
 use crate::host::notify;
-use crate::model::machine::{Activity, Effect, Event, Found, State};
+use crate::model::machine::{Activity, Effect, Event, Found, Standing, State};
 use crate::model::report::{Outcome, Report};
 use crate::model::schedule::Schedule;
 use crate::observe::{self, CheckSeen, Doing, SCHEMA, Status};
@@ -33,7 +33,7 @@ const EXTENSION: Duration = Duration::from_secs(30);
 /// What ended a wait.
 enum Wake {
     Order(Order),
-    Done(Box<Result<Done, DaemonError>>),
+    Done(Box<Done>),
     Time,
 }
 
@@ -83,17 +83,18 @@ impl Driver {
         }
     }
 
-    pub(super) async fn run(mut self, mut signals: Signals) -> Result<(), DaemonError> {
+    pub(super) async fn run(mut self, mut signals: Signals, alarm: Alarm) -> Result<(), DaemonError> {
         notify::ready();
         report::started(self.state.mode, self.settings.files.len(), self.state.next().unwrap_or_default());
+        report::standing(&Standing::Free { failures: 0 }, &self.state.standing);
         if let Some(damage) = &self.damage {
             tracing::warn!("{damage}");
         }
         while self.state.activity != Activity::Ended {
             self.tell();
-            match self.wait(&mut signals).await {
+            match self.wait(&mut signals, &alarm).await? {
                 Wake::Order(order) => self.obey(order)?,
-                Wake::Done(done) => self.finished((*done)?)?,
+                Wake::Done(done) => self.finished(*done)?,
                 Wake::Time => self.tick()?,
             }
         }
@@ -103,16 +104,16 @@ impl Driver {
     }
 
     /// The first of: an order, the end of the job, the end of a nap. None of them is lost when another is first.
-    async fn wait(&mut self, signals: &mut Signals) -> Wake {
-        let mut nap = pin!(tokio::time::sleep(self.nap()));
+    async fn wait(&mut self, signals: &mut Signals, alarm: &Alarm) -> Result<Wake, DaemonError> {
+        alarm.set(self.nap()).map_err(DaemonError::Runtime)?;
         poll_fn(|cx| {
             if let Poll::Ready(order) = signals.poll(cx) {
-                return Poll::Ready(Wake::Order(order));
+                return Poll::Ready(Ok(Wake::Order(order)));
             }
             if let Poll::Ready(done) = self.engine.poll(cx) {
-                return Poll::Ready(Wake::Done(Box::new(done)));
+                return Poll::Ready(done.map(Box::new).map(Wake::Done));
             }
-            nap.as_mut().poll(cx).map(|()| Wake::Time)
+            alarm.poll(cx).map(|rung| rung.map(|()| Wake::Time).map_err(DaemonError::Runtime))
         })
         .await
     }
@@ -213,6 +214,7 @@ impl Driver {
             Effect::StartTransaction => self.engine.start(Job::Transact, policy()),
             Effect::StartRecover => self.engine.start(Job::Recover, policy()),
             Effect::Cancel => {
+                report::finishing(&self.engine.progress().map(|p| p.step).unwrap_or_default());
                 self.engine.cancel();
                 Ok(())
             }

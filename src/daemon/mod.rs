@@ -7,6 +7,7 @@
 //! The watchdog is fed on every turn of the loop, unless the step that the engine has announced is beyond its own
 //! time limit: then something hangs, and systemd kills and restarts us. The ledger is made for that.
 
+mod alarm;
 mod driver;
 mod node;
 mod report;
@@ -25,7 +26,7 @@ use crate::model::machine::IllegalTransition;
 pub enum DaemonError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("start the event loop")]
+    #[error("wait for events")]
     Runtime(#[source] std::io::Error),
     #[error("listen for signals")]
     Signals(#[source] std::io::Error),
@@ -52,10 +53,11 @@ impl DaemonError {
 pub fn run(root: Root, work: Box<dyn Work>) -> Result<(), DaemonError> {
     let settings = crate::config::load(&root)?;
     // one thread: the engine has its own, and every further one costs a stack
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     let runtime = runtime.map_err(DaemonError::Runtime)?;
     runtime.block_on(async {
         let signals = signals::listen().map_err(DaemonError::Signals)?;
-        driver::Driver::new(root, settings, work).run(signals).await
+        let alarm = alarm::Alarm::new().map_err(DaemonError::Runtime)?;
+        driver::Driver::new(root, settings, work).run(signals, alarm).await
     })
 }

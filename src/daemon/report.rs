@@ -22,6 +22,11 @@ pub(super) fn started(mode: Mode, files: usize, next: jiff::Timestamp) {
     );
 }
 
+/// Told to end in the middle of a transaction.
+pub(super) fn finishing(step: &str) {
+    tracing::info!("told to end while `{step}`: the transaction is discarded, or finished if it is past its commit");
+}
+
 pub(super) fn stopped() {
     tracing::info!(MESSAGE_ID = id::DAEMON_STOPPED.as_str(), "certwarden stopped");
 }
@@ -58,7 +63,7 @@ pub(super) fn standing(before: &Standing, now: &Standing) {
             tracing::warn!(
                 MESSAGE_ID = id::BACKING_OFF.as_str(),
                 cw_until = %until,
-                "the last {failures} renewals were rolled back: no attempt before {until:.0}; see `certwarden diagnose`"
+                "rolled back {failures} times in a row: no renewal before {until:.0}; see `certwarden diagnose`"
             );
         }
         (before, Standing::ObserveOnly { reason, .. }) if !matches!(before, Standing::ObserveOnly { .. }) => {

@@ -1,11 +1,14 @@
 //! `state.json`: what the daemon must still know after a restart or a power cut. Small, durable, and never in the
 //! way: a damaged one is kept aside and said so, because a daemon that refuses to start renews nothing at all.
 
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 
 use crate::host::fs::{FsError, Root};
@@ -16,6 +19,7 @@ pub const SCHEMA: &str = "certwarden.state/v1";
 /// Where transactions and their memory are kept, 0700.
 pub const STATE_DIR: &str = "/var/lib/certwarden";
 const FILE: &str = "/var/lib/certwarden/state.json";
+const NAME: &str = "state.json";
 /// A few hundred bytes in truth; errors are bounded sentences.
 const MAX_STATE: u64 = 1 << 20;
 
@@ -112,17 +116,16 @@ impl DaemonState {
     /// # Errors
     /// [`FsError`]; the old file is then untouched.
     pub fn save(&self, root: &Root) -> Result<(), FsError> {
-        let directory = state_dir(root)?;
-        let target = root.on_host(Path::new(FILE));
+        let directory = Directory::open_or_make(root)?;
         let fail = |action| move |e| FsError::new(action, Path::new(FILE), e);
         let json = serde_json::to_vec_pretty(self).map_err(|e| fail("encode")(e.into()))?;
         // mode 0600 by mkstemp
-        let mut file =
-            tempfile::Builder::new().prefix(".state.json.").tempfile_in(&directory).map_err(fail("create"))?;
+        let file = tempfile::Builder::new().prefix(".state.json.").tempfile_in(directory.path());
+        let mut file = file.map_err(fail("create"))?;
         file.write_all(&json).map_err(fail("write"))?;
         file.as_file().sync_all().map_err(fail("fsync"))?;
-        file.persist(&target).map_err(|e| fail("replace")(e.error))?;
-        std::fs::File::open(&directory).and_then(|d| d.sync_all()).map_err(fail("fsync the directory of"))
+        file.persist(directory.path().join(NAME)).map_err(|e| fail("replace")(e.error))?;
+        directory.sync().map_err(fail("fsync the directory of"))
     }
 
     /// What the daemon may do, in the words of its state machine.
@@ -165,24 +168,47 @@ impl DaemonState {
     }
 }
 
-/// The state directory as the host names it, created if it is missing.
-fn state_dir(root: &Root) -> Result<PathBuf, FsError> {
-    let path = Path::new(STATE_DIR);
-    let on_host = root.on_host(path);
-    if !root.exists(path) {
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&on_host);
-        made.map_err(|e| FsError::new("create", path, e))?;
-        // `recursive` gives the mode to parents too, but only to those it makes; the last one is what matters
-        let private = std::fs::Permissions::from_mode(0o700);
-        std::fs::set_permissions(&on_host, private).map_err(|e| FsError::new("protect", path, e))?;
+/// The state directory, opened below its root: on a mounted disk image no link leads out of it.
+struct Directory(File);
+
+impl Directory {
+    fn open(root: &Root, path: &Path) -> Result<Self, FsError> {
+        root.open_at(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map(|fd| Self(fd.into()))
     }
-    Ok(on_host)
+
+    /// Parents that are missing get the usual mode; the state directory itself is nobody else's business.
+    fn open_or_make(root: &Root) -> Result<Self, FsError> {
+        let (mut directory, mut path) = (Self::open(root, Path::new("/"))?, PathBuf::from("/"));
+        for (name, mode) in [("var", 0o755), ("lib", 0o755), ("certwarden", 0o700)] {
+            path.push(name);
+            directory = match Self::open(root, &path) {
+                Err(FsError::NotFound { .. }) => {
+                    let made = std::fs::DirBuilder::new().mode(mode).create(directory.path().join(name));
+                    made.map_err(|e| FsError::new("create", &path, e))?;
+                    Self::open(root, &path)?
+                }
+                other => other?,
+            };
+        }
+        Ok(directory)
+    }
+
+    /// A name for the open directory that no link can redirect (proc(5), `/proc/self/fd`).
+    fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
+
+    fn sync(&self) -> std::io::Result<()> {
+        self.0.sync_all()
+    }
 }
 
 fn damaged(root: &Root, detail: &str) -> Loaded {
-    let from = root.on_host(Path::new(FILE));
-    let aside = from.with_extension("json.corrupt");
-    let kept = match std::fs::rename(&from, &aside) {
+    let aside = Directory::open(root, Path::new(STATE_DIR)).map_err(|e| e.to_string()).and_then(|directory| {
+        let from = directory.path().join(NAME);
+        std::fs::rename(&from, from.with_extension("json.corrupt")).map_err(|e| e.to_string())
+    });
+    let kept = match aside {
         Ok(()) => format!("kept as {FILE}.corrupt"),
         Err(e) => format!("left where it is ({e})"),
     };
@@ -195,6 +221,8 @@ fn damaged(root: &Root, detail: &str) -> Loaded {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn tree() -> (tempfile::TempDir, Root) {
@@ -246,6 +274,20 @@ mod tests {
             assert!(loaded.damage.unwrap().contains("kept as /var/lib/certwarden/state.json.corrupt"));
             assert_eq!(root.list(Path::new(STATE_DIR)).unwrap(), ["state.json.corrupt"]);
         }
+    }
+
+    #[test]
+    fn a_link_in_a_mounted_image_does_not_lead_out_of_it() {
+        let (dir, root) = tree();
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("var/lib")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), dir.path().join("var/lib/certwarden")).unwrap();
+        assert!(some().save(&root).is_err(), "the target does not exist below the root");
+        let within = dir.path().join(outside.path().strip_prefix("/").unwrap());
+        std::fs::create_dir_all(&within).unwrap();
+        some().save(&root).unwrap();
+        assert!(within.join("state.json").exists());
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
     }
 
     #[test]
