@@ -37,15 +37,23 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+    use std::fmt::Write as _;
 
     #[test]
     fn an_alias_bomb_is_an_error() {
         let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
         for i in 1..12 {
             let refs = vec![format!("*a{}", i - 1); 10].join(",");
-            bomb.push_str(&format!("a{i}: &a{i} [{refs}]\n"));
+            let _ = writeln!(bomb, "a{i}: &a{i} [{refs}]");
         }
         assert!(parse::<serde_json::Value>(&bomb).is_err());
+    }
+
+    #[test]
+    fn only_the_first_document_counts() {
+        let two = parse::<BTreeMap<String, u8>>("---\na: 1\n---\nb: [\n");
+        assert_eq!(two, Ok(BTreeMap::from([("a".to_owned(), 1)])));
+        assert_eq!(parse::<BTreeMap<String, u8>>("\u{feff}a: 1\n").map(|m| m.len()), Ok(1), "a byte order mark");
     }
 
     #[test]
