@@ -29,8 +29,11 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPLAYED },
         with_snippet: false,
     };
-    serde_saphyr::from_str_with_options(text, options)
-        .map_err(|e| e.location().map_or(YamlError::Somewhere, |l| YamlError::At { line: l.line() }))
+    // one document at a time: what follows the first is not even looked at, as by sigs.k8s.io/yaml
+    let mut reader = text.as_bytes();
+    let first = serde_saphyr::read_with_options(&mut reader, options.clone()).next();
+    let parsed = first.unwrap_or_else(|| serde_saphyr::from_str_with_options(text, options));
+    parsed.map_err(|e| e.location().map_or(YamlError::Somewhere, |l| YamlError::At { line: l.line() }))
 }
 
 #[cfg(test)]
