@@ -110,7 +110,8 @@ fn against_kubeadm(dir: &Path) -> bool {
          localAPIEndpoint:\n  advertiseAddress: 10.0.0.1\n"
     );
     std::fs::write(&config, text).unwrap();
-    std::fs::create_dir_all("/etc/kubernetes").unwrap();
+    // a mount point; taken away again if it was not there
+    let made = std::fs::create_dir("/etc/kubernetes").is_ok();
     // one namespace for all rounds: only the processes themselves are measured, each by a shell's clock
     let script =
         format!("mount --bind {tree}/etc/kubernetes /etc/kubernetes && exec \"$0\" \"$@\"", tree = tree.root.display());
@@ -129,6 +130,9 @@ fn against_kubeadm(dir: &Path) -> bool {
         wrapper.push(nothing());
         kubeadms.push(theirs());
         certwardens.push(ours());
+    }
+    if made {
+        std::fs::remove_dir("/etc/kubernetes").unwrap();
     }
     // unshare, sh and mount are in both; what `true` needs is taken off both
     let wrapper = median(wrapper);
