@@ -1,1 +1,159 @@
-fn main() {}
+//! `cargo bench --bench check`: the wall time of the whole process `certwarden check`.
+//!
+//! 1. 1 000 to 10 000 certificate files, each with its key and signed by the node's CA: an API server with that many
+//!    `--tls-sni-cert-key` pairs. Every one is read, parsed, held against its key and against the CA's signature.
+//!    Fails if 10 000 take a second or if the growth is not linear.
+//! 2. A control-plane tree against `kubeadm certs check-expiration --config`, in turns, if there is a kubeadm
+//!    (`CERTWARDEN_KUBEADM` or `PATH`) and we are root: the tree is bound over /etc/kubernetes in a private mount
+//!    namespace. Fails if certwarden is less than 20 times faster.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing, reason = "a program for people")]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use support::{DAY, KeyKind, Options, Tree, Usage};
+
+const SIZES: [usize; 4] = [1_000, 2_500, 5_000, 10_000];
+const LIMIT: Duration = Duration::from_secs(1);
+/// Time per certificate may grow by this much from the smallest to the largest tree; quadratic growth is tenfold.
+const LINEAR: f64 = 2.0;
+const FASTER: f64 = 20.0;
+const ROUNDS: usize = 21;
+
+fn main() -> ExitCode {
+    let dir = tempfile::tempdir().unwrap();
+    let grows = growth(dir.path());
+    let faster = against_kubeadm(dir.path());
+    if grows && faster { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+fn timed(command: &mut Command) -> Duration {
+    let start = Instant::now();
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+    let time = start.elapsed();
+    assert!(status.code().is_some_and(|c| c < 2), "{command:?} failed: {status}");
+    time
+}
+
+fn growth(dir: &Path) -> bool {
+    let tree = Tree::build(&dir.join("many"), Options::default());
+    let original = tree.read("/etc/kubernetes/manifests/kube-apiserver.yaml");
+    let largest = SIZES.iter().copied().max().unwrap_or(0);
+    for i in 0..largest {
+        let leaf = tree.ca.issue(("sni", None), Usage::Server, &["sni.example"], 200 * DAY);
+        tree.pair(&format!("/srv/tls/{i}.crt"), &format!("/srv/tls/{i}.key"), &leaf);
+    }
+    let mut each = Vec::new();
+    let mut last = Duration::ZERO;
+    println!("certificates   wall (median of 5)   each");
+    for size in SIZES {
+        let flags = (0..size).fold(String::new(), |mut s, i| {
+            let _ = writeln!(s, "    - --tls-sni-cert-key=/srv/tls/{i}.crt,/srv/tls/{i}.key");
+            s
+        });
+        let text = original.replace("    - --secure-port=6443\n", &flags);
+        tree.write("/etc/kubernetes/manifests/kube-apiserver.yaml", text, 0o600);
+        let run = || timed(check(&tree.root).args(["-o", "json"]));
+        assert!(found(&tree.root) > size, "not all were found");
+        last = median((0..5).map(|_| run()).collect());
+        each.push(last.as_secs_f64() / f64::from(u32::try_from(size).unwrap_or(u32::MAX)));
+        println!("{size:>12}   {last:>18.1?}   {:.1} µs", each.last().unwrap() * 1e6);
+    }
+    let ratio = each.last().unwrap() / each.first().unwrap();
+    println!("time per certificate, largest to smallest: {ratio:.2} (linear: at most {LINEAR})");
+    let ok = last < LIMIT && ratio < LINEAR;
+    println!("{}\n", if ok { "ok" } else { "FAILED: 10 000 certificates take too long or grow faster than linearly" });
+    ok
+}
+
+fn check(root: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_certwarden"));
+    command.arg("--root").arg(root).arg("check");
+    command
+}
+
+/// How many serials the document holds.
+fn found(root: &Path) -> usize {
+    let output = check(root).args(["-o", "json"]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).matches("\"serial\": \"").count()
+}
+
+fn kubeadm() -> Option<PathBuf> {
+    let named = std::env::var_os("CERTWARDEN_KUBEADM").map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut all = named.into_iter().chain(std::env::split_paths(&path).map(|d| d.join("kubeadm")));
+    all.find(|p| p.is_file())
+}
+
+fn against_kubeadm(dir: &Path) -> bool {
+    let Some(kubeadm) = kubeadm().filter(|_| nix::unistd::geteuid().is_root()) else {
+        println!("not compared with kubeadm: needs root and a kubeadm (CERTWARDEN_KUBEADM or PATH)");
+        return true;
+    };
+    let tree = Tree::build(&dir.join("node"), Options { keys: KeyKind::Rsa2048, ..Options::default() });
+    let config = dir.join("kubeadm.yaml");
+    let api = if old(&kubeadm) { "v1beta2" } else { "v1beta3" };
+    let text = format!(
+        "apiVersion: kubeadm.k8s.io/{api}\nkind: ClusterConfiguration\nkubernetesVersion: v1.20.2\n\
+         certificatesDir: /etc/kubernetes/pki\n---\napiVersion: kubeadm.k8s.io/{api}\nkind: InitConfiguration\n\
+         localAPIEndpoint:\n  advertiseAddress: 10.0.0.1\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    // a mount point; taken away again if it was not there
+    let made = std::fs::create_dir("/etc/kubernetes").is_ok();
+    // one namespace for all rounds: only the processes themselves are measured, each by a shell's clock
+    let script =
+        format!("mount --bind {tree}/etc/kubernetes /etc/kubernetes && exec \"$0\" \"$@\"", tree = tree.root.display());
+    let inside = |program: &Path, args: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &script]).arg(program).args(args);
+        command
+    };
+    let nothing = || timed(&mut inside(Path::new("true"), &[]));
+    let config = config.display().to_string();
+    let theirs = || timed(&mut inside(&kubeadm, &["certs", "check-expiration", "--config", &config]));
+    let root = tree.root.display().to_string();
+    let ours = || timed(&mut inside(Path::new(env!("CARGO_BIN_EXE_certwarden")), &["--root", &root, "check"]));
+    let (mut wrapper, mut kubeadms, mut certwardens) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        wrapper.push(nothing());
+        kubeadms.push(theirs());
+        certwardens.push(ours());
+    }
+    if made {
+        std::fs::remove_dir("/etc/kubernetes").unwrap();
+    }
+    // unshare, sh and mount are in both; what `true` needs is taken off both
+    let wrapper = median(wrapper);
+    let net = |times| median(times).saturating_sub(wrapper);
+    let (kubeadms, certwardens) = (net(kubeadms), net(certwardens));
+    let direct = median((0..ROUNDS).map(|_| timed(&mut check(&tree.root))).collect());
+    let ratio = kubeadms.as_secs_f64() / direct.as_secs_f64();
+    println!(
+        "kubeadm certs check-expiration --config   {kubeadms:>10.2?}   (median of {ROUNDS}, {wrapper:.2?} of unshare taken off)"
+    );
+    println!("certwarden check                          {certwardens:>10.2?}   (the same way)");
+    println!("certwarden check                          {direct:>10.2?}   (as it is: fork to exit)");
+    println!("ratio {ratio:.1} (at least {FASTER})");
+    println!("{}", if ratio >= FASTER { "ok" } else { "FAILED: not fast enough" });
+    ratio >= FASTER
+}
+
+/// kubeadm before 1.22 does not know v1beta3.
+fn old(kubeadm: &Path) -> bool {
+    let output = Command::new(kubeadm).args(["version", "-o", "short"]).output().unwrap();
+    let version = String::from_utf8_lossy(&output.stdout).into_owned();
+    let minor = version.trim().split('.').nth(1).and_then(|m| m.parse::<u32>().ok());
+    minor.is_some_and(|m| m < 22)
+}

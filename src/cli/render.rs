@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::model::assess::{Assessment, Judged, Severity};
 use crate::model::cert::CertFacts;
 use crate::model::component::Component;
-use crate::model::inventory::{Content, Entry, Finding, Form, Inventory, Owner, Role};
+use crate::model::inventory::{Content, Entry, Finding, Form, Inventory, Owner, Problem, Role};
 
 const SCHEMA: &str = "certwarden.check/v1";
 /// Tables fit this (DESIGN §8); wide ones need not.
@@ -40,8 +40,7 @@ pub fn table(inventory: &Inventory, assessment: &Assessment, style: Style) -> St
             out.push_str(&rows_of(title, &part, style));
         }
     }
-    let problems: Vec<String> =
-        rows.iter().flat_map(|(_, j)| j.findings.iter().map(|f| sentence(&j.name, f))).collect();
+    let problems: Vec<String> = rows.iter().flat_map(|(e, j)| j.findings.iter().map(|f| sentence(e, f))).collect();
     let notes: Vec<String> = inventory.node.notes.iter().map(|n| format!("note: {}", clean(n))).collect();
     for lines in [problems, notes] {
         if !lines.is_empty() {
@@ -55,8 +54,13 @@ pub fn table(inventory: &Inventory, assessment: &Assessment, style: Style) -> St
     out
 }
 
-fn sentence(name: &str, finding: &Finding) -> String {
-    clean(&format!("{name}: {}: {}", finding.id, finding.message))
+fn sentence(entry: &Entry, finding: &Finding) -> String {
+    let line = format!("{}: {}: {}", entry.name, finding.id, finding.message);
+    match finding.id {
+        Problem::Expired => clean(&format!("{line}; {}", entry.impact)),
+        Problem::Expiring => clean(&format!("{line}; then {}", entry.impact)),
+        _ => clean(&line),
+    }
 }
 
 fn rows_of(title: &str, rows: &[(&Entry, &Judged)], style: Style) -> String {
@@ -105,7 +109,9 @@ pub fn verdict(inventory: &Inventory, assessment: &Assessment) -> String {
     let count = judged().filter(|(_, e)| !matches!(e.content, Content::Absent)).count();
     match assessment.verdict {
         Severity::Unknown if count == 0 => return format!("{label} - no certificates of a Kubernetes node found"),
-        Severity::Unknown => return format!("{label} - none of {count} certificates can be read; run as root"),
+        Severity::Unknown => {
+            return format!("{label} - none of {count} certificates can be read in whole; run as root");
+        }
         Severity::Ok => {
             let next = judged().filter(|(_, e)| !e.is_ca()).filter_map(|(j, _)| Some((j.seconds_left?, &j.name))).min();
             let next = next.map(|(s, name)| format!(", {} is the next to expire, in {}", clean(name), left(s)));
@@ -124,10 +130,9 @@ pub fn verdict(inventory: &Inventory, assessment: &Assessment) -> String {
 
 /// `apiserver expires in 2d`, `etcd-peer key-mismatch`.
 fn brief(judged: &Judged) -> String {
-    use crate::model::inventory::Problem::{Expired, Expiring};
     let name = &judged.name;
-    let other = judged.findings.iter().find(|f| !matches!(f.id, Expired | Expiring));
-    let by_time = judged.findings.iter().any(|f| matches!(f.id, Expired | Expiring));
+    let other = judged.findings.iter().find(|f| !matches!(f.id, Problem::Expired | Problem::Expiring));
+    let by_time = judged.findings.iter().any(|f| matches!(f.id, Problem::Expired | Problem::Expiring));
     match (by_time, judged.seconds_left, other) {
         (true, Some(s), _) if s > 0 => format!("{name} expires in {}", left(s)),
         (true, Some(s), _) => format!("{name} {}", left(s)),

@@ -102,7 +102,7 @@ fn pair(scene: &Scene<'_>, spec: &Pair) -> Option<Entry> {
         usages: spec.usages,
     };
     let mut content = load::pair(scene.root, &cert, &key, expected);
-    let mut owner = scene.owner(signer, kubeadms_place);
+    let mut owner = Scene::owner(signer, kubeadms_place);
     let mut signer = Some(spec.signer.to_owned());
     if !kubeadms_place && has_finding(&content, Problem::WrongIssuer) {
         // an operator put a certificate of another CA here on purpose: the flag says so
@@ -136,7 +136,8 @@ fn front_proxy_name(scene: &Scene<'_>, spec: &Pair) -> Option<String> {
     (!names.contains(',')).then(|| names.to_owned())
 }
 
-fn forget(content: &mut Content, problem: Problem) {
+/// For what is wrong by kubeadm's measure and meant so by the operator.
+pub(super) fn forget(content: &mut Content, problem: Problem) {
     if let Content::Readable(Credential { findings, .. }) = content {
         findings.retain(|f| f.id != problem);
     }
@@ -158,7 +159,7 @@ fn config(scene: &mut Scene<'_>, spec: &Config) -> Option<Entry> {
     if flagged.is_none() && !running && !scene.lies(&path) {
         return None;
     }
-    let entry = kubeconfig_entry(scene, spec.name, &path, Wanted { spec: Some(spec), kubeadms_place: path == place })?;
+    let entry = kubeconfig_entry(scene, spec.name, &path, &Wanted { spec: Some(spec), kubeadms_place: path == place })?;
     let absent = matches!(&entry.content, Content::Unusable(f) if f.id == Problem::Missing) && spec.optional;
     let content = if absent { Content::Absent } else { entry.content };
     Some(Entry { content, used_by: spec.component.into_iter().filter(|_| running).collect(), ..entry })
@@ -171,7 +172,7 @@ pub(super) struct Wanted<'a> {
 }
 
 /// The entry for a component's kubeconfig. None if it holds no certificate.
-pub(super) fn kubeconfig_entry(scene: &mut Scene<'_>, name: &str, path: &Path, wanted: Wanted<'_>) -> Option<Entry> {
+pub(super) fn kubeconfig_entry(scene: &mut Scene<'_>, name: &str, path: &Path, wanted: &Wanted<'_>) -> Option<Entry> {
     let signer = scene.authority("ca");
     let expected = Expected {
         signer,
@@ -180,7 +181,7 @@ pub(super) fn kubeconfig_entry(scene: &mut Scene<'_>, name: &str, path: &Path, w
         usages: &["clientAuth"],
     };
     let mut form = Form::Kubeconfig { path: path.to_path_buf() };
-    let mut owner = scene.owner(signer, wanted.kubeadms_place);
+    let mut owner = Scene::owner(signer, wanted.kubeadms_place);
     let content = match load::kubeconfig(scene.root, path, kubeconfig::parse) {
         Err(finding) => Content::Unusable(finding),
         Ok(config) => match &config.identity {
@@ -188,7 +189,7 @@ pub(super) fn kubeconfig_entry(scene: &mut Scene<'_>, name: &str, path: &Path, w
             Identity::Files { .. } => {
                 let (cert, key) = load::referred(path, &config.identity)?;
                 // kubeadm renews embedded identities only
-                owner = scene.owner(signer, false);
+                owner = Scene::owner(signer, false);
                 let mut content = load::pair(scene.root, &cert, &key, expected);
                 form = pair_form(cert, key);
                 if let Content::Readable(c) = &mut content {

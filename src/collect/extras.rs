@@ -85,7 +85,7 @@ fn add_of(
             let path = container.on_host(value);
             if container.component.is_some() && seen.insert(path.clone()) {
                 let wanted = Wanted { spec: None, kubeadms_place: false };
-                let entry = control_plane::kubeconfig_entry(scene, &names.next(flag), &path, wanted);
+                let entry = control_plane::kubeconfig_entry(scene, &names.next(flag), &path, &wanted);
                 leaves.extend(entry.map(|e| Entry { used_by: used_by.clone(), ..e }));
             }
         } else if let Some((cert, key)) = pair_of(container, flag, value)
@@ -125,7 +125,7 @@ fn pair_entry(scene: &Scene<'_>, name: String, cert: PathBuf, key: PathBuf, used
     Entry {
         name,
         form: pair_form(cert, key),
-        owner: signer.map_or(Owner::External, |s| scene.owner(Some(s), false)),
+        owner: signer.map_or(Owner::External, |s| Scene::owner(Some(s), false)),
         used_by,
         signer: signer.map(|s| s.name.clone()),
         impact: catalogue::OTHER.to_owned(),

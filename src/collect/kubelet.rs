@@ -184,7 +184,9 @@ fn configuration(root: &Root, path: &Path, dir: Option<&Path>, notes: &mut Vec<S
     let mut config = base.unwrap_or_default();
     if let Some(dir) = dir {
         // only this ending, in lexical order (kubernetes: cmd/kubelet/app/server.go:mergeKubeletConfigurations)
-        for name in root.list(dir).unwrap_or_default().iter().filter(|n| n.ends_with(".conf")) {
+        for name in
+            root.list(dir).unwrap_or_default().iter().filter(|n| Path::new(n).extension().is_some_and(|e| e == "conf"))
+        {
             config = config.overlaid(parse(&dir.join(name)).unwrap_or_default());
         }
     }

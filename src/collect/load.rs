@@ -162,9 +162,9 @@ fn belongs(key: &[u8], path: &Path, chain: &[CertFacts]) -> Result<(), Finding> 
 }
 
 fn belongs_to_any(key: &[u8], path: &Path, certs: &[CertFacts]) -> Result<(), Finding> {
-    let spki =
-        keys::public_key_der(key).map_err(|e| Finding::new(Problem::Malformed, format!("{}: {e}", path.display())))?;
-    if certs.iter().any(|c| c.spki == spki) {
+    let bits =
+        keys::public_bits(key).map_err(|e| Finding::new(Problem::Malformed, format!("{}: {e}", path.display())))?;
+    if certs.iter().any(|c| keys::belongs(&bits, c)) {
         return Ok(());
     }
     Err(Finding::new(Problem::KeyMismatch, format!("the key in {} belongs to another certificate", path.display())))

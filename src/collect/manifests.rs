@@ -180,6 +180,7 @@ struct HostPath {
 }
 
 #[cfg(test)]
+#[allow(missing_debug_implementations, reason = "made by proptest's macro")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

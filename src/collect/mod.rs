@@ -58,7 +58,7 @@ impl Scene<'_> {
     }
 
     /// Whose job a leaf of `signer` is, given that it lies where kubeadm puts it or not.
-    fn owner(&self, signer: Option<&Authority>, kubeadms_place: bool) -> Owner {
+    fn owner(signer: Option<&Authority>, kubeadms_place: bool) -> Owner {
         match signer {
             Some(ca) if ca.has_key && kubeadms_place => Owner::Kubeadm,
             Some(ca) if ca.has_key => Owner::Certwarden,

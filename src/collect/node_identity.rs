@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::catalogue;
+use super::control_plane::forget;
 use super::load::{self, Expected};
-use super::{Scene, pair_form};
+use super::{Scene, has_finding, pair_form};
 use crate::model::component::Component;
 use crate::model::inventory::{Content, Credential, Entry, Finding, Form, Owner, Problem};
 use crate::model::kubeconfig::{self, Identity, Kubeconfig};
@@ -23,21 +24,22 @@ pub(super) fn client(scene: &mut Scene<'_>) -> Vec<Entry> {
     let mut entries = Vec::new();
     match &config {
         Ok(Kubeconfig { identity: Identity::Embedded { cert, key }, .. }) => {
-            let config = config.as_ref().ok();
             let rotated = scene.lies(&current);
             let name = if rotated { "kubelet.conf" } else { "kubelet-client" };
-            entries.extend(config.map(|c| embedded(scene, name, &conf, c, (cert, key), rotated.then_some(&*current))));
+            entries.extend(
+                config.iter().map(|c| embedded(scene, name, &conf, c, (cert, key), rotated.then_some(&*current))),
+            );
             if rotated {
                 entries.push(by_file(scene, &current, &current, None));
             }
         }
-        Ok(config) => match load::referred(&conf, &config.identity) {
-            Some((cert, key)) => entries.push(by_file(scene, &cert, &key, config.server.clone())),
-            None => {
-                let note = format!("{} authenticates without a certificate: nothing to check", conf.display());
-                scene.notes.push(note);
+        Ok(config) => {
+            if let Some((cert, key)) = load::referred(&conf, &config.identity) {
+                entries.push(by_file(scene, &cert, &key, config.server.clone()));
+            } else {
+                scene.notes.push(format!("{} authenticates without a certificate: nothing to check", conf.display()));
             }
-        },
+        }
         Err(finding) if scene.lies(&current) => {
             // the kubeconfig is what is broken; the identity behind it can be seen all the same
             let broken =
@@ -102,7 +104,7 @@ fn embedded(
     }
     let made = entry(scene, name, Form::Kubeconfig { path: conf.to_path_buf() }, content);
     let impact = if rotated.is_some() { catalogue::KUBELET_CONF } else { catalogue::KUBELET_CLIENT };
-    Entry { owner: scene.owner(scene.authority("ca"), false), impact: impact.to_owned(), ..made }
+    Entry { owner: Scene::owner(scene.authority("ca"), false), impact: impact.to_owned(), ..made }
 }
 
 fn entry(scene: &Scene<'_>, name: &str, form: Form, content: Content) -> Entry {
@@ -110,7 +112,7 @@ fn entry(scene: &Scene<'_>, name: &str, form: Form, content: Content) -> Entry {
     Entry {
         name: name.to_owned(),
         form,
-        owner: if rotates { Owner::Kubelet } else { scene.owner(scene.authority("ca"), false) },
+        owner: if rotates { Owner::Kubelet } else { Scene::owner(scene.authority("ca"), false) },
         used_by: vec![Component::Kubelet],
         signer: Some("ca".to_owned()),
         impact: catalogue::KUBELET_CLIENT.to_owned(),
@@ -126,10 +128,12 @@ pub(super) fn serving(scene: &Scene<'_>) -> Option<Entry> {
     }
     let current = kubelet.cert_dir.join("kubelet-server-current.pem");
     let in_dir = |name: &str| kubelet.cert_dir.join(name);
-    let (cert, key, owner, signer): (PathBuf, PathBuf, Owner, Option<&str>) =
+    let (cert, key, mut owner, mut signer): (PathBuf, PathBuf, Owner, Option<&str>) =
         match (&scene.kubelet.tls_cert, &scene.kubelet.tls_key) {
             // the kubelet's own order: configured files win (kubernetes: cmd/kubelet/app/server.go:InitializeTLS)
-            (Some(cert), Some(key)) => (cert.clone(), key.clone(), Owner::External, None),
+            (Some(cert), Some(key)) => {
+                (cert.clone(), key.clone(), Scene::owner(scene.authority("ca"), false), Some("ca"))
+            }
             _ if kubelet.server_tls_bootstrap => (current.clone(), current, Owner::Kubelet, Some("ca")),
             _ => (in_dir("kubelet.crt"), in_dir("kubelet.key"), Owner::None, None),
         };
@@ -141,6 +145,11 @@ pub(super) fn serving(scene: &Scene<'_>) -> Option<Entry> {
     let mut content = load::pair(scene.root, &cert, &key, wanted);
     if let Content::Readable(credential) = &mut content {
         credential.findings.extend(plain_file(scene, &cert));
+    }
+    if owner != Owner::Kubelet && has_finding(&content, Problem::WrongIssuer) {
+        // configured on purpose, from another CA
+        forget(&mut content, Problem::WrongIssuer);
+        (owner, signer) = (Owner::External, None);
     }
     Some(Entry {
         name: "kubelet-serving".to_owned(),

@@ -48,7 +48,9 @@ fn drop_ins(root: &Root, unit: &str) -> Vec<PathBuf> {
             }
         }
     }
-    by_name.into_values().collect()
+    // a link to /dev/null masks a drop-in (systemd.unit(5))
+    let masked = |path: &PathBuf| root.read_link(path).is_ok_and(|target| target == Path::new("/dev/null"));
+    by_name.into_values().filter(|path| !masked(path)).collect()
 }
 
 #[derive(Debug, Default)]

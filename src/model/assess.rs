@@ -258,6 +258,7 @@ fn time_finding(entry: &Entry, by_ca: bool, end: Timestamp, left: i64) -> Findin
 }
 
 #[cfg(test)]
+#[allow(missing_debug_implementations, reason = "made by proptest's macro")]
 mod tests {
     use super::*;
     use crate::model::cert::KeyAlgorithm;

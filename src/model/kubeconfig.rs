@@ -251,6 +251,7 @@ struct NamedUser {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[allow(clippy::struct_field_names, reason = "the file's own names")]
 struct User {
     client_certificate: Option<PathBuf>,
     #[serde(default)]
@@ -280,6 +281,7 @@ impl Named for NamedUser {
 }
 
 #[cfg(test)]
+#[allow(missing_debug_implementations, reason = "made by proptest's macro")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

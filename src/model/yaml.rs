@@ -29,23 +29,34 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPLAYED },
         with_snippet: false,
     };
-    serde_saphyr::from_str_with_options(text, options)
-        .map_err(|e| e.location().map_or(YamlError::Somewhere, |l| YamlError::At { line: l.line() }))
+    // one document at a time: what follows the first is not even looked at, as by sigs.k8s.io/yaml
+    let mut reader = text.as_bytes();
+    let first = serde_saphyr::read_with_options(&mut reader, options.clone()).next();
+    let parsed = first.unwrap_or_else(|| serde_saphyr::from_str_with_options(text, options));
+    parsed.map_err(|e| e.location().map_or(YamlError::Somewhere, |l| YamlError::At { line: l.line() }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+    use std::fmt::Write as _;
 
     #[test]
     fn an_alias_bomb_is_an_error() {
         let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
         for i in 1..12 {
             let refs = vec![format!("*a{}", i - 1); 10].join(",");
-            bomb.push_str(&format!("a{i}: &a{i} [{refs}]\n"));
+            let _ = writeln!(bomb, "a{i}: &a{i} [{refs}]");
         }
         assert!(parse::<serde_json::Value>(&bomb).is_err());
+    }
+
+    #[test]
+    fn only_the_first_document_counts() {
+        let two = parse::<BTreeMap<String, u8>>("---\na: 1\n---\nb: [\n");
+        assert_eq!(two, Ok(BTreeMap::from([("a".to_owned(), 1)])));
+        assert_eq!(parse::<BTreeMap<String, u8>>("\u{feff}a: 1\n").map(|m| m.len()), Ok(1), "a byte order mark");
     }
 
     #[test]

@@ -3,11 +3,17 @@
 
 #![allow(dead_code, reason = "each user takes what it needs")]
 #![allow(unreachable_pub, reason = "included as a module by several crates")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::unnecessary_debug_formatting,
+    reason = "a test fails by panicking"
+)]
 
 pub mod pki;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -29,6 +35,7 @@ pub enum Layout {
 
 /// What the tree should be like. `Default`: a healthy control plane whose leaves live for 300 days.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct Options {
     pub layout: Layout,
     pub node: String,
@@ -115,7 +122,10 @@ impl Tree {
     }
 
     pub fn read(&self, path: &str) -> String {
-        fs::read_to_string(self.at(path)).unwrap()
+        // absolute links lead within the tree
+        let link = fs::read_link(self.at(path)).ok().filter(|target| target.is_absolute());
+        let path = link.map_or_else(|| self.at(path), |target| self.at(&target.display().to_string()));
+        fs::read_to_string(path).unwrap()
     }
 
     pub fn remove(&self, path: &str) {
@@ -271,6 +281,7 @@ impl Tree {
         }
     }
 
+    #[allow(clippy::too_many_lines, reason = "a listing of flags")]
     fn manifests(&self, pki: &str, stacked: bool) {
         let node = &self.options.node;
         let etcd = if stacked {
@@ -348,15 +359,16 @@ impl Tree {
              - command:\n    - {component}\n"
         );
         for flag in flags {
-            text += &format!("    - {flag}\n");
+            let _ = writeln!(text, "    - {flag}");
         }
-        text += &format!("    image: registry.k8s.io/{component}:v1.34.0\n    name: {component}\n    volumeMounts:\n");
+        let _ =
+            write!(text, "    image: registry.k8s.io/{component}:v1.34.0\n    name: {component}\n    volumeMounts:\n");
         for (i, (path, _)) in mounts.iter().enumerate() {
-            text += &format!("    - mountPath: {path}\n      name: v{i}\n");
+            let _ = write!(text, "    - mountPath: {path}\n      name: v{i}\n");
         }
         text += "  hostNetwork: true\n  volumes:\n";
         for (i, (path, kind)) in mounts.iter().enumerate() {
-            text += &format!("  - hostPath:\n      path: {path}\n      type: {kind}\n    name: v{i}\n");
+            let _ = write!(text, "  - hostPath:\n      path: {path}\n      type: {kind}\n    name: v{i}\n");
         }
         self.write(&format!("/etc/kubernetes/manifests/{component}.yaml"), text, 0o600);
     }

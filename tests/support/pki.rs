@@ -73,7 +73,7 @@ fn name((common_name, organization): (&str, Option<&str>)) -> X509Name {
     name.build()
 }
 
-/// Ten years back, as old kubeadm's leaves begin with their CA.
+/// With the dates and serial that every certificate here has: valid since five minutes, or since before its end.
 fn builder(left: i64) -> X509Builder {
     let now = jiff::Timestamp::now().as_second();
     let mut serial = BigNum::new().unwrap();
