@@ -21,6 +21,7 @@ use certwarden::host::fs::Root;
 use certwarden::host::kube::{Answer, Connection, KubeApi, KubeError, NodeReady, WhoAmI};
 use certwarden::host::systemd::{JobResult, ServiceManager, SystemdError, UnitStatus};
 use certwarden::model::cert::parse_pem;
+use certwarden::txn::progress::Progress;
 use jiff::{SignedDuration, Timestamp};
 
 thread_local! {
@@ -93,6 +94,11 @@ pub struct World {
     pub clock_synchronised: Option<bool>,
     pub other_timer_active: bool,
     pub stopping: bool,
+    /// Components by the port of a real socket.
+    pub ports: BTreeMap<u16, &'static str>,
+    /// The driver asks to stop at the first call of a step that begins so.
+    pub stop_at: Option<&'static str>,
+    pub progress: Option<Arc<Progress>>,
 }
 
 /// A handle on the world, shared by all fakes of a host.
@@ -150,6 +156,9 @@ impl Fake {
             clock_synchronised: Some(true),
             other_timer_active: false,
             stopping: false,
+            ports: BTreeMap::new(),
+            stop_at: None,
+            progress: None,
         };
         PODS.iter().chain(&["kubelet"]).for_each(|c| world.load(c));
         Self(Arc::new(Mutex::new(world)))
@@ -190,6 +199,9 @@ impl Fake {
         let (crash, hook, root) = self.world(|w| {
             w.ticks += 1;
             let step = STEP.with_borrow(Clone::clone);
+            if let Some(progress) = w.progress.as_ref().filter(|_| w.stop_at.is_some_and(|s| step.starts_with(s))) {
+                progress.stop();
+            }
             w.tick_names.push(format!("{step}/{name}"));
             let hook = w.hook_at.take_if(|(at, _)| *at == w.ticks).map(|(_, hook)| hook);
             (w.crash_at == Some(w.ticks), hook, w.root.clone())
@@ -298,7 +310,11 @@ impl World {
 
     /// Whether whoever listens at the URL is there.
     fn answers(&self, server: &str) -> bool {
-        match server.rsplit_once(':').map_or("", |(_, port)| port) {
+        let port = server.rsplit_once(':').map_or("", |(_, port)| port);
+        if let Some(component) = port.parse().ok().and_then(|p: u16| self.ports.get(&p)) {
+            return self.runs(component) && !(self.api_is_down && *component == "kube-apiserver");
+        }
+        match port {
             "10248" | "3" => self.kubelet.is_running(),
             "10257" => self.runs("kube-controller-manager"),
             "10259" => self.runs("kube-scheduler"),
