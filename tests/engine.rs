@@ -248,9 +248,10 @@ fn with_sockets(mut node: Node, apiserver: Uptake, etcd: Uptake) -> Node {
     for (component, from, to) in ports {
         let path = node.path(&format!("/etc/kubernetes/manifests/{component}.yaml"));
         let text = fs::read_to_string(&path).unwrap();
-        let text = text
-            .replace(&format!("secure-port={from}\n"), &format!("secure-port={to}\n"))
-            .replace(&format!("listen-client-urls=https://127.0.0.1:{from}\n"), &format!("listen-client-urls=https://127.0.0.1:{to}\n"));
+        let text = text.replace(&format!("secure-port={from}\n"), &format!("secure-port={to}\n")).replace(
+            &format!("listen-client-urls=https://127.0.0.1:{from}\n"),
+            &format!("listen-client-urls=https://127.0.0.1:{to}\n"),
+        );
         fs::write(&path, text).unwrap();
         node.fake.world(|w| w.ports.insert(to, component));
     }
@@ -263,10 +264,7 @@ fn what_takes_its_new_leaf_by_itself_is_not_restarted() {
     let node = with_sockets(Node::due(), Uptake::Reload, Uptake::Reload);
     let report = node.renew_due();
     assert_outcome(&report, Outcome::Verified);
-    assert_eq!(
-        restarted(&report),
-        [Component::KubeControllerManager, Component::KubeScheduler, Component::Kubelet]
-    );
+    assert_eq!(restarted(&report), [Component::KubeControllerManager, Component::KubeScheduler, Component::Kubelet]);
     let served: Vec<_> = report.sockets.iter().filter(|s| s.ok).map(|s| s.component).collect();
     assert_eq!(served, [Component::Etcd, Component::KubeApiserver]);
 }
@@ -570,7 +568,8 @@ fn whatever_call_fails_hangs_or_lies_the_node_is_all_new_or_as_it_was() {
     for word in ["rehearsing", "making a new", "restarting", "seeing that", "asking", "using the new", "waiting for"] {
         assert!(calls.iter().any(|(_, c)| c.step.starts_with(word)), "no call while {word}");
     }
-    let rehearsed: BTreeSet<_> = calls.iter().filter(|(_, c)| c.step.starts_with("rehearsing")).map(|(_, c)| &c.step).collect();
+    let rehearsed: BTreeSet<_> =
+        calls.iter().filter(|(_, c)| c.step.starts_with("rehearsing")).map(|(_, c)| &c.step).collect();
     let with_party = |s: &Step| matches!(s, Step::Rehearse { proof, .. } if !proof.describe().starts_with("TLS"));
     assert_eq!(rehearsed.len(), plan.steps.iter().filter(|s| with_party(&s.step)).count());
     let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
@@ -580,7 +579,10 @@ fn whatever_call_fails_hangs_or_lies_the_node_is_all_new_or_as_it_was() {
             let before = node.live();
             node.fake.world(|w| w.fault_at.insert(*at, fault));
             let report = node.renew_due();
-            let what = format!("{fault:?} of {} {} while {}: {} {:?}", call.method, call.detail, call.step, report.reason, report.notes);
+            let what = format!(
+                "{fault:?} of {} {} while {}: {} {:?}",
+                call.method, call.detail, call.step, report.reason, report.notes
+            );
             *outcomes.entry(report.outcome.id().to_owned()).or_default() += 1;
             match report.outcome {
                 Outcome::Verified => assert_eq!(node.last_state(), Some(State::Verified), "{what}"),

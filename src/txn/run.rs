@@ -35,6 +35,15 @@ pub enum Stop {
     Asked,
 }
 
+impl Stop {
+    pub fn sentence(self) -> String {
+        match self {
+            Self::Failed(why) => why,
+            Self::Asked => "stopped".to_owned(),
+        }
+    }
+}
+
 impl<E: std::error::Error> From<E> for Stop {
     fn from(e: E) -> Self {
         Self::Failed(chain(&e))
@@ -66,6 +75,8 @@ pub struct Run<'a> {
     pub swapped_at: Timestamp,
     /// When this run last restarted the kubelet.
     pub restarted_kubelet_at: Option<Timestamp>,
+    /// It came up for good since the last swap of files.
+    pub kubelet_is_up: bool,
     /// Components whose activation has begun, so that a rollback activates them again.
     pub begun: Vec<Component>,
     staged: Option<Staged>,
@@ -91,6 +102,7 @@ impl<'a> Run<'a> {
             before: checks::Before::default(),
             swapped_at: now,
             restarted_kubelet_at: None,
+            kubelet_is_up: false,
             begun: Vec::new(),
             staged: None,
         }
@@ -100,6 +112,7 @@ impl<'a> Run<'a> {
     pub fn resume(engine: Engine<'a>, plan: &'a Plan, ledger: Ledger) -> Self {
         let mut run = Self::new(engine, plan, ledger.dir().clone());
         run.swapped_at = ledger.records().last().map_or(run.swapped_at, |r| r.at);
+        run.before = checks::Before::load(&engine.host.root, &run.dir);
         run.ledger = Some(ledger);
         run
     }
@@ -108,6 +121,7 @@ impl<'a> Run<'a> {
     pub fn all(&mut self, dry_run: bool) -> Result<Outcome, Stop> {
         if self.engine.host.live {
             self.before = checks::before(self);
+            self.before.keep(&self.engine.host.root, &self.dir)?;
         }
         for planned in &self.plan.steps {
             if dry_run && planned.step.changes_node() {
@@ -135,7 +149,8 @@ impl<'a> Run<'a> {
     }
 
     fn step(&mut self, step: &Step) -> Result<(), Stop> {
-        if self.engine.progress.should_stop() {
+        let stop = if self.touched() { self.engine.going_down() } else { self.engine.progress.should_stop() };
+        if stop {
             return Err(Stop::Asked);
         }
         match step {
@@ -237,7 +252,7 @@ impl<'a> Run<'a> {
         let (root, dir) = (&self.engine.host.root, self.dir.clone());
         self.engine.progress.step("putting the new files in place", FILES_LIMIT);
         let records = self.ledger_mut()?.files().to_vec();
-        let prepared = files::prepare_new(root, &dir, &records)?;
+        let prepared = files::prepare_new(root, &dir, &records, &self.digests())?;
         files::unchanged(root, &records)?;
         self.enter(State::Committing, None)?;
         self.engine.progress.committing();

@@ -1,8 +1,9 @@
 //! The way back: old files, old processes, and proof of both. "Rolled back" is said only when it is proven.
 
 use crate::host::fs::{FsError, Root};
+use crate::model::component::Component;
 use crate::model::ledger::State;
-use crate::model::plan::Step;
+use crate::model::plan::{Check, Step};
 use crate::model::report::{Outcome, Report};
 
 use super::run::{Run, Stop, chain};
@@ -13,10 +14,19 @@ use super::{activate, files, prove};
 pub fn roll_back(run: &mut Run<'_>, reason: &str) -> Report {
     let now = run.engine.host.clock.now();
     if !prove::old_still_work(run, now) {
-        // the ledger stays `committed`: the next recovery verifies again
-        tracing::error!(cw_txn = run.dir.id, "{reason}; the old certificates have expired and are not put back");
-        let sentence = format!("{reason}; the old certificates have expired, so the new ones stay");
-        return run.close_with(Outcome::Degraded, sentence);
+        match forward(run) {
+            Ok(()) => {
+                // the ledger stays `committed`: the next recovery verifies again
+                tracing::error!(
+                    cw_txn = run.dir.id,
+                    "{reason}; the old certificates have expired and are not put back"
+                );
+                let sentence = format!("{reason}; the old certificates have expired, so the new ones stay");
+                return run.close_with(Outcome::Degraded, sentence);
+            }
+            // half of each is worse than all of either
+            Err(why) => run.report.notes.push(format!("the new files could not be completed: {}", why.sentence())),
+        }
     }
     tracing::error!(cw_txn = run.dir.id, "rolling back: {reason}");
     run.report.notes.push(format!("rolled back because {reason}"));
@@ -33,7 +43,8 @@ pub fn finish(run: &mut Run<'_>, reason: &str) -> Report {
             }
             Err(stop) => failed(run, reason, vec![stop]),
         },
-        Err(errors) if errors.iter().all(|e| matches!(e, Stop::Asked)) => run.close_with(
+        // the machine takes everything down with it: that anything else failed too says nothing
+        Err(errors) if errors.iter().any(|e| matches!(e, Stop::Asked)) => run.close_with(
             Outcome::Interrupted,
             format!("the machine is going down in the middle of a rollback ({reason}); the next start finishes it"),
         ),
@@ -41,27 +52,48 @@ pub fn finish(run: &mut Run<'_>, reason: &str) -> Report {
     }
 }
 
+/// A commit that was cut short is completed; nothing to do after one that was not.
+pub fn forward(run: &mut Run<'_>) -> Result<(), Stop> {
+    if run.ledger_mut()?.state() != State::Committing {
+        return Ok(());
+    }
+    let (records, staged) = (run.ledger_mut()?.files().to_vec(), run.digests());
+    files::prepare_new(&run.engine.host.root, &run.dir, &records, &staged)?.put_in_place()?;
+    run.enter(State::Committed, Some("the commit was cut short; the old certificates have expired, so it goes on"))
+}
+
 fn back(run: &mut Run<'_>, reason: &str) -> Result<(), Vec<Stop>> {
     files_back(run, reason).map_err(|e| vec![e])?;
     if !run.engine.host.live {
         return Ok(());
     }
-    let mut errors = Vec::new();
+    let (mut errors, mut kubelets) = (Vec::new(), Vec::new());
     for planned in &run.plan.steps {
         if let Step::Activate { component, how } = &planned.step
             && run.begun.contains(component)
             && let Err(e) = activate::activate(run, *component, how)
         {
-            errors.push(e);
+            if *component == Component::Kubelet { &mut kubelets } else { &mut errors }.push(e);
         }
     }
-    let was_down = run.before.kubelet.as_ref().is_some_and(|k| !k.is_running());
-    if errors.is_empty() {
-        errors = prove::served_again(run);
+    if errors.is_empty() && kubelets.is_empty() {
+        run.report.sockets.clear();
+        for check in prove::checks_of_a_rollback(run.plan) {
+            let kubelets_own = match &check {
+                Check::NodeReady { .. } => true,
+                Check::Served(socket) => socket.component == Component::Kubelet,
+                _ => false,
+            };
+            if let Err(e) = prove::verify(run, &check) {
+                if kubelets_own { &mut kubelets } else { &mut errors }.push(e);
+            }
+        }
     }
-    if was_down && !errors.is_empty() {
+    let asked = kubelets.iter().any(|e| matches!(e, Stop::Asked));
+    if run.before.kubelet_was_down && !kubelets.is_empty() && !asked {
         run.report.notes.push("the kubelet was not running before either: no worse".to_owned());
-        return Ok(());
+    } else {
+        errors.append(&mut kubelets);
     }
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
@@ -74,27 +106,26 @@ pub fn files_back(run: &mut Run<'_>, reason: &str) -> Result<(), Stop> {
     }
     let staged = run.digests();
     let records = run.ledger_mut()?.files().to_vec();
-    let notes = files::put_back(&run.engine.host.root, &run.dir, &records, &staged)?;
+    let root = &run.engine.host.root;
+    let notes = files::put_back(root, &run.dir, &records, &staged).inspect_err(|_| {
+        let _ = files::sweep(root, &records); // keys do not stay beside the live ones; the first error is the one to report
+    })?;
     run.report.notes.extend(notes);
     run.report.renewed.clear();
     run.swapped_at = run.engine.host.clock.now();
+    run.kubelet_is_up = false;
     Ok(())
 }
 
 /// Neither set is proven: both errors are kept, and the daemon only observes from now on, durably.
 fn failed(run: &mut Run<'_>, reason: &str, errors: Vec<Stop>) -> Report {
-    let causes: Vec<String> = errors
-        .into_iter()
-        .map(|e| match e {
-            Stop::Failed(why) => why,
-            Stop::Asked => "stopped".to_owned(),
-        })
-        .collect();
+    let causes: Vec<String> = errors.into_iter().map(Stop::sentence).collect();
     let sentence = format!("{reason}; and the rollback failed too: {}", causes.join("; "));
     tracing::error!(cw_txn = run.dir.id, "{sentence}; certwarden only observes until `certwarden recover` succeeds");
+    // first what holds the daemon back: a crash in between leaves a rollback to be finished, and nobody free to renew
     for result in [
-        run.enter(State::RollbackFailed, Some(&sentence)).map_err(|e| format!("{e:?}")),
         observe_only(run, reason, &causes).map_err(|e| chain(&e)),
+        run.enter(State::RollbackFailed, Some(&sentence)).map_err(Stop::sentence),
     ] {
         if let Err(e) = result {
             run.report.notes.push(format!("and it could not be recorded: {e}"));

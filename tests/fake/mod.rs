@@ -343,9 +343,7 @@ impl Fake {
         match self.call(verb, unit) {
             Some(Fault::ShutDown) => Err(SystemdError::ShuttingDown { unit: unit.to_owned() }),
             Some(Fault::Fail) => Ok(JobResult("failed".into())),
-            Some(Fault::Hang) => {
-                Err(SystemdError::TimedOut { what: unit.to_owned(), limit: Duration::from_secs(90) })
-            }
+            Some(Fault::Hang) => Err(SystemdError::TimedOut { what: unit.to_owned(), limit: Duration::from_secs(90) }),
             Some(Fault::Lie) => Ok(JobResult("done".into())),
             None => {
                 self.world(act);
