@@ -163,6 +163,7 @@ fn renew_carries_out_every_step_of_the_plan_in_its_order_and_acts_on_nothing_els
 type Break = (&'static str, fn(&mut Plan));
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn a_plan_that_breaks_a_safety_rule_is_not_carried_out() {
     fn at(plan: &Plan, is: fn(&Step) -> bool) -> usize {
         plan.steps.iter().position(|s| is(&s.step)).unwrap()
@@ -369,7 +370,7 @@ fn a_rollback_that_fails_too_is_told_with_both_errors_and_ends_all_acting_until_
     assert_eq!(node.last_state(), Some(State::RollbackFailed));
     node.assert_nothing_left_over();
     let state = DaemonState::load(&node.host.root).state.observe_only.unwrap();
-    assert_eq!(state.errors.len(), 2, "{:?}", state.errors);
+    assert!(state.errors.len() >= 2, "{:?}", state.errors);
 
     let report = node.session();
     let plan = report.plan(&Selection::Due).unwrap();
@@ -427,16 +428,37 @@ fn a_kubelet_that_was_down_before_is_no_worse_and_no_failed_rollback() {
 }
 
 #[test]
-fn a_kubelet_that_was_down_before_excuses_no_other_component() {
+fn no_container_is_stopped_while_there_is_no_kubelet_to_make_a_new_one() {
     let node = Node::due();
     node.fake.world(|w| {
         w.stop_kubelet();
         w.kubelet_dies_if = Some(|_| true);
         w.api_is_down = true;
     });
-    // the scheduler is stopped, and nobody makes a new one
     let report = node.renew(&names(&["scheduler.conf"]));
+    assert_outcome(&report, Outcome::RolledBack);
+    assert!(node.fake.details("stop-container").is_empty());
+    assert!(node.fake.world(|w| w.runs("kube-scheduler")));
+    node.assert_processes_use_what_is_on_the_disk();
+}
+
+#[test]
+fn a_kubelet_that_was_down_before_excuses_no_other_component() {
+    let node = with_sockets(Node::due(), Uptake::Reload, Uptake::Reload);
+    node.fake.world(|w| {
+        w.stop_kubelet();
+        w.kubelet_dies_if = Some(|_| true);
+    });
+    let session = node.session();
+    let plan = session.plan(&names(&["admin.conf", "apiserver"])).unwrap();
+    // the API server goes away with the new files and does not come back
+    node.fake.world(|w| {
+        w.stop_at = None;
+        w.dies_at_step = Some(("restarting", "kube-apiserver"));
+    });
+    let report = session.carry_out(&plan, false, &Gate::ALL, &Node::progress()).unwrap();
     assert_outcome(&report, Outcome::RollbackFailed);
+    assert!(report.reason.contains("does not answer any more"), "{}", report.reason);
 }
 
 #[test]
@@ -565,7 +587,8 @@ fn whatever_call_fails_hangs_or_lies_the_node_is_all_new_or_as_it_was() {
     assert_outcome(&clean.renew_due(), Outcome::Verified);
     let calls = ends_of_waits(outside_calls(&clean));
     let plan = clean.plan(&Selection::All);
-    for word in ["rehearsing", "making a new", "restarting", "seeing that", "asking", "using the new", "waiting for"] {
+    for word in ["rehearsing", "making a new", "restarting", "seeing that", "counting", "using the new", "waiting for"]
+    {
         assert!(calls.iter().any(|(_, c)| c.step.starts_with(word)), "no call while {word}");
     }
     let rehearsed: BTreeSet<_> =
@@ -608,10 +631,8 @@ fn expected(call: &Call, fault: Fault) -> Option<Outcome> {
     let rehearsal = call.step.starts_with("rehearsing");
     let using = call.step.starts_with("using the new");
     match (call.method, fault) {
-        ("whoami" | "get", Fault::Fail) if rehearsal => Some(Outcome::Refused),
-        ("whoami", Fault::Lie) if rehearsal => Some(Outcome::Refused),
-        ("whoami" | "get", Fault::Fail) if using => Some(Outcome::RolledBack),
-        ("whoami", Fault::Lie) if using => Some(Outcome::RolledBack),
+        ("whoami" | "get", Fault::Fail) | ("whoami", Fault::Lie) if rehearsal => Some(Outcome::Refused),
+        ("whoami" | "get", Fault::Fail) | ("whoami", Fault::Lie) if using => Some(Outcome::RolledBack),
         // no answer says nothing
         ("whoami" | "get", Fault::Hang) if rehearsal || using => Some(Outcome::Verified),
         ("restart" | "stop-container", _) => Some(Outcome::RolledBack),
@@ -621,14 +642,7 @@ fn expected(call: &Call, fault: Fault) -> Option<Outcome> {
 
 #[test]
 fn a_party_that_fails_for_good_after_the_commit_ends_in_an_honest_report() {
-    for (method, fault) in [
-        ("restart", Fault::Fail),
-        ("restart", Fault::Hang),
-        ("restart", Fault::Lie),
-        ("stop-container", Fault::Fail),
-        ("stop-container", Fault::Hang),
-        ("containers", Fault::Fail),
-    ] {
+    for (method, fault) in [("restart", Fault::Fail), ("restart", Fault::Hang), ("restart", Fault::Lie)] {
         let node = Node::due();
         let before = node.live();
         node.fake.always(method, fault);
@@ -641,6 +655,25 @@ fn a_party_that_fails_for_good_after_the_commit_ends_in_an_honest_report() {
         assert!(!report.notes.iter().any(|n| n.contains("Failed(")), "{:?}", report.notes);
         node.fake.world(|w| w.always.clear());
         assert_outcome(&node.recover(Reach::Full, true).unwrap().unwrap(), Outcome::RolledBack);
+        assert_unchanged(&before, &node);
+        node.assert_processes_use_what_is_on_the_disk();
+    }
+}
+
+#[test]
+fn a_container_that_could_not_be_stopped_never_took_the_new_files_and_is_left_alone_by_the_rollback() {
+    for (method, fault) in [
+        ("stop-container", Fault::Fail),
+        ("stop-container", Fault::Hang),
+        ("stop-container", Fault::Lie),
+        ("status", Fault::Fail),
+        ("status", Fault::Hang),
+        ("status", Fault::Lie),
+    ] {
+        let node = Node::due();
+        let before = node.live();
+        node.fake.always(method, fault);
+        assert_outcome(&node.renew_due(), Outcome::RolledBack);
         assert_unchanged(&before, &node);
         node.assert_processes_use_what_is_on_the_disk();
     }

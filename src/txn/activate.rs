@@ -16,6 +16,7 @@ use crate::verify::unit::{UnitUnproven, await_stable};
 use super::engine::Engine;
 use super::prove::on_disk;
 use super::run::{Run, Stop};
+use super::story;
 
 /// As the kubelet gives a static pod (kubernetes: `DefaultTerminationGracePeriodSeconds`).
 const GRACE: Duration = Duration::from_secs(30);
@@ -44,6 +45,10 @@ fn reload(run: &mut Run<'_>, component: Component, uptake: Uptake, sockets: &[So
     let keep_going = || !engine.going_down();
     let expected = expected(run, sockets)?;
     let seen = await_taken(engine, &expected, within, &keep_going);
+    if seen.iter().all(|s| s.ok) {
+        story::activated(&run.dir.id, component, "serves the new certificates without a restart");
+        return Ok(());
+    }
     if engine.going_down() {
         return Err(Stop::Asked);
     }
@@ -90,7 +95,7 @@ fn await_taken(
     if within <= SILENT || first.iter().all(|s| s.ok || s.serial.is_none()) {
         return first;
     }
-    await_served(engine.host, expected, None, within - SILENT, keep_going)
+    await_served(engine.host, expected, None, within.saturating_sub(SILENT), keep_going)
 }
 
 /// Each socket with the serial that its entry has on the disk.
@@ -133,7 +138,7 @@ fn new_container(run: &mut Run<'_>, component: Component, health: Option<&str>) 
         }
         host.clock.sleep(POLL);
     };
-    tracing::info!(cw_txn = run.dir.id, cw_component = component.name(), "{component} runs in a new container");
+    story::activated(&run.dir.id, component, "runs in a new container");
     run.report.restarted.push(Restarted { component, old_id: old.map(|c| c.id), new_id: Some(new.id) });
     match health {
         None => Ok(()),
@@ -150,8 +155,7 @@ fn someone_to_make_it(run: &mut Run<'_>, component: Component) -> Result<(), Sto
     }
     let planned =
         run.plan.steps.iter().any(|s| matches!(&s.step, Step::Activate { component: Component::Kubelet, .. }));
-    let tried = run.restarted_kubelet_at.is_some_and(|at| at >= run.swapped_at);
-    if !planned || tried {
+    if !planned || run.kubelet_is_up.is_some() {
         return Err(Stop::Failed(format!("{unit} does not run, and nobody else makes a new {component}")));
     }
     if !run.begun.contains(&Component::Kubelet) {
@@ -182,13 +186,14 @@ pub fn running(
 /// dead already (reference: systemd 252, measured).
 pub fn restart_unit(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
     let (host, policy) = (run.engine.host, run.engine.policy);
-    if run.kubelet_is_up {
+    if run.kubelet_is_up == Some(true) {
         return Ok(()); // restarted first, because it was down
     }
     let old = host.services.status(unit)?;
     let limit = policy.verify.timeout.0;
     run.engine.progress.step(format!("restarting {unit}"), old.timeout_stop + old.timeout_start + limit);
     run.restarted_kubelet_at = Some(host.clock.now());
+    run.kubelet_is_up = Some(false);
     let result = match host.services.restart(unit) {
         // the shutdown kills it anyway; the next start goes on
         Err(SystemdError::ShuttingDown { .. }) => return Err(Stop::Asked),
@@ -204,8 +209,8 @@ pub fn restart_unit(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
         Err(UnitUnproven::Interrupted { .. }) => return Err(Stop::Asked),
         other => other?,
     };
-    tracing::info!(cw_txn = run.dir.id, cw_component = "kubelet", "{unit} was restarted and stays up");
-    run.kubelet_is_up = true;
+    run.kubelet_is_up = Some(true);
+    story::activated(&run.dir.id, Component::Kubelet, "was restarted and stays up");
     run.report.restarted.push(Restarted {
         component: Component::Kubelet,
         old_id: Some(old.invocation_id),

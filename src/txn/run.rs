@@ -21,7 +21,7 @@ use crate::verify::prove::prove;
 use super::engine::Engine;
 use super::ledger::Ledger;
 use super::store::TxnDir;
-use super::{activate, files, prove as checks};
+use super::{activate, files, prove as checks, story};
 
 /// Time limit of a step that works on files only: generous, because fsync on a loaded disk is slow.
 const FILES_LIMIT: Duration = Duration::from_secs(60);
@@ -75,8 +75,8 @@ pub struct Run<'a> {
     pub swapped_at: Timestamp,
     /// When this run last restarted the kubelet.
     pub restarted_kubelet_at: Option<Timestamp>,
-    /// It came up for good since the last swap of files.
-    pub kubelet_is_up: bool,
+    /// Whether it was restarted since the last swap of files, and came up for good.
+    pub kubelet_is_up: Option<bool>,
     /// Components whose activation has begun, so that a rollback activates them again.
     pub begun: Vec<Component>,
     staged: Option<Staged>,
@@ -102,7 +102,7 @@ impl<'a> Run<'a> {
             before: checks::Before::default(),
             swapped_at: now,
             restarted_kubelet_at: None,
-            kubelet_is_up: false,
+            kubelet_is_up: None,
             begun: Vec::new(),
             staged: None,
         }
@@ -128,7 +128,7 @@ impl<'a> Run<'a> {
                 self.discard("dry run", true);
                 return Ok(Outcome::DryRun);
             }
-            self.step(&planned.step)?;
+            self.told_step(&planned.step)?;
         }
         self.finish()
     }
@@ -137,7 +137,7 @@ impl<'a> Run<'a> {
     pub fn activate_and_verify(&mut self) -> Result<Outcome, Stop> {
         for planned in &self.plan.steps {
             if matches!(planned.step, Step::Activate { .. } | Step::Verify { .. }) {
-                self.step(&planned.step)?;
+                self.told_step(&planned.step)?;
             }
         }
         self.finish()
@@ -145,12 +145,22 @@ impl<'a> Run<'a> {
 
     fn finish(&mut self) -> Result<Outcome, Stop> {
         self.enter(State::Verified, None)?;
+        story::verified(&self.dir.id, &self.report.renewed, self.report.node.as_ref().map(|n| n.detail.as_str()));
         Ok(if self.engine.host.live { Outcome::Verified } else { Outcome::Committed })
     }
 
+    fn told_step(&mut self, step: &Step) -> Result<(), Stop> {
+        story::step(&self.dir.id, step.id());
+        let done = self.step(step);
+        if let Err(Stop::Failed(reason)) = &done {
+            story::step_failed(&self.dir.id, step.id(), reason);
+        }
+        done
+    }
+
     fn step(&mut self, step: &Step) -> Result<(), Stop> {
-        let stop = if self.touched() { self.engine.going_down() } else { self.engine.progress.should_stop() };
-        if stop {
+        let asked = if self.touched() { self.engine.going_down() } else { self.engine.progress.should_stop() };
+        if asked {
             return Err(Stop::Asked);
         }
         match step {
@@ -181,7 +191,7 @@ impl<'a> Run<'a> {
     fn stage(&mut self) -> Result<(), Stop> {
         let limit = self.engine.policy.exec.kubeadm_timeout.0;
         let each = u32::try_from(self.plan.items.len()).unwrap_or(u32::MAX);
-        self.engine.progress.step(format!("staging {} certificates", each), limit.saturating_mul(each) + FILES_LIMIT);
+        self.engine.progress.step(format!("staging {each} certificates"), limit.saturating_mul(each) + FILES_LIMIT);
         let work = self.engine.host.root.on_host(&self.dir.work());
         let request = renew::Request {
             items: &self.plan.items,
@@ -221,6 +231,7 @@ impl<'a> Run<'a> {
         let digests = files::keep_staged(&host.root, &self.dir, &staged.files)?;
         let at = host.clock.now();
         self.ledger_mut()?.staged(&host.root, digests, at)?;
+        story::staged(&self.dir.id, self.plan.items.len());
         self.staged = Some(staged);
         Ok(())
     }
@@ -251,6 +262,7 @@ impl<'a> Run<'a> {
     fn commit(&mut self) -> Result<(), Stop> {
         let (root, dir) = (&self.engine.host.root, self.dir.clone());
         self.engine.progress.step("putting the new files in place", FILES_LIMIT);
+        story::rehearsed(&self.dir.id, &self.report.credentials);
         let records = self.ledger_mut()?.files().to_vec();
         let prepared = files::prepare_new(root, &dir, &records, &self.digests())?;
         files::unchanged(root, &records)?;
@@ -259,7 +271,7 @@ impl<'a> Run<'a> {
         self.swapped_at = self.engine.host.clock.now();
         prepared.put_in_place()?;
         self.enter(State::Committed, None)?;
-        tracing::info!(cw_txn = dir.id, "all new files are in place");
+        story::committed(&dir.id, records.len());
         Ok(())
     }
 
@@ -271,6 +283,7 @@ impl<'a> Run<'a> {
     /// Ends a transaction that touched nothing. What it made is removed; failures to do so are noted.
     pub fn discard(&mut self, reason: &str, leave_no_trace: bool) {
         let root = &self.engine.host.root;
+        story::discarded(&self.dir.id, reason);
         let files = self.ledger.as_ref().map(|l| l.files().to_vec()).unwrap_or_default();
         let swept = files::sweep(root, &files).map_err(|e| chain(&e));
         let closed = match self.ledger {

@@ -8,7 +8,7 @@ use crate::model::report::{Outcome, Report};
 
 use super::run::{Run, Stop, chain};
 use super::state::{DaemonState, ObserveOnly};
-use super::{activate, files, prove};
+use super::{activate, files, prove, story};
 
 /// Puts everything back after a step failed for `reason`.
 pub fn roll_back(run: &mut Run<'_>, reason: &str) -> Report {
@@ -17,10 +17,7 @@ pub fn roll_back(run: &mut Run<'_>, reason: &str) -> Report {
         match forward(run) {
             Ok(()) => {
                 // the ledger stays `committed`: the next recovery verifies again
-                tracing::error!(
-                    cw_txn = run.dir.id,
-                    "{reason}; the old certificates have expired and are not put back"
-                );
+                story::degraded(&run.dir.id, reason);
                 let sentence = format!("{reason}; the old certificates have expired, so the new ones stay");
                 return run.close_with(Outcome::Degraded, sentence);
             }
@@ -28,7 +25,7 @@ pub fn roll_back(run: &mut Run<'_>, reason: &str) -> Report {
             Err(why) => run.report.notes.push(format!("the new files could not be completed: {}", why.sentence())),
         }
     }
-    tracing::error!(cw_txn = run.dir.id, "rolling back: {reason}");
+    story::rolling_back(&run.dir.id, reason);
     run.report.notes.push(format!("rolled back because {reason}"));
     finish(run, reason)
 }
@@ -38,7 +35,7 @@ pub fn finish(run: &mut Run<'_>, reason: &str) -> Report {
     match back(run, reason) {
         Ok(()) => match run.enter(State::RolledBack, Some(reason)) {
             Ok(()) => {
-                tracing::warn!(cw_txn = run.dir.id, "rolled back; the node runs with the old certificates again");
+                story::rolled_back(&run.dir.id);
                 run.close_with(Outcome::RolledBack, format!("rolled back: {reason}"))
             }
             Err(stop) => failed(run, reason, vec![stop]),
@@ -76,7 +73,9 @@ fn back(run: &mut Run<'_>, reason: &str) -> Result<(), Vec<Stop>> {
             if *component == Component::Kubelet { &mut kubelets } else { &mut errors }.push(e);
         }
     }
-    if errors.is_empty() && kubelets.is_empty() {
+    let excused = run.before.kubelet_was_down;
+    if errors.is_empty() && (kubelets.is_empty() || excused) {
+        let kubelet_is_down = !kubelets.is_empty();
         run.report.sockets.clear();
         for check in prove::checks_of_a_rollback(run.plan) {
             let kubelets_own = match &check {
@@ -84,13 +83,16 @@ fn back(run: &mut Run<'_>, reason: &str) -> Result<(), Vec<Stop>> {
                 Check::Served(socket) => socket.component == Component::Kubelet,
                 _ => false,
             };
+            if kubelets_own && kubelet_is_down {
+                continue;
+            }
             if let Err(e) = prove::verify(run, &check) {
                 if kubelets_own { &mut kubelets } else { &mut errors }.push(e);
             }
         }
     }
     let asked = kubelets.iter().any(|e| matches!(e, Stop::Asked));
-    if run.before.kubelet_was_down && !kubelets.is_empty() && !asked {
+    if excused && !kubelets.is_empty() && !asked {
         run.report.notes.push("the kubelet was not running before either: no worse".to_owned());
     } else {
         errors.append(&mut kubelets);
@@ -113,7 +115,7 @@ pub fn files_back(run: &mut Run<'_>, reason: &str) -> Result<(), Stop> {
     run.report.notes.extend(notes);
     run.report.renewed.clear();
     run.swapped_at = run.engine.host.clock.now();
-    run.kubelet_is_up = false;
+    run.kubelet_is_up = None;
     Ok(())
 }
 
@@ -121,7 +123,7 @@ pub fn files_back(run: &mut Run<'_>, reason: &str) -> Result<(), Stop> {
 fn failed(run: &mut Run<'_>, reason: &str, errors: Vec<Stop>) -> Report {
     let causes: Vec<String> = errors.into_iter().map(Stop::sentence).collect();
     let sentence = format!("{reason}; and the rollback failed too: {}", causes.join("; "));
-    tracing::error!(cw_txn = run.dir.id, "{sentence}; certwarden only observes until `certwarden recover` succeeds");
+    story::rollback_failed(&run.dir.id, &sentence);
     // first what holds the daemon back: a crash in between leaves a rollback to be finished, and nobody free to renew
     for result in [
         observe_only(run, reason, &causes).map_err(|e| chain(&e)),

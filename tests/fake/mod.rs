@@ -62,6 +62,7 @@ type Hook = Box<dyn FnOnce(&Path) + Send>;
 pub struct Crash;
 
 /// The state of the faked world.
+#[allow(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct World {
     pub now: Timestamp,
     pub elapsed: Duration,
@@ -99,6 +100,8 @@ pub struct World {
     /// The driver asks to stop at the first call of a step that begins so.
     pub stop_at: Option<&'static str>,
     pub progress: Option<Arc<Progress>>,
+    /// This component goes away for good at the first call of a step that begins so.
+    pub dies_at_step: Option<(&'static str, &'static str)>,
 }
 
 /// A handle on the world, shared by all fakes of a host.
@@ -159,6 +162,7 @@ impl Fake {
             ports: BTreeMap::new(),
             stop_at: None,
             progress: None,
+            dies_at_step: None,
         };
         PODS.iter().chain(&["kubelet"]).for_each(|c| world.load(c));
         Self(Arc::new(Mutex::new(world)))
@@ -202,6 +206,10 @@ impl Fake {
             if let Some(progress) = w.progress.as_ref().filter(|_| w.stop_at.is_some_and(|s| step.starts_with(s))) {
                 progress.stop();
             }
+            if let Some((_, component)) = w.dies_at_step.take_if(|(s, _)| step.starts_with(*s)) {
+                w.containers.iter_mut().filter(|c| c.name == component).for_each(|c| c.running = false);
+                w.broken.insert(component.to_owned());
+            }
             w.tick_names.push(format!("{step}/{name}"));
             let hook = w.hook_at.take_if(|(at, _)| *at == w.ticks).map(|(_, hook)| hook);
             (w.crash_at == Some(w.ticks), hook, w.root.clone())
@@ -222,7 +230,8 @@ impl Fake {
             let fault = w.fault_at.get(&w.calls.len()).or_else(|| w.always.get(method)).copied();
             w.calls.push(Call { step, method, detail: detail.to_owned() });
             if fault == Some(Fault::Hang) {
-                w.pass(Duration::from_secs(3600));
+                w.pass(Duration::from_secs(60));
+                w.elapsed += Duration::from_secs(3600); // the wall clock stays near the real one, which OpenSSL goes by
             }
             fault
         })
@@ -233,6 +242,16 @@ impl World {
     pub fn pass(&mut self, time: Duration) {
         self.elapsed += time;
         self.now += SignedDuration::try_from(time).unwrap();
+    }
+
+    /// Takes the faked wall clock back to the real one, with all that was seen by it: a handshake in memory goes by
+    /// the real one.
+    pub fn rejoin_real_time(&mut self) {
+        let ahead = self.now.duration_since(Timestamp::now());
+        self.now -= ahead;
+        self.kubelet_started -= ahead;
+        let ahead = i64::try_from(ahead.as_nanos()).unwrap();
+        self.containers.iter_mut().filter(|c| c.created_ns != 0).for_each(|c| c.created_ns -= ahead);
     }
 
     fn load(&mut self, component: &str) {

@@ -25,7 +25,7 @@ use certwarden::txn::session::{Session, SessionError};
 use certwarden::txn::store;
 use tempfile::TempDir;
 
-use super::{Crash, Fake, begin_step};
+use super::{Crash, Fake, World, begin_step};
 use crate::support::{DAY, Options, Tree};
 
 /// Ports on which nobody listens: sockets are silent unless a test puts a server there.
@@ -147,6 +147,7 @@ impl Node {
     }
 
     pub fn try_renew(&self, selection: &Selection) -> Result<Report, EngineError> {
+        self.fake.world(World::rejoin_real_time);
         let session = self.session();
         session.carry_out(&session.plan(selection).unwrap(), false, &[], &Self::progress())
     }
@@ -205,7 +206,7 @@ impl Node {
                     continue;
                 }
                 let content = if m.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
-                let names = xattr::list(&path).map(|l| l.collect::<Vec<_>>()).unwrap_or_default();
+                let names = xattr::list(&path).map(Iterator::collect::<Vec<_>>).unwrap_or_default();
                 let xattrs = names.into_iter().map(|n| {
                     let value = xattr::get(&path, &n).ok().flatten().unwrap_or_default();
                     (n.to_string_lossy().into_owned(), value)

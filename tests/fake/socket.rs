@@ -45,10 +45,8 @@ pub fn serve(node: &Node, component: &'static str, pair: [&str; 2], uptake: Upta
                 Uptake::Restart => held.0 != now,
                 Uptake::Never => false,
             };
-            if renewed {
-                if let Some(pair) = read() {
-                    held = (now, pair);
-                }
+            if renewed && let Some(pair) = read() {
+                held = (now, pair);
             }
             let Some(acceptor) = acceptor(&held.1) else { continue };
             let _ = acceptor.accept(socket);
