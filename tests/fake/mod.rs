@@ -84,6 +84,7 @@ pub struct World {
     pub kubelet_dies_if: Option<About>,
     pub never_ready_if: Option<About>,
     pub starts: u32,
+    pub boots: u32,
     pub containers: Vec<Container>,
     /// What each component read when it started: digest of its kubeconfig.
     pub loaded: BTreeMap<String, Vec<u8>>,
@@ -149,6 +150,7 @@ impl Fake {
             kubelet_dies_if: None,
             never_ready_if: None,
             starts: 0,
+            boots: 0,
             containers: PODS.into_iter().map(container).collect(),
             loaded: BTreeMap::new(),
             broken: BTreeSet::new(),
@@ -244,6 +246,14 @@ impl World {
         self.now += SignedDuration::try_from(time).unwrap();
     }
 
+    /// No container and no invocation is the one of another boot.
+    pub fn boot(&mut self, (starts, boots): (u32, u32)) {
+        (self.starts, self.boots) = (starts + 1, boots + 1);
+        self.kubelet.invocation_id = format!("invocation-{}", self.starts);
+        let boots = self.boots;
+        self.containers.iter_mut().for_each(|c| c.id = format!("{}-boot{boots}", c.name));
+    }
+
     /// Takes the faked wall clock back to the real one, with all that was seen by it: a handshake in memory goes by
     /// the real one.
     pub fn rejoin_real_time(&mut self) {
@@ -301,7 +311,7 @@ impl World {
         let (now, runs) = (i64::try_from(self.now.as_nanosecond()).unwrap(), !self.broken.contains(name));
         for c in self.containers.iter_mut().filter(|c| c.name == name) {
             c.attempt += 1;
-            c.id = format!("{}-{}", c.name, c.attempt);
+            c.id = format!("{}-{}-{}", c.name, self.boots, c.attempt);
             c.created_ns = now;
             c.running = runs;
         }

@@ -122,7 +122,10 @@ impl Node {
     pub fn rebooted(&self) -> Self {
         let dir = temp();
         copy(self.dir.path(), dir.path());
-        Self { policy: self.policy.clone(), ..Self::at(dir) }
+        let node = Self { policy: self.policy.clone(), ..Self::at(dir) };
+        let was = self.fake.world(|w| (w.starts, w.boots));
+        node.fake.world(|w| w.boot(was));
+        node
     }
 
     pub fn path(&self, path: &str) -> PathBuf {
