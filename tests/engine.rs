@@ -500,6 +500,47 @@ fn a_dark_node_whose_every_leaf_has_expired_comes_back() {
 }
 
 #[test]
+fn a_component_that_was_down_before_for_another_reason_is_no_worse() {
+    let broken = || {
+        let node = Node::due();
+        node.fake.world(|w| {
+            w.broken.insert("kube-controller-manager".to_owned());
+            w.containers.iter_mut().filter(|c| w.broken.contains(&c.name)).for_each(|c| c.running = false);
+        });
+        node
+    };
+    let node = broken();
+    let report = node.renew_due();
+    assert_outcome(&report, Outcome::Verified);
+    let told = |n: &&String| n.starts_with("kube-controller-manager") && n.contains("as before");
+    assert!(report.notes.iter().any(|n| told(&n)), "{:?}", report.notes);
+    // nor does it make a rollback fail
+    let node = broken();
+    let before = node.live();
+    node.fake.world(|w| w.kubelet_dies_if = Some(new_files));
+    assert_outcome(&node.renew_due(), Outcome::RolledBack);
+    assert_unchanged(&before, &node);
+}
+
+#[test]
+fn a_node_of_expired_leaves_that_stays_ill_is_degraded_and_not_as_before() {
+    for make_ill in [
+        |w: &mut fake::World| w.node_ready = false,
+        |w: &mut fake::World| w.api_is_down = true,
+        |w: &mut fake::World| {
+            w.broken.insert("kube-scheduler".to_owned());
+            w.containers.iter_mut().filter(|c| c.name == "kube-scheduler").for_each(|c| c.running = false);
+        },
+    ] {
+        let node = Node::expired();
+        node.fake.world(make_ill);
+        assert_outcome(&node.renew_due(), Outcome::Degraded);
+        node.assert_pairs_fit();
+        assert_eq!(node.last_state(), Some(State::Committed));
+    }
+}
+
+#[test]
 fn expired_files_are_not_put_back_and_the_next_recovery_verifies_again() {
     let node = Node::expired();
     node.fake.world(|w| w.kubelet_dies_if = Some(new_files));

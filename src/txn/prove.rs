@@ -43,8 +43,8 @@ pub struct Before {
     /// Members of etcd, where one runs here and answers.
     pub etcd_members: Option<usize>,
     pub sockets: Vec<SocketBefore>,
-    /// Ids of the containers that ran.
-    pub containers: BTreeMap<Component, String>,
+    /// Ids of the containers that ran; None: the runtime did not tell.
+    pub containers: Option<BTreeMap<Component, String>>,
 }
 
 /// What a socket served.
@@ -69,6 +69,16 @@ impl Before {
         bytes.and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default()
     }
 
+    /// The id of the container that ran.
+    pub fn container(&self, component: Component) -> Option<&String> {
+        self.containers.as_ref()?.get(&component)
+    }
+
+    /// It is known that no container of the component ran.
+    fn was_down(&self, component: Component) -> bool {
+        component != Component::Kubelet && self.containers.as_ref().is_some_and(|c| !c.contains_key(&component))
+    }
+
     fn socket(&self, address: &str) -> Option<&SocketBefore> {
         self.sockets.iter().find(|s| s.address == address)
     }
@@ -89,16 +99,20 @@ pub fn before(run: &Run<'_>) -> Before {
         let seen = served(&Expected { socket, serial }, None, REQUEST);
         Some(SocketBefore { address: seen.address, answered: seen.serial.is_some(), ok: seen.ok })
     };
-    let container = |component: &Component| {
-        let found = super::activate::running(host.runtime.as_ref(), node.kubelet.cri_socket.as_ref()?, *component);
-        Some((*component, found.ok()??.id))
+    let containers = || -> Option<BTreeMap<Component, String>> {
+        let mut ids = BTreeMap::new();
+        for component in node.static_pods.keys() {
+            let found = super::activate::running(host.runtime.as_ref(), node.kubelet.cri_socket.as_ref()?, *component);
+            ids.extend(found.ok()?.map(|c| (*component, c.id)));
+        }
+        Some(ids)
     };
     Before {
         node: seen,
         kubelet_was_down: kubelet.is_some_and(|k| !k.is_running()),
         etcd_members: etcd_proof(run).and_then(|(name, proof)| members(run, &name, &proof).ok()).map(|m| m.total),
         sockets: wiring::sockets(inventory).into_iter().filter_map(look).collect(),
-        containers: node.static_pods.keys().filter_map(container).collect(),
+        containers: containers(),
     }
 }
 
@@ -180,11 +194,17 @@ pub fn await_health(run: &mut Run<'_>, component: Component, url: &str, limit: D
         return Err(Stop::Asked);
     }
     // in the dark the API server was away before anything was touched: no worse
-    if component == Component::KubeApiserver && run.before.node.is_none() {
+    let unseen = component == Component::KubeApiserver && run.before.node.is_none();
+    if excused(run, component) || unseen && old_still_work(run, run.swapped_at) {
         run.report.notes.push(format!("{component} is not well, as before: {}", seen.detail));
         return Ok(());
     }
     Err(Stop::Failed(format!("{component} is not well: {}", seen.detail)))
+}
+
+/// Whether the component was down before although its certificates were good: what ails it is none of our business.
+pub fn excused(run: &Run<'_>, component: Component) -> bool {
+    run.before.was_down(component) && old_still_work(run, run.swapped_at)
 }
 
 fn etcd_as_before(run: &mut Run<'_>) -> Result<(), Stop> {
@@ -265,7 +285,10 @@ fn node_ready(run: &mut Run<'_>, node: &str) -> Result<(), Stop> {
     // only a restart makes the kubelet report at once
     let quiet = run.swapped_at.saturating_sub(STATUS_REPORT).unwrap_or(run.swapped_at);
     let since = run.restarted_kubelet_at.unwrap_or(quiet);
-    let watch = NodeWatch::resume(node, run.before.node.clone());
+    let mut watch = NodeWatch::resume(node, run.before.node.clone());
+    if !old_still_work(run, run.swapped_at) {
+        watch = watch.demanding_ready(); // an expired certificate was the cause, or hid it
+    }
     let (seen, judgement) = watch.await_ready(host, &to, since, limit, &|| !engine.going_down());
     run.report.node = Some(seen);
     match judgement {

@@ -9,6 +9,7 @@ use super::engine::{Engine, EngineError};
 use super::ledger::Ledger;
 use super::lock::Lock;
 use super::run::{Run, Stop, chain};
+use super::state::DaemonState;
 use super::store::{self, TxnDir};
 use super::{prove, retention, story, unwind};
 
@@ -32,7 +33,8 @@ impl Engine<'_> {
         let root = &self.host.root;
         // before the kubelet starts nothing can be proven, so that nothing is forgiven either
         let operator = operator && reach == Reach::Full;
-        if store::list(root)?.is_empty() && !operator {
+        let held_back = || DaemonState::load(root).state.observe_only.is_some();
+        if store::list(root)?.is_empty() && !(operator && held_back()) {
             return Ok(None);
         }
         let _lock = Lock::take(root, "recover")?;
