@@ -119,10 +119,17 @@ impl<'a> Run<'a> {
         self.finish()
     }
 
-    /// What a committed transaction still has to do: take up and prove.
+    /// What a committed transaction still has to do: take up and prove. One that was found degraded has been taken up,
+    /// and restarting everything at every look would make nothing better.
     pub fn activate_and_verify(&mut self) -> Result<Outcome, Stop> {
+        let degraded = self.ledger.as_ref().and_then(|l| l.records().last()).is_some_and(|r| r.reason.is_some());
         for planned in &self.plan.steps {
-            if matches!(planned.step, Step::Activate { .. } | Step::Verify { .. }) {
+            let wanted = match planned.step {
+                Step::Activate { .. } => !degraded,
+                Step::Verify { .. } => true,
+                _ => false,
+            };
+            if wanted {
                 self.told_step(&planned.step)?;
             }
         }
