@@ -138,7 +138,7 @@ impl<'a> Run<'a> {
 
     fn finish(&mut self) -> Result<Outcome, Stop> {
         self.enter(State::Verified, None)?;
-        story::verified(&self.dir.id, &self.report.renewed, self.report.node.as_ref().map(|n| n.detail.as_str()));
+        story::verified(&self.dir.id, &self.report);
         Ok(if self.engine.host.live { Outcome::Verified } else { Outcome::Committed })
     }
 
@@ -325,7 +325,7 @@ impl<'a> Run<'a> {
                 "{} renewed; services were neither restarted nor verified, because this root is not the running system",
                 names.join(", ")
             ),
-            _ => format!("{} renewed and proven by use", names.join(", ")),
+            _ => format!("{} renewed and {}", names.join(", "), story::proof(&self.report)),
         };
         self.close_with(outcome, reason)
     }
