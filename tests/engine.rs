@@ -541,6 +541,29 @@ fn a_node_of_expired_leaves_that_stays_ill_is_degraded_and_not_as_before() {
 }
 
 #[test]
+fn a_degraded_node_that_has_taken_everything_up_is_looked_at_again_and_not_restarted_again() {
+    let node = Node::expired();
+    node.fake.world(|w| w.node_ready = false);
+    assert_outcome(&node.renew_due(), Outcome::Degraded);
+    let acts = || node.fake.details("restart").len() + node.fake.details("stop-container").len();
+    let done = acts();
+    assert_outcome(&node.recover(Reach::Full, false).unwrap().unwrap(), Outcome::Degraded);
+    node.fake.world(|w| w.node_ready = true);
+    assert_outcome(&node.recover(Reach::Full, false).unwrap().unwrap(), Outcome::Verified);
+    assert_eq!(acts(), done);
+}
+
+#[test]
+fn a_degraded_node_that_has_not_taken_everything_up_does_so_at_the_next_recovery() {
+    let node = Node::expired();
+    node.fake.always("stop-container", Fault::Fail);
+    assert_outcome(&node.renew_due(), Outcome::Degraded);
+    node.fake.world(|w| w.always.clear());
+    assert_outcome(&node.recover(Reach::Full, false).unwrap().unwrap(), Outcome::Verified);
+    node.assert_processes_use_what_is_on_the_disk();
+}
+
+#[test]
 fn expired_files_are_not_put_back_and_the_next_recovery_verifies_again() {
     let node = Node::expired();
     node.fake.world(|w| w.kubelet_dies_if = Some(new_files));

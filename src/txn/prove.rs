@@ -28,9 +28,6 @@ use super::store::TxnDir;
 
 /// For a socket on which nobody answered before either.
 const SILENT: Duration = Duration::from_secs(30);
-/// A kubelet that is not restarted posts an unchanged status every 5 min, newer ones with a jitter of half of it
-/// (kubernetes: `nodeStatusReportFrequency`, `kubelet_node_status.go:updateNodeStatus`); its lease moves all the time.
-const STATUS_REPORT: SignedDuration = SignedDuration::from_mins(10);
 
 /// The node before anything was touched: what "no worse" is measured by. Kept with the transaction, because another
 /// process may have to finish it.
@@ -282,9 +279,7 @@ fn node_ready(run: &mut Run<'_>, node: &str) -> Result<(), Stop> {
         run.report.notes.push(format!("whether node {node} is Ready cannot be told: no credential to ask with"));
         return Ok(());
     };
-    // only a restart makes the kubelet report at once
-    let quiet = run.swapped_at.saturating_sub(STATUS_REPORT).unwrap_or(run.swapped_at);
-    let since = run.restarted_kubelet_at.unwrap_or(quiet);
+    let since = run.restarted_kubelet_at.unwrap_or_else(|| without_restart(run.swapped_at));
     let mut watch = NodeWatch::resume(node, run.before.node.clone());
     if !old_still_work(run, run.swapped_at) {
         watch = watch.demanding_ready(); // an expired certificate was the cause, or hid it
@@ -302,6 +297,13 @@ fn node_ready(run: &mut Run<'_>, node: &str) -> Result<(), Stop> {
             Err(Stop::Failed(format!("node {node} is not Ready again: {why}")))
         }
     }
+}
+
+/// A kubelet that goes on running reports its status every 5 minutes, half as much again when it was spread
+/// (kubernetes: `pkg/kubelet/kubelet_node_status.go`, nodeStatusReportFrequency): then a younger heartbeat than this
+/// cannot be asked for, and its lease has to tell that it lives.
+fn without_restart(at: Timestamp) -> Timestamp {
+    at.checked_sub(SignedDuration::from_mins(10)).unwrap_or(at)
 }
 
 fn live_material(run: &Run<'_>, form: &Form) -> Result<Material, Stop> {

@@ -3,7 +3,7 @@
 use crate::host::fs::{FsError, Root};
 use crate::model::component::Component;
 use crate::model::ledger::State;
-use crate::model::plan::{Check, Step};
+use crate::model::plan::{Check, PlannedStep, Step};
 use crate::model::report::{Outcome, Report};
 
 use super::run::{Run, Stop, chain};
@@ -15,12 +15,7 @@ pub fn roll_back(run: &mut Run<'_>, reason: &str) -> Report {
     let now = run.engine.host.clock.now();
     if !prove::old_still_work(run, now) {
         match forward(run) {
-            Ok(()) => {
-                // the ledger stays `committed`: the next recovery verifies again
-                story::degraded(&run.dir.id, reason);
-                let sentence = format!("{reason}; the old certificates have expired, so the new ones stay");
-                return run.close_with(Outcome::Degraded, sentence);
-            }
+            Ok(()) => return degraded(run, reason),
             // half of each is worse than all of either
             Err(why) => run.report.notes.push(format!("the new files could not be completed: {}", why.sentence())),
         }
@@ -28,6 +23,23 @@ pub fn roll_back(run: &mut Run<'_>, reason: &str) -> Report {
     story::rolling_back(&run.dir.id, reason);
     run.report.notes.push(format!("rolled back because {reason}"));
     finish(run, reason)
+}
+
+fn degraded(run: &mut Run<'_>, reason: &str) -> Report {
+    story::degraded(&run.dir.id, reason);
+    let sentence = format!("{reason}; the old certificates have expired, so the new ones stay");
+    // still `committed`; with the reason where everything has been taken up: from now on recovery only looks again
+    // whether it can be proven. Else the next recovery goes on with the activation
+    let taken_up = |s: &PlannedStep| match &s.step {
+        Step::Activate { component, .. } => run.activated.contains(component),
+        _ => true,
+    };
+    if run.plan.steps.iter().all(taken_up)
+        && let Err(e) = run.enter(State::Committed, Some(&sentence))
+    {
+        run.report.notes.push(format!("and it could not be recorded: {}", e.sentence()));
+    }
+    run.close_with(Outcome::Degraded, sentence)
 }
 
 /// Carries a rollback to its end, from wherever it stands.
@@ -56,7 +68,8 @@ pub fn forward(run: &mut Run<'_>) -> Result<(), Stop> {
     }
     let (records, staged) = (run.ledger_mut()?.files().to_vec(), run.digests());
     files::prepare_new(&run.engine.host.root, &run.dir, &records, &staged)?.put_in_place()?;
-    run.enter(State::Committed, Some("the commit was cut short; the old certificates have expired, so it goes on"))
+    // without a reason, as after any commit: see `activate_and_verify`
+    run.enter(State::Committed, None)
 }
 
 fn back(run: &mut Run<'_>, reason: &str) -> Result<(), Vec<Stop>> {
