@@ -1,16 +1,14 @@
-//! Proof by use: how the node was before, and whether it is well again.
+//! Proof by use: whether the node is well again.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
 use crate::host::clock::Deadline;
-use crate::host::fs::{MAX_FILE, Root};
+use crate::host::fs::MAX_FILE;
 use crate::model::cert::{CertFacts, parse_pem};
 use crate::model::component::Component;
-use crate::model::health::{Judgement, NodeSnapshot};
+use crate::model::health::Judgement;
 use crate::model::inventory::Form;
 use crate::model::plan::{Check, Plan, PlannedStep, Proof, Socket, Step};
 use crate::model::report::When;
@@ -21,97 +19,12 @@ use crate::verify::health;
 use crate::verify::material::{Material, material};
 use crate::verify::node::NodeWatch;
 use crate::verify::prove::{Members, etcd_members};
-use crate::verify::served::{Expected, await_served, served};
+use crate::verify::served::{Expected, await_served};
 
 use super::run::{Run, Stop, chain};
-use super::store::TxnDir;
 
 /// For a socket on which nobody answered before either.
 const SILENT: Duration = Duration::from_secs(30);
-
-/// The node before anything was touched: what "no worse" is measured by. Kept with the transaction, because another
-/// process may have to finish it.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub struct Before {
-    /// None: the API could not be asked.
-    pub node: Option<NodeSnapshot>,
-    /// The kubelet's unit was seen, and not running.
-    pub kubelet_was_down: bool,
-    /// Members of etcd, where one runs here and answers.
-    pub etcd_members: Option<usize>,
-    pub sockets: Vec<SocketBefore>,
-    /// Ids of the containers that ran; None: the runtime did not tell.
-    pub containers: Option<BTreeMap<Component, String>>,
-}
-
-/// What a socket served.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct SocketBefore {
-    pub address: String,
-    pub answered: bool,
-    /// The leaf that was on the disk.
-    pub ok: bool,
-}
-
-impl Before {
-    /// # Errors
-    /// [`FsError`].
-    pub fn keep(&self, root: &Root, dir: &TxnDir) -> Result<(), Stop> {
-        Ok(root.write(&dir.before(), &serde_json::to_vec(self)?, 0o600)?)
-    }
-
-    /// What is not known is as if nobody had answered.
-    pub fn load(root: &Root, dir: &TxnDir) -> Self {
-        let bytes = root.read(&dir.before(), MAX_FILE).ok();
-        bytes.and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default()
-    }
-
-    /// The id of the container that ran.
-    pub fn container(&self, component: Component) -> Option<&String> {
-        self.containers.as_ref()?.get(&component)
-    }
-
-    /// It is known that no container of the component ran.
-    fn was_down(&self, component: Component) -> bool {
-        component != Component::Kubelet && self.containers.as_ref().is_some_and(|c| !c.contains_key(&component))
-    }
-
-    fn socket(&self, address: &str) -> Option<&SocketBefore> {
-        self.sockets.iter().find(|s| s.address == address)
-    }
-}
-
-/// Looks before anything is touched. What cannot be seen is None.
-pub fn before(run: &Run<'_>) -> Before {
-    let (host, inventory) = (run.engine.host, run.engine.inventory);
-    let node = &inventory.node;
-    run.engine.progress.step("looking at the node as it is", REQUEST * 8);
-    let seen = node.name.as_ref().and_then(|name| {
-        let to = connections(host, inventory).into_iter().next()?;
-        NodeWatch::start(host, &to, name).before().cloned()
-    });
-    let kubelet = node.kubelet.port.and_then(|_| host.services.status(&node.kubelet.unit).ok());
-    let look = |socket: Socket| {
-        let serial = on_disk(run, &socket.entry).ok()?.serial;
-        let seen = served(&Expected { socket, serial }, None, REQUEST);
-        Some(SocketBefore { address: seen.address, answered: seen.serial.is_some(), ok: seen.ok })
-    };
-    let containers = || -> Option<BTreeMap<Component, String>> {
-        let mut ids = BTreeMap::new();
-        for component in node.static_pods.keys() {
-            let found = super::activate::running(host.runtime.as_ref(), node.kubelet.cri_socket.as_ref()?, *component);
-            ids.extend(found.ok()?.map(|c| (*component, c.id)));
-        }
-        Some(ids)
-    };
-    Before {
-        node: seen,
-        kubelet_was_down: kubelet.is_some_and(|k| !k.is_running()),
-        etcd_members: etcd_proof(run).and_then(|(name, proof)| members(run, &name, &proof).ok()).map(|m| m.total),
-        sockets: wiring::sockets(inventory).into_iter().filter_map(look).collect(),
-        containers: containers(),
-    }
-}
 
 /// One check of the plan; what cannot be told is noted and passes.
 pub fn verify(run: &mut Run<'_>, check: &Check) -> Result<(), Stop> {
@@ -251,7 +164,7 @@ pub fn may_restart_etcd(run: &Run<'_>) -> Result<(), Stop> {
 }
 
 /// A credential with which etcd can be asked, and where.
-fn etcd_proof(run: &Run<'_>) -> Option<(String, Proof)> {
+pub(super) fn etcd_proof(run: &Run<'_>) -> Option<(String, Proof)> {
     let inventory = run.engine.inventory;
     ["etcd-healthcheck-client", "apiserver-etcd-client", "etcd-server"].iter().find_map(|name| {
         let entry = inventory.get(name)?;
@@ -261,7 +174,7 @@ fn etcd_proof(run: &Run<'_>) -> Option<(String, Proof)> {
     })
 }
 
-fn members(run: &Run<'_>, name: &str, proof: &Proof) -> Result<Members, String> {
+pub(super) fn members(run: &Run<'_>, name: &str, proof: &Proof) -> Result<Members, String> {
     let Proof::Etcd { endpoint, ca } = proof else { return Err("not an etcd endpoint".to_owned()) };
     let entry = run.engine.inventory.get(name).ok_or("not in the inventory")?;
     let material = live_material(run, &entry.form).map_err(|e| stop_text(&e))?;

@@ -21,7 +21,7 @@ use crate::verify::prove::prove;
 use super::engine::Engine;
 use super::ledger::Ledger;
 use super::store::TxnDir;
-use super::{activate, files, prove as checks, story};
+use super::{activate, before, files, prove as checks, story};
 
 /// Time limit of a step that works on files only: generous, because fsync on a loaded disk is slow.
 const FILES_LIMIT: Duration = Duration::from_secs(60);
@@ -70,7 +70,7 @@ pub struct Run<'a> {
     pub ledger: Option<Ledger>,
     pub report: Report,
     /// How the node was before anything was touched.
-    pub before: checks::Before,
+    pub before: before::Before,
     /// When the new files went live; what is younger took them.
     pub swapped_at: Timestamp,
     /// When this run last restarted the kubelet.
@@ -101,7 +101,7 @@ impl<'a> Run<'a> {
             dir,
             ledger: None,
             report,
-            before: checks::Before::default(),
+            before: before::Before::default(),
             swapped_at: now,
             restarted_kubelet_at: None,
             kubelet_is_up: None,
@@ -115,7 +115,7 @@ impl<'a> Run<'a> {
     pub fn resume(engine: Engine<'a>, plan: &'a Plan, ledger: Ledger) -> Self {
         let mut run = Self::new(engine, plan, ledger.dir().clone());
         run.swapped_at = ledger.records().last().map_or(run.swapped_at, |r| r.at);
-        run.before = checks::Before::load(&engine.host.root, &run.dir);
+        run.before = before::Before::load(&engine.host.root, &run.dir);
         run.ledger = Some(ledger);
         run
     }
@@ -123,7 +123,7 @@ impl<'a> Run<'a> {
     /// Every step of the plan; a dry run ends before the commit.
     pub fn all(&mut self, dry_run: bool) -> Result<Outcome, Stop> {
         if self.engine.host.live {
-            self.before = checks::before(self);
+            self.before = before::look(self);
             self.before.keep(&self.engine.host.root, &self.dir)?;
         }
         for planned in &self.plan.steps {
