@@ -83,11 +83,16 @@ fn where_nothing_is_due_there_is_no_transaction() {
 }
 
 #[test]
-fn names_are_renewed_due_or_not_and_what_cannot_be_renewed_is_skipped_with_the_reason() {
+fn names_are_renewed_due_or_not_and_all_of_them_or_none() {
     let node = Node::healthy();
-    let report = node.renew(&names(&["scheduler.conf", "ca", "kubelet-client"]));
+    let report = node.renew(&names(&["scheduler.conf"]));
     assert_outcome(&report, Outcome::Verified);
     assert_eq!(report.renewed.len(), 1);
+    let before = node.live();
+    let report = node.renew(&names(&["scheduler.conf", "ca", "kubelet-client"]));
+    assert_outcome(&report, Outcome::Refused);
+    assert!(report.reason.contains("ca is left out: a CA is never renewed"), "{}", report.reason);
+    assert_unchanged(&before, &node);
     let plan = node.plan(&names(&["ca", "kubelet-client"]));
     assert!(plan.is_empty() && plan.skipped.len() == 2, "{:?}", plan.skipped);
     assert!(node.session().plan(&names(&["no-such"])).unwrap_err().to_string().contains("known are: admin.conf"));

@@ -89,7 +89,9 @@ fn each_gate_closes_on_its_cause_and_gives_way_only_if_it_is_soft() {
         let report = session.carry_out(&plan, false, &others, &Node::progress()).unwrap();
         assert_outcome(&report, Outcome::Refused);
         let report = session.carry_out(&plan, false, &[gate], &Node::progress()).unwrap();
-        assert_eq!(report.outcome == Outcome::Refused, gate.is_hard(), "{cause}: {}", report.reason);
+        // an emergency that only a clock sees which nobody trusts is none
+        let stands = gate.is_hard() || gate == Gate::Clock;
+        assert_eq!(report.outcome == Outcome::Refused, stands, "{cause}: {}", report.reason);
     }
 }
 
@@ -105,7 +107,9 @@ fn in_an_emergency_soft_gates_give_way_and_hard_ones_do_not() {
         let plan = session.plan(&Selection::Due).unwrap();
         assert!(plan.emergency);
         let report = session.carry_out(&plan, false, &[], &Node::progress()).unwrap();
-        assert_eq!(report.outcome == Outcome::Refused, gate.is_hard(), "{cause}: {}", report.reason);
+        // an emergency that only a clock sees which nobody trusts is none
+        let stands = gate.is_hard() || gate == Gate::Clock;
+        assert_eq!(report.outcome == Outcome::Refused, stands, "{cause}: {}", report.reason);
     }
 }
 
@@ -135,6 +139,6 @@ fn the_hard_gates_are_those_of_the_design() {
     let hard: Vec<Gate> = Gate::ALL.into_iter().filter(|g| g.is_hard()).collect();
     assert_eq!(hard, [Gate::Lock, Gate::Ca, Gate::Disk, Gate::Quorum, Gate::ObserveOnly]);
     for gate in Gate::ALL {
-        assert_eq!(gate.id().parse::<Gate>(), Ok(gate));
+        assert_eq!(gate.id().parse::<Gate>().is_ok(), !gate.is_hard(), "only soft gates can be forced");
     }
 }

@@ -8,9 +8,11 @@ mod output;
 mod plan;
 mod render;
 mod report;
+mod signals;
 mod status;
 
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -18,7 +20,8 @@ use clap::Parser;
 use crate::host::fs::{FsError, Root};
 use crate::host::{Host, journal};
 use crate::model::planner::Selection;
-use crate::model::report::Report;
+use crate::model::policy::Policy;
+use crate::model::report::{Outcome, Report};
 use crate::txn::engine::EngineError;
 use crate::txn::lock::LockError;
 use crate::txn::progress::Progress;
@@ -67,15 +70,20 @@ fn dispatch(args: &Args, root: Root) -> u8 {
         Command::Status { output } => return status::run(&root, *output == Output::Json),
         _ => {}
     }
-    let settings = match configuration::load(&root) {
-        Ok(settings) => settings,
-        Err(e) => return complain(&e.to_string(), CONFIG),
+    let policy = match (configuration::load(&root), &args.command) {
+        (Ok(settings), _) => settings.policy,
+        // a typo must not keep the files in a half-committed state at boot, and recovery needs no setting
+        (Err(e), Command::Recover { .. }) => {
+            complain(&format!("{e}; recovering with the default settings"), CONFIG);
+            Policy::default()
+        }
+        (Err(e), _) => return complain(&e.to_string(), CONFIG),
     };
     if let Command::Daemon = args.command {
         return run_daemon(args, root);
     }
     let host = Host::new(root);
-    let session = Session::open(&host, &settings.policy);
+    let session = Session::open(&host, &policy);
     match &args.command {
         Command::Check { names, output } => check::run(session.inventory, session.assessment, names, *output),
         Command::Plan { selection, output } => show_plan(&session, selection, *output),
@@ -89,23 +97,21 @@ fn dispatch(args: &Args, root: Root) -> u8 {
         Command::Rollback { id, force, output } => {
             finish(&host.root, session.rollback(id.as_deref(), force, &watched()), *output)
         }
-        Command::Recover { files_only, output } => {
-            let reach = if *files_only { Reach::FilesOnly } else { Reach::Full };
-            match session.recover(reach, true, &watched()) {
-                Ok(Some(report)) => finish(&host.root, Ok(report), *output),
-                Ok(None) => {
-                    let now = host.clock.now();
-                    let nothing = "no transaction is unfinished";
-                    finish(
-                        &host.root,
-                        Ok(Report::new(crate::model::report::Outcome::NothingToDo, nothing, now)),
-                        *output,
-                    )
-                }
-                Err(e) => finish(&host.root, Err(e.into()), *output),
-            }
-        }
+        Command::Recover { files_only, output } => recover(&session, *files_only, *output),
         _ => complain("this command is not reached here", USAGE),
+    }
+}
+
+fn recover(session: &Session<'_>, files_only: bool, output: Output) -> u8 {
+    let host = session.host;
+    let reach = if files_only { Reach::FilesOnly } else { Reach::Full };
+    match session.recover(reach, true, &watched()) {
+        Ok(Some(report)) => finish(&host.root, Ok(report), output),
+        Ok(None) => {
+            let nothing = Report::new(Outcome::NothingToDo, "no transaction is unfinished", host.clock.now());
+            finish(&host.root, Ok(nothing), output)
+        }
+        Err(e) => finish(&host.root, Err(e.into()), output),
     }
 }
 
@@ -122,8 +128,10 @@ fn run_daemon(args: &Args, root: Root) -> u8 {
 }
 
 /// Progress that a person at a terminal can follow.
-fn watched() -> Progress {
-    Progress::new("starting", Duration::from_secs(60)).with_listener(output::progress)
+fn watched() -> Arc<Progress> {
+    let progress = Arc::new(Progress::new("starting", Duration::from_secs(60)).with_listener(output::progress));
+    signals::obey(&progress);
+    progress
 }
 
 fn select(selection: &SelectionArgs) -> Selection {

@@ -1,24 +1,40 @@
 //! `certwarden status`: what the daemon last saw and will do next.
 
+use std::path::PathBuf;
+
 use crate::host::fs::{FsError, Root};
-use crate::observe;
+use crate::observe::{self, Status};
 
 use super::output::{complain, fail, print, print_json};
 
-/// The daemon has not published anything.
-const NO_STATUS: u8 = 3;
+/// The daemon does not run.
+const NOT_RUNNING: u8 = 3;
 
 /// Tells the daemon's snapshot.
 pub fn run(root: &Root, json: bool) -> u8 {
-    match observe::read(root) {
-        Ok(status) if json => print_json(&status),
-        Ok(status) => {
-            print(&observe::render(&status));
-            0
-        }
+    let status = match observe::read(root) {
+        Ok(status) => status,
         Err(observe::ObserveError::Fs(FsError::NotFound { .. })) => {
-            complain("the daemon has not run since boot; `systemctl enable --now certwarden` starts it", NO_STATUS)
+            let hint = "the daemon has not run since boot; `systemctl enable --now certwarden` starts it";
+            return complain(hint, NOT_RUNNING);
         }
-        Err(e) => fail(&e, NO_STATUS),
+        Err(e) => return fail(&e, NOT_RUNNING),
+    };
+    if json {
+        print_json(&status);
+    } else {
+        print(&(observe::render(&status) + "\n"));
     }
+    // a killed daemon cannot take back what it has published
+    if root.is_live() && !is_alive(root, &status) {
+        let hint =
+            format!("the daemon (pid {}) is not running any more: this is what it saw at {}", status.pid, status.at);
+        return complain(&hint, NOT_RUNNING);
+    }
+    0
+}
+
+fn is_alive(root: &Root, status: &Status) -> bool {
+    let comm = root.read_text(&PathBuf::from(format!("/proc/{}/comm", status.pid)));
+    comm.is_ok_and(|name| name.trim() == env!("CARGO_PKG_NAME"))
 }

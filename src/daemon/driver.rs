@@ -231,7 +231,10 @@ impl Driver {
         let (standing, seen) = (self.state.standing.clone(), self.last_seen);
         let last = self.last_transaction.clone();
         self.update(move |memory| {
-            memory.set_standing(&standing);
+            // an operator's command may have failed meanwhile; only a successful recovery takes that back
+            if memory.observe_only.is_none() {
+                memory.set_standing(&standing);
+            }
             (memory.last_seen, memory.last_transaction) = (seen, last);
         });
     }

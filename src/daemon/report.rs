@@ -24,7 +24,7 @@ pub(super) fn started(mode: Mode, files: usize, next: jiff::Timestamp) {
 
 /// Told to end in the middle of a transaction.
 pub(super) fn finishing(step: &str) {
-    tracing::info!("told to end while `{step}`: the transaction is discarded, or finished if it is past its commit");
+    tracing::info!("told to end while `{step}`: what is not committed is discarded, what is committed is finished");
 }
 
 pub(super) fn stopped() {

@@ -232,7 +232,8 @@ fn judge_time(
     judged.severity = judged.severity.max(severity);
 
     // by its own end: an end that the CA sets does not move by a renewal, and would make it due for ever
-    let late = own_left <= policy.renew.renew_before.seconds();
+    let at_the_end_of_its_ca = ca_end.is_some_and(|ca| leaf.not_after >= ca) && own_left > 0;
+    let late = own_left <= policy.renew.renew_before.seconds() && !at_the_end_of_its_ca;
     judged.due = matches!(entry.owner, Owner::Kubeadm | Owner::Certwarden)
         && (late || has(judged, Problem::KeyMismatch))
         // somebody else's certificate in kubeadm's place: whether to replace it is a person's decision

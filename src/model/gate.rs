@@ -72,7 +72,7 @@ impl std::fmt::Display for Gate {
 impl std::str::FromStr for Gate {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|g| g.id() == s).ok_or_else(|| {
+        Self::ALL.into_iter().find(|g| g.id() == s && !g.is_hard()).ok_or_else(|| {
             let known: Vec<_> = Self::ALL.iter().filter(|g| !g.is_hard()).map(|g| g.id()).collect();
             format!("`{s}` is no gate that can be forced; these are: {}", known.join(", "))
         })
@@ -85,6 +85,9 @@ pub struct Refusal {
     pub gate: Gate,
     pub reason: String,
     pub remedy: String,
+    /// It stands in an emergency too, because it casts doubt on the emergency itself; only a person opens it.
+    #[serde(default)]
+    pub doubts_emergency: bool,
 }
 
 impl std::fmt::Display for Refusal {
@@ -93,8 +96,43 @@ impl std::fmt::Display for Refusal {
     }
 }
 
+impl Refusal {
+    pub fn new(gate: Gate, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { gate, reason: reason.into(), remedy: remedy.into(), doubts_emergency: false }
+    }
+}
+
 /// The refusals that stand after `--force` and an emergency have been allowed for.
 pub fn standing(refusals: &[Refusal], forced: &[Gate], emergency: bool) -> Vec<Refusal> {
-    let gives_way = |r: &Refusal| !r.gate.is_hard() && (emergency || forced.contains(&r.gate));
+    let gives_way = |r: &Refusal| !r.gate.is_hard() && (forced.contains(&r.gate) || (emergency && !r.doubts_emergency));
     refusals.iter().filter(|r| !gives_way(r)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_emergency_and_force_open_soft_gates_and_never_hard_ones() {
+        for gate in Gate::ALL {
+            let closed = [Refusal::new(gate, "why", "what to do")];
+            assert_eq!(standing(&closed, &[], false).len(), 1, "{gate}");
+            assert_eq!(standing(&closed, &[gate], false).is_empty(), !gate.is_hard(), "{gate} forced");
+            assert_eq!(standing(&closed, &[], true).is_empty(), !gate.is_hard(), "{gate} in an emergency");
+        }
+    }
+
+    #[test]
+    fn an_emergency_that_only_a_doubtful_clock_sees_opens_nothing() {
+        let doubtful = [Refusal { doubts_emergency: true, ..Refusal::new(Gate::Clock, "why", "what to do") }];
+        assert_eq!(standing(&doubtful, &[], true).len(), 1);
+        assert_eq!(standing(&doubtful, &[Gate::Clock], true).len(), 0, "a person may know better");
+    }
+
+    #[test]
+    fn only_soft_gates_can_be_named_for_force() {
+        for gate in Gate::ALL {
+            assert_eq!(gate.id().parse::<Gate>().is_ok(), !gate.is_hard(), "{gate}");
+        }
+    }
 }

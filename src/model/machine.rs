@@ -271,8 +271,8 @@ impl State {
     }
 
     fn checked(self, found: &Found, may_act: bool, now: Timestamp) -> (Self, Vec<Effect>) {
-        // in observe mode even a dead process's transaction is left to whoever started it
-        let can_recover = self.mode == Mode::Enforce && !matches!(self.standing, Standing::ObserveOnly { .. });
+        // in observe mode too: to end what a person began and a lost connection cut short is no renewal
+        let can_recover = !matches!(self.standing, Standing::ObserveOnly { .. });
         if may_act && found.unfinished && can_recover {
             return self.go(Activity::Recovering, [Effect::StartRecover, Effect::Publish]);
         }

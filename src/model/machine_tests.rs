@@ -222,6 +222,8 @@ impl Witness {
                     self.running = Some(*effect);
                     if *effect != Effect::StartCheck {
                         prop_assert!(!self.observe_only, "nothing is changed after a failed rollback");
+                    }
+                    if *effect == Effect::StartTransaction {
                         prop_assert_eq!(state.mode, Mode::Enforce);
                     }
                     if let (Effect::StartTransaction, Some((since, failures)), false) =

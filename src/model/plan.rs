@@ -78,6 +78,9 @@ pub struct Item {
 pub struct Skipped {
     pub name: String,
     pub reason: String,
+    /// It was asked for, so that the rest is not done without it: half of what was asked for is not what was asked for.
+    #[serde(default)]
+    pub blocks: bool,
 }
 
 /// A step and why it is in the plan.

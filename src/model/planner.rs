@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use super::assess::Assessment;
+use super::assess::{Assessment, Judged};
 use super::component::{APISERVER_RELOAD, Component, ETCD_RELOAD, Uptake};
-use super::inventory::{Content, Entry, Inventory, Owner};
+use super::inventory::{Content, Entry, Inventory, Owner, Problem};
 use super::plan::{Activation, Check, Item, Plan, PlannedStep, Proof, SCHEMA, Skipped, Socket, Source, Step};
 use super::policy::{ActivateKubelet, Policy};
 use super::wiring;
@@ -50,7 +50,7 @@ pub fn plan(basis: Basis<'_>, selection: &Selection, source: Source, now: Timest
     for (entry, reason) in selected(basis, selection)? {
         match item(basis.inventory, entry, reason) {
             Ok(item) => items.push(item),
-            Err(reason) => skipped.push(Skipped { name: entry.name.clone(), reason }),
+            Err(reason) => skipped.push(Skipped { name: entry.name.clone(), reason, blocks: blocks(selection, entry) }),
         }
     }
     let emergency = items.iter().any(|i| basis.assessment.get(&i.name).is_some_and(|j| j.emergency));
@@ -73,9 +73,11 @@ pub fn plan_restore(basis: Basis<'_>, names: &BTreeSet<String>, transaction: &st
     let mut skipped = Vec::new();
     let mut items = Vec::new();
     for name in names {
-        match basis.inventory.get(name) {
-            Some(entry) => items.push(unsigned_item(basis.inventory, entry, "asked for by rollback".to_owned())),
-            None => skipped.push(Skipped { name: name.clone(), reason: "it is no longer on this node".to_owned() }),
+        if let Some(entry) = basis.inventory.get(name) {
+            items.push(unsigned_item(basis.inventory, entry, "asked for by rollback".to_owned()));
+        } else {
+            let reason = "it is no longer on this node".to_owned();
+            skipped.push(Skipped { name: name.clone(), reason, blocks: false });
         }
     }
     let steps = if items.is_empty() { Vec::new() } else { steps(basis, &items, &source) };
@@ -84,29 +86,40 @@ pub fn plan_restore(basis: Basis<'_>, names: &BTreeSet<String>, transaction: &st
 }
 
 fn selected<'a>(basis: Basis<'a>, selection: &Selection) -> Result<Vec<(&'a Entry, String)>, UnknownName> {
-    let entries = &basis.inventory.entries;
     let included = |e: &&Entry| !basis.policy.renew.exclude.contains(&e.name);
     match selection {
-        Selection::Due => Ok(basis
-            .assessment
-            .due()
-            .filter_map(|j| {
-                let why: Vec<&str> = j.findings.iter().map(|f| f.message.as_str()).collect();
-                Some((basis.inventory.get(&j.name)?, why.join("; ")))
-            })
-            .filter(|(e, _)| included(e))
-            .collect()),
-        Selection::All => Ok(entries
-            .iter()
-            .filter(|e| matches!(e.owner, Owner::Kubeadm | Owner::Certwarden) && !matches!(e.content, Content::Absent))
-            .filter(included)
-            .map(|e| (e, "asked for by --all".to_owned()))
-            .collect()),
+        Selection::Due => {
+            let judged = basis.assessment.entries.iter();
+            let wanted = judged.filter_map(|j| Some((j, basis.inventory.get(&j.name)?)));
+            // what somebody outside has to sign is told, not passed over
+            let wanted = wanted.filter(|(j, e)| j.due || (e.owner == Owner::External && ends_soon(j)));
+            let reason = |j: &Judged| j.findings.iter().map(|f| f.message.as_str()).collect::<Vec<_>>().join("; ");
+            Ok(wanted.map(|(j, e)| (e, reason(j))).filter(|(e, _)| included(e)).collect())
+        }
+        Selection::All => {
+            let renewable = |e: &&Entry| matches!(e.owner, Owner::Kubeadm | Owner::Certwarden | Owner::External);
+            let there = |e: &&Entry| !e.is_ca() && !matches!(e.content, Content::Absent);
+            let all = basis.inventory.entries.iter().filter(renewable).filter(there).filter(included);
+            Ok(all.map(|e| (e, "asked for by --all".to_owned())).collect())
+        }
         Selection::Names(names) => {
             let unique: BTreeSet<&String> = names.iter().collect();
             unique.into_iter().map(|name| named(basis.inventory, name)).collect()
         }
     }
+}
+
+/// Who names things, or says all, is told when one cannot be had; who asks for what is due gets what can be had.
+fn blocks(selection: &Selection, entry: &Entry) -> bool {
+    match selection {
+        Selection::Due => false,
+        Selection::All => entry.owner == Owner::External,
+        Selection::Names(_) => true,
+    }
+}
+
+fn ends_soon(judged: &Judged) -> bool {
+    judged.findings.iter().any(|f| matches!(f.id, Problem::Expired | Problem::Expiring))
 }
 
 fn named<'a>(inventory: &'a Inventory, name: &str) -> Result<(&'a Entry, String), UnknownName> {

@@ -20,6 +20,9 @@ use super::story;
 
 /// As the kubelet gives a static pod (kubernetes: `DefaultTerminationGracePeriodSeconds`).
 const GRACE: Duration = Duration::from_secs(30);
+/// The kubelet's longest back-off before it makes a container again (kubernetes: `pkg/kubelet/kubelet.go:MaxContainerBackOff`,
+/// 5 min), and its start: a container that the kubelet is merely slow to make is no failure.
+const SLOWEST: Duration = Duration::from_secs(7 * 60);
 /// Between two looks at the container runtime.
 const POLL: Duration = Duration::from_millis(500);
 /// Within this a server that is there at all has answered.
@@ -106,7 +109,7 @@ pub fn expected(run: &Run<'_>, sockets: &[Socket]) -> Result<Vec<Expected>, Stop
 /// Stops the container; the kubelet makes a new one, which resolves its mounts and reads its files anew.
 fn new_container(run: &mut Run<'_>, component: Component, health: Option<&str>) -> Result<(), Stop> {
     let (host, policy) = (run.engine.host, run.engine.policy);
-    let limit = policy.verify.timeout.0;
+    let limit = policy.verify.timeout.0.max(SLOWEST);
     run.engine.progress.step(format!("making a new {component} container"), limit + GRACE);
     let socket = cri_socket(run)?;
     let deadline = Deadline::after(host.clock.as_ref(), limit);
@@ -119,16 +122,21 @@ fn new_container(run: &mut Run<'_>, component: Component, health: Option<&str>) 
     if old.is_none() && going_back && super::prove::excused(run, component) {
         return Ok(());
     }
+    if old.as_ref().is_some_and(|c| is_new_already(run, component, c)) {
+        story::activated(&run.dir.id, component, "runs in a container made since");
+        return health.map_or(Ok(()), |url| super::prove::await_health(run, component, url, policy.verify.timeout.0));
+    }
     someone_to_make_it(run, component)?;
     let since = run.swapped_at;
     if let Some(old) = &old {
         host.runtime.stop(&socket, &old.id, GRACE)?;
     }
     let new = loop {
-        let found = running(host.runtime.as_ref(), &socket, component)?;
-        let is_new = |c: &Container| {
-            old.as_ref().is_none_or(|o| o.id != c.id) && i128::from(c.created_ns) >= since.as_nanosecond()
-        };
+        // a runtime that is slow to answer while it stops a container is asked again
+        let found = running(host.runtime.as_ref(), &socket, component).unwrap_or_default();
+        // by its id where there was one: the clock may be stepped meanwhile
+        let is_new =
+            |c: &Container| old.as_ref().map_or(i128::from(c.created_ns) >= since.as_nanosecond(), |o| o.id != c.id);
         if let Some(new) = found.filter(is_new) {
             break new;
         }
@@ -138,7 +146,7 @@ fn new_container(run: &mut Run<'_>, component: Component, health: Option<&str>) 
                 return Ok(());
             }
             let state = if old.is_some() { "did not come back" } else { "is not running and did not appear" };
-            return Err(Stop::Failed(format!("{component} {state} within {}", policy.verify.timeout)));
+            return Err(Stop::Failed(format!("{component} {state} within {}s", limit.as_secs())));
         }
         if run.engine.going_down() {
             return Err(Stop::Asked);
@@ -149,8 +157,15 @@ fn new_container(run: &mut Run<'_>, component: Component, health: Option<&str>) 
     run.report.restarted.push(Restarted { component, old_id: old.map(|c| c.id), new_id: Some(new.id) });
     match health {
         None => Ok(()),
-        Some(url) => super::prove::await_health(run, component, url, deadline.left(host.clock.as_ref())),
+        Some(url) => super::prove::await_health(run, component, url, policy.verify.timeout.0),
     }
+}
+
+/// Whether the container was made after the swap, as after a reboot in mid-transaction. Not by its time alone, since the
+/// clock may have been stepped: it must also be another one than before.
+fn is_new_already(run: &Run<'_>, component: Component, container: &Container) -> bool {
+    let another = run.before.containers.is_some() && run.before.container(component) != Some(&container.id);
+    another && i128::from(container.created_ns) >= run.swapped_at.as_nanosecond()
 }
 
 /// A container is stopped only while the kubelet runs: nobody else would make a new one. A kubelet that is down and to

@@ -10,7 +10,7 @@ use crate::model::health::NodeSnapshot;
 use crate::model::plan::Socket;
 use crate::model::wiring;
 use crate::verify::REQUEST;
-use crate::verify::api::connections;
+use crate::verify::api::answering;
 use crate::verify::node::NodeWatch;
 use crate::verify::served::{Expected, served};
 
@@ -27,10 +27,18 @@ pub struct Before {
     /// The kubelet's unit was seen, and not running.
     pub kubelet_was_down: bool,
     /// Members of etcd, where one runs here and answers.
-    pub etcd_members: Option<usize>,
+    pub etcd: Option<EtcdBefore>,
     pub sockets: Vec<SocketBefore>,
     /// Ids of the containers that ran; None: the runtime did not tell.
     pub containers: Option<BTreeMap<Component, String>>,
+}
+
+/// etcd's members.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub struct EtcdBefore {
+    pub total: usize,
+    pub voters: usize,
+    pub healthy: usize,
 }
 
 /// What a socket served.
@@ -76,7 +84,7 @@ pub fn look(run: &Run<'_>) -> Before {
     let node = &inventory.node;
     run.engine.progress.step("looking at the node as it is", REQUEST * 8);
     let seen = node.name.as_ref().and_then(|name| {
-        let to = connections(host, inventory).into_iter().next()?;
+        let to = answering(host, inventory, name)?;
         NodeWatch::start(host, &to, name).before().cloned()
     });
     let kubelet = node.kubelet.port.and_then(|_| host.services.status(&node.kubelet.unit).ok());
@@ -96,7 +104,11 @@ pub fn look(run: &Run<'_>) -> Before {
     Before {
         node: seen,
         kubelet_was_down: kubelet.is_some_and(|k| !k.is_running()),
-        etcd_members: etcd_proof(run).and_then(|(name, proof)| members(run, &name, &proof).ok()).map(|m| m.total),
+        etcd: etcd_proof(run).and_then(|(name, proof)| members(run, &name, &proof).ok()).map(|m| EtcdBefore {
+            total: m.total,
+            voters: m.voters,
+            healthy: m.healthy,
+        }),
         sockets: wiring::sockets(inventory).into_iter().filter_map(ask).collect(),
         containers: containers(),
     }

@@ -9,7 +9,7 @@ use crate::host::fs::FsError;
 use crate::model::audit::audit;
 use crate::model::gate::{Gate, Refusal, standing};
 use crate::model::inventory::Inventory;
-use crate::model::plan::Plan;
+use crate::model::plan::{Plan, Skipped};
 use crate::model::policy::Policy;
 use crate::model::report::{Outcome, Report};
 
@@ -66,6 +66,10 @@ impl Engine<'_> {
     /// [`EngineError`] if nothing was begun.
     pub fn carry_out(&self, plan: &Plan, options: &Options) -> Result<Report, EngineError> {
         let started = self.host.clock.now();
+        if let Some(missing) = missing(plan) {
+            story::refused(&missing);
+            return Ok(Report::new(Outcome::Refused, missing, started));
+        }
         if plan.is_empty() {
             return Ok(Report::new(Outcome::NothingToDo, nothing(plan), started));
         }
@@ -79,6 +83,7 @@ impl Engine<'_> {
         let dir = store::create(&self.host.root, started)?;
         story::opened(&dir.id, plan);
         let mut run = Run::new(*self, plan, dir);
+        run.report.notes.extend(plan.skipped.iter().map(left_out));
         let mut report = match run.all(options.dry_run) {
             Ok(outcome) => run.close(outcome),
             Err(stop) => stopped(&mut run, stop, options.dry_run),
@@ -132,12 +137,21 @@ fn stopped(run: &mut Run<'_>, stop: Stop, dry_run: bool) -> Report {
     }
 }
 
+/// What was asked for and cannot be had.
+fn missing(plan: &Plan) -> Option<String> {
+    let why: Vec<String> = plan.skipped.iter().filter(|s| s.blocks).map(left_out).collect();
+    let others = if plan.is_empty() { "" } else { "; name the others to renew them without it" };
+    (!why.is_empty()).then(|| format!("{}{others}", why.join("; ")))
+}
+
+fn left_out(skipped: &Skipped) -> String {
+    format!("{} is left out: {}", skipped.name, skipped.reason)
+}
+
 fn nothing(plan: &Plan) -> String {
-    match plan.skipped.as_slice() {
-        [] => "nothing is due".to_owned(),
-        skipped => {
-            let why: Vec<String> = skipped.iter().map(|s| format!("{}: {}", s.name, s.reason)).collect();
-            format!("nothing that can be renewed here; {}", why.join("; "))
-        }
+    if plan.skipped.is_empty() {
+        return "nothing is due".to_owned();
     }
+    let why: Vec<String> = plan.skipped.iter().map(left_out).collect();
+    format!("nothing is due that can be renewed here; {}", why.join("; "))
 }

@@ -14,13 +14,14 @@ use crate::model::plan::{Check, Plan, PlannedStep, Proof, Socket, Step};
 use crate::model::report::When;
 use crate::model::wiring;
 use crate::verify::REQUEST;
-use crate::verify::api::connections;
+use crate::verify::api::answering;
 use crate::verify::health;
 use crate::verify::material::{Material, material};
 use crate::verify::node::NodeWatch;
 use crate::verify::prove::{Members, etcd_members};
 use crate::verify::served::{Expected, await_served};
 
+use super::before::EtcdBefore;
 use super::run::{Run, Stop, chain};
 
 /// For a socket on which nobody answered before either.
@@ -126,17 +127,19 @@ fn etcd_as_before(run: &mut Run<'_>) -> Result<(), Stop> {
     let seen = loop {
         let seen = members(run, &name, &proof);
         // one that did not answer before is not waited for
-        let wait = seen.is_err() && run.before.etcd_members.is_some() && !until.is_over(engine.host.clock.as_ref());
+        let ill = seen.as_ref().map_or(true, |now| run.before.etcd.is_some_and(|was| is_worse(was, now)));
+        let wait = ill && run.before.etcd.is_some() && !until.is_over(engine.host.clock.as_ref());
         if !wait || engine.going_down() {
             break seen;
         }
         engine.host.clock.sleep(Duration::from_secs(1));
     };
-    match (run.before.etcd_members, seen) {
+    match (run.before.etcd, seen) {
         (_, Err(_)) if engine.going_down() => Err(Stop::Asked),
-        (Some(before), Ok(now)) if now.total < before => {
-            Err(Stop::Failed(format!("etcd has {} members, and had {before} before", now.total)))
-        }
+        (Some(was), Ok(now)) if is_worse(was, &now) => Err(Stop::Failed(format!(
+            "etcd has {} members, of which {} are well, and had {}, of which {} were",
+            now.total, now.healthy, was.total, was.healthy
+        ))),
         (Some(_), Err(why)) => Err(Stop::Failed(format!("etcd does not answer any more: {why}"))),
         (None, Err(why)) => {
             run.report.notes.push(format!("etcd's members cannot be told: {why}"));
@@ -144,6 +147,11 @@ fn etcd_as_before(run: &mut Run<'_>) -> Result<(), Stop> {
         }
         (_, Ok(_)) => Ok(()),
     }
+}
+
+/// Members lost, or fewer well than before and no quorum of them. Another member's own trouble is not ours.
+fn is_worse(was: EtcdBefore, now: &Members) -> bool {
+    now.total < was.total || (now.healthy < was.healthy && !now.has_quorum())
 }
 
 /// Where there are several members, a restart of this one must leave a quorum of healthy ones.
@@ -155,7 +163,7 @@ pub fn may_restart_etcd(run: &Run<'_>) -> Result<(), Stop> {
              would lose the quorum",
             m.voters, m.healthy
         ))),
-        None if run.before.etcd_members.is_some_and(|n| n > 1) => Err(Stop::Failed(
+        None if run.before.etcd.is_some_and(|was| was.total > 1) => Err(Stop::Failed(
             "etcd did not take its new certificates by itself, and its members cannot be asked whether one can be spared"
                 .to_owned(),
         )),
@@ -188,7 +196,7 @@ fn node_ready(run: &mut Run<'_>, node: &str) -> Result<(), Stop> {
     engine
         .progress
         .step(format!("waiting for node {node} to report Ready again"), limit.saturating_mul(2) + REQUEST * 2);
-    let Some(to) = connections(host, run.engine.inventory).into_iter().next() else {
+    let Some(to) = answering(host, run.engine.inventory, node) else {
         run.report.notes.push(format!("whether node {node} is Ready cannot be told: no credential to ask with"));
         return Ok(());
     };

@@ -155,7 +155,7 @@ impl<'a> Run<'a> {
 
     fn finish(&mut self) -> Result<Outcome, Stop> {
         self.enter(State::Verified, None)?;
-        story::verified(&self.dir.id, &self.report);
+        story::verified(&self.dir.id, &self.report, self.engine.host.live);
         Ok(if self.engine.host.live { Outcome::Verified } else { Outcome::Committed })
     }
 
@@ -280,8 +280,9 @@ impl<'a> Run<'a> {
         files::unchanged(root, &records)?;
         self.enter(State::Committing, None)?;
         self.engine.progress.committing();
-        self.swapped_at = self.engine.host.clock.now();
+        self.swapped_at = self.engine.host.clock.now(); // should it fail half-way
         prepared.put_in_place()?;
+        self.swapped_at = self.engine.host.clock.now();
         self.enter(State::Committed, None)?;
         story::committed(&dir.id, records.len());
         Ok(())
@@ -295,7 +296,11 @@ impl<'a> Run<'a> {
     /// Ends a transaction that touched nothing. What it made is removed; failures to do so are noted.
     pub fn discard(&mut self, reason: &str, leave_no_trace: bool) {
         let root = &self.engine.host.root;
-        story::discarded(&self.dir.id, reason);
+        if leave_no_trace {
+            story::dry_run(&self.dir.id);
+        } else {
+            story::discarded(&self.dir.id, reason);
+        }
         let files = self.ledger.as_ref().map(|l| l.files().to_vec()).unwrap_or_default();
         let swept = files::sweep(root, &files).map_err(|e| chain(&e));
         let closed = match self.ledger {
@@ -341,11 +346,7 @@ impl<'a> Run<'a> {
         let names: Vec<&str> = self.plan.items.iter().map(|i| i.name.as_str()).collect();
         let reason = match outcome {
             Outcome::DryRun => format!("{} would be renewed; nothing was changed", names.join(", ")),
-            Outcome::Committed => format!(
-                "{} renewed; services were neither restarted nor verified, because this root is not the running system",
-                names.join(", ")
-            ),
-            _ => format!("{} renewed and {}", names.join(", "), story::proof(&self.report)),
+            _ => format!("{} renewed and {}", names.join(", "), story::proof(&self.report, self.engine.host.live)),
         };
         self.close_with(outcome, reason)
     }

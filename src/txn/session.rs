@@ -85,8 +85,8 @@ impl<'a> Session<'a> {
         let since =
             state.observe_only.map(|why| format!("since {}: {} ({})", why.since, why.reason, why.errors.join("; ")));
         if let Some(reason) = since.or_else(|| self.failed_rollback()) {
-            let remedy = "remove the cause, then run `certwarden recover`".to_owned();
-            closed.push(Refusal { gate: Gate::ObserveOnly, reason, remedy });
+            let remedy = "remove the cause, then run `certwarden recover`";
+            closed.push(Refusal::new(Gate::ObserveOnly, reason, remedy));
         }
         closed
     }

@@ -18,6 +18,19 @@ pub(super) fn opened(txn: &str, plan: &Plan) {
         plan.source,
         names.join(", ")
     );
+    for skipped in &plan.skipped {
+        left_out(txn, &skipped.name, &skipped.reason);
+    }
+}
+
+fn left_out(txn: &str, name: &str, reason: &str) {
+    tracing::warn!(
+        MESSAGE_ID = id::CERTIFICATE_PROBLEM.as_str(),
+        cw_txn = txn,
+        cw_cert = name,
+        cw_problem = reason,
+        "{name} is left out: {reason}"
+    );
 }
 
 pub(super) fn refused(reason: &str) {
@@ -57,7 +70,7 @@ pub(super) fn rehearsed(txn: &str, seen: &[CredentialSeen]) {
         MESSAGE_ID = id::STEP_DONE.as_str(),
         cw_txn = txn,
         cw_step = "rehearse",
-        "{proven} of {} rehearsals passed before anything live changes{silent}",
+        "{proven} of {} rehearsals passed, nothing live is changed yet{silent}",
         seen.len()
     );
 }
@@ -77,7 +90,10 @@ pub(super) fn activated(txn: &str, component: Component, how: &str) {
 }
 
 /// How far the renewal is proven.
-pub(super) fn proof(report: &Report) -> String {
+pub(super) fn proof(report: &Report, live: bool) -> String {
+    if !live {
+        return "in place; nothing was restarted or asked, because this root is not the running system".to_owned();
+    }
     let unproven = report.unproven();
     if unproven.is_empty() {
         return "proven by use".to_owned();
@@ -85,7 +101,7 @@ pub(super) fn proof(report: &Report) -> String {
     format!("proven as far as can be told from this node; no answer about {}", unproven.join(", "))
 }
 
-pub(super) fn verified(txn: &str, report: &Report) {
+pub(super) fn verified(txn: &str, report: &Report, live: bool) {
     for r in &report.renewed {
         tracing::info!(
             MESSAGE_ID = id::STEP_DONE.as_str(),
@@ -100,8 +116,12 @@ pub(super) fn verified(txn: &str, report: &Report) {
         );
     }
     let node = report.node.as_ref().map(|n| format!("; node: {}", n.detail)).unwrap_or_default();
-    let (count, proof) = (report.renewed.len(), proof(report));
+    let (count, proof) = (report.renewed.len(), proof(report, live));
     tracing::info!(MESSAGE_ID = id::VERIFIED.as_str(), cw_txn = txn, "{count} renewed and {proof}{node}");
+}
+
+pub(super) fn dry_run(txn: &str) {
+    tracing::info!(MESSAGE_ID = id::DISCARDED.as_str(), cw_txn = txn, "dry run ended: nothing was changed");
 }
 
 pub(super) fn discarded(txn: &str, reason: &str) {

@@ -14,6 +14,13 @@ pub fn connections(host: &Host, inventory: &Inventory) -> Vec<Connection> {
     ["admin.conf", "kubelet-client"].iter().filter_map(|name| connection(host, inventory, name)).collect()
 }
 
+/// The best of them that answers for the node now; if none does, the best of all.
+pub fn answering(host: &Host, inventory: &Inventory, node: &str) -> Option<Connection> {
+    let mut all = connections(host, inventory);
+    let answers = all.iter().position(|to| host.kube.node_ready(to, node).is_ok()).unwrap_or(0);
+    (answers < all.len()).then(|| all.swap_remove(answers))
+}
+
 fn connection(host: &Host, inventory: &Inventory, name: &str) -> Option<Connection> {
     let entry = inventory.get(name)?;
     let Content::Readable(credential) = &entry.content else { return None };

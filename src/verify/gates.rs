@@ -45,7 +45,7 @@ pub fn closed(host: &Host, view: View<'_>) -> Vec<Refusal> {
 }
 
 fn refusal(gate: Gate, reason: impl Into<String>, remedy: impl Into<String>) -> Refusal {
-    Refusal { gate, reason: reason.into(), remedy: remedy.into() }
+    Refusal::new(gate, reason, remedy)
 }
 
 /// What a CA signs after its end, or before its beginning, nobody accepts.
@@ -88,17 +88,30 @@ fn disk(host: &Host, view: View<'_>) -> Option<Refusal> {
 fn clock(host: &Host, view: View<'_>) -> Option<Refusal> {
     let now = host.clock.now();
     let remedy = "set the clock (chrony, systemd-timesyncd), then run again";
+    let doubtful = |reason: String, remedy: String| Refusal {
+        doubts_emergency: !was_urgent(view),
+        ..refusal(Gate::Clock, reason, remedy)
+    };
     if let Some(seen) = view.last_seen
         && seen.as_second() > now.as_second().saturating_add(CLOCK_SLACK_SECONDS)
     {
-        return Some(refusal(Gate::Clock, format!("the clock shows {now}, but has shown {seen} before"), remedy));
+        return Some(doubtful(format!("the clock shows {now}, but has shown {seen} before"), remedy.to_owned()));
     }
     let unsynchronised = host.services.clock_synchronised() == Some(false);
     if unsynchronised && view.policy.gates.clock_synchronised == Requirement::Require {
         let remedy = format!("{remedy}; or set gates.clock-synchronised = \"ignore\" where it is kept by other means");
-        return Some(refusal(Gate::Clock, "the clock is not synchronised", remedy));
+        return Some(doubtful("the clock is not synchronised".to_owned(), remedy));
     }
     None
+}
+
+/// Whether something was urgent already when the clock was last trusted: then the emergency is none of a clock that
+/// booted a year ahead, whose certificates nobody would accept after its correction.
+fn was_urgent(view: View<'_>) -> bool {
+    let before = view.policy.renew.emergency_before.seconds();
+    let urgent = |end: Timestamp, seen: Timestamp| end.as_second().saturating_sub(seen.as_second()) <= before;
+    view.last_seen
+        .is_some_and(|seen| view.plan.items.iter().filter_map(|i| i.old_not_after).any(|end| urgent(end, seen)))
 }
 
 /// Another kubeadm at work, seen in the process table.
