@@ -172,3 +172,44 @@ pub(super) fn leads_to(chain: &[CertFacts], issuers: &[Issuer]) -> bool {
     let next = between.iter().position(|c| Issuer::new(c).is_some_and(|i| i.issued(leaf)));
     next.and_then(|n| between.get(n..)).is_some_and(|rest| leads_to(rest, issuers))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use openssl::ec::EcGroup;
+    use openssl::nid::Nid;
+
+    /// The forms in which keys lie about, and OpenSSL's word on each.
+    fn forms() -> Vec<(&'static str, Vec<u8>)> {
+        let rsa = Rsa::generate(2048).unwrap();
+        let ec = |curve| EcKey::generate(&EcGroup::from_curve_name(curve).unwrap()).unwrap();
+        let (p256, p384) = (ec(Nid::X9_62_PRIME256V1), ec(Nid::SECP384R1));
+        let pkcs8 = |key: PKey<Private>| key.private_key_to_pkcs8().unwrap();
+        vec![
+            ("RSA PRIVATE KEY", rsa.private_key_to_der().unwrap()),
+            ("PRIVATE KEY", pkcs8(PKey::from_rsa(rsa).unwrap())),
+            ("EC PRIVATE KEY", p256.private_key_to_der().unwrap()),
+            ("EC PRIVATE KEY", p384.private_key_to_der().unwrap()),
+            ("PRIVATE KEY", pkcs8(PKey::from_ec_key(p256).unwrap())),
+        ]
+    }
+
+    #[test]
+    fn what_a_key_states_is_what_openssl_makes_of_it() {
+        for (label, der) in forms() {
+            assert_eq!(stated_bits(label, &der).unwrap(), public_bits(label, &der).unwrap(), "{label}");
+        }
+        let ed25519 = PKey::generate_ed25519().unwrap().private_key_to_pkcs8().unwrap();
+        assert_eq!(stated_bits("PRIVATE KEY", &ed25519), None, "left to OpenSSL");
+    }
+
+    #[test]
+    fn a_key_that_is_not_whole_states_nothing() {
+        for (label, der) in forms() {
+            for len in 0..der.len() {
+                assert_eq!(stated_bits(label, &der[..len]), None, "{label} cut to {len} bytes");
+            }
+            assert_eq!(stated_bits(label, &[der.as_slice(), &[0]].concat()), None, "{label} with a byte behind it");
+        }
+    }
+}
