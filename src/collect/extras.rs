@@ -33,6 +33,11 @@ const KEY_FLAGS: [(&str, &str); 5] = [
     ("cert", "key"),
 ];
 
+/// From this many pairs on a thread is worth its start.
+const MANY: usize = 200;
+/// A node has better things to do with its processors.
+const MAX_THREADS: usize = 4;
+
 /// Adds an entry for each file that a flag names and no entry has yet.
 pub(super) fn add(scene: &mut Scene<'_>, leaves: &mut Vec<Entry>, cas: &mut Vec<Entry>) {
     let mut seen: BTreeSet<PathBuf> = leaves.iter().chain(&*cas).flat_map(files_of).collect();
@@ -74,6 +79,7 @@ fn add_of(
 ) {
     let container = names.container;
     let used_by: Vec<Component> = container.component.into_iter().collect();
+    let mut pairs = Vec::new();
     for (flag, value) in container.flags.iter().filter(|(_, v)| v.contains('/')) {
         if CA_FLAGS.contains(&flag.as_str()) {
             let path = container.on_host(value);
@@ -91,9 +97,39 @@ fn add_of(
         } else if let Some((cert, key)) = pair_of(container, flag, value)
             && seen.insert(cert.clone())
         {
-            leaves.push(pair_entry(scene, names.next(flag), cert, key, used_by.clone()));
+            pairs.push((names.next(flag), cert, key));
         }
     }
+    leaves.extend(pair_entries(scene, pairs, &used_by));
+}
+
+/// In the order of `pairs`. Many are shared among the processors: reading is waiting, and signatures are arithmetic.
+fn pair_entries(scene: &Scene<'_>, pairs: Vec<(String, PathBuf, PathBuf)>, used_by: &[Component]) -> Vec<Entry> {
+    let load = |pairs: Vec<(String, PathBuf, PathBuf)>| -> Vec<Entry> {
+        let entry = |(name, cert, key)| pair_entry(scene, name, cert, key, used_by.to_vec());
+        pairs.into_iter().map(entry).collect()
+    };
+    let shares = std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS));
+    if pairs.len() < MANY || shares < 2 {
+        return load(pairs);
+    }
+    let mut rest = pairs;
+    let share = rest.len().div_ceil(shares);
+    std::thread::scope(|scope| {
+        let mut others = Vec::new();
+        while rest.len() > share {
+            let part = rest.split_off(rest.len() - share);
+            let again = part.clone();
+            // without a thread to be had we do it ourselves
+            let thread = std::thread::Builder::new().spawn_scoped(scope, move || load(part));
+            others.push((thread.ok(), again));
+        }
+        let mut entries = load(rest);
+        for (thread, part) in others.into_iter().rev() {
+            entries.extend(thread.and_then(|t| t.join().ok()).unwrap_or_else(|| load(part)));
+        }
+        entries
+    })
 }
 
 /// The certificate and key that a flag names, if it names a certificate that has a key.
