@@ -46,4 +46,4 @@ stands() { [ "$(state)" = "$1" ]; }
 # while_going PID CMD... -- CMD, but a renewal that has ended already fails at once
 while_going() { local p=$1; shift; "$@" || { kill -0 "$p" 2>/dev/null || fail "renew ended too early: $(tail -n3 "$M.out")"; return 1; }; }
 enable() { systemctl --root="$M" -q enable "$@"; }              # at the next boot
-ended() { grep -qE ' (verified|rolled-back|rollback-failed)$' <<< " $(states)"; }
+ended() { grep -qE ' (verified|rolled-back|rollback-failed|discarded)$' <<< " $(states)"; }
