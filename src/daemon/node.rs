@@ -80,7 +80,7 @@ fn seen(session: &Session<'_>, unfinished: bool) -> CheckSeen {
             message: j.findings.iter().map(|f| f.message.as_str()).collect::<Vec<_>>().join("; "),
         })
         .collect();
-    attention.sort_by(|a, b| b.verdict.cmp(&a.verdict));
+    attention.sort_by_key(|a| std::cmp::Reverse(a.verdict));
     CheckSeen {
         at: session.at(),
         verdict: verdict(session.assessment.verdict),

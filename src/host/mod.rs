@@ -46,7 +46,7 @@ impl Host {
             live: root.is_live(),
             root,
             services: Box::new(systemd::Systemd::new(Arc::clone(&programs))),
-            kube: Box::new(kube::Https::default()),
+            kube: Box::new(kube::Https),
             runtime: Box::new(cri::Cri),
             programs,
             clock: Box::new(clock::SystemClock::default()),

@@ -41,9 +41,9 @@ fn order(plan: &Plan, found: &mut Vec<String>) {
         found.push("steps are out of order".to_owned());
     }
     for (rank, what) in [(0, "backup"), (1, "staging"), (2, "validation"), (4, "commit")] {
-        let times = ranks.iter().filter(|r| **r == rank).count();
-        if times != usize::from(!plan.is_empty()) {
-            found.push(format!("{what} occurs {times} times"));
+        let occurs: Vec<&u8> = ranks.iter().filter(|r| **r == rank).collect();
+        if occurs.len() != usize::from(!plan.is_empty()) {
+            found.push(format!("{what} occurs {} times", occurs.len()));
         }
     }
 }

@@ -109,6 +109,19 @@ pub enum Step {
 }
 
 impl Step {
+    /// The step's name, as it is written in JSON.
+    pub fn id(&self) -> &'static str {
+        match self {
+            Self::Backup { .. } => "backup",
+            Self::Stage { .. } => "stage",
+            Self::Validate { .. } => "validate",
+            Self::Rehearse { .. } => "rehearse",
+            Self::Commit { .. } => "commit",
+            Self::Activate { .. } => "activate",
+            Self::Verify { .. } => "verify",
+        }
+    }
+
     /// Whether live files or processes may differ once this step has begun.
     pub fn changes_node(&self) -> bool {
         matches!(self, Self::Commit { .. } | Self::Activate { .. })

@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use super::status::{CheckSeen, Doing, Status};
 use crate::model::machine::Standing;
 use crate::model::policy::Mode;
+use crate::model::report::Outcome;
 
 /// The line. Times are local, of `tz`; dates are left out for today's.
 pub fn line(status: &Status, tz: &TimeZone) -> String {
@@ -23,9 +24,17 @@ pub fn line(status: &Status, tz: &TimeZone) -> String {
     let mut parts = Vec::new();
     parts.extend(held_back(status, tz));
     parts.extend(status.warnings.first().cloned());
+    parts.extend(refused(status));
     parts.push(status.last_check.as_ref().map_or_else(|| "no check yet".to_owned(), |c| certificates(c, status.at)));
     parts.push(times(status, tz));
     parts.join("; ")
+}
+
+/// Why the last attempt changed nothing, while something still needs attention.
+fn refused(status: &Status) -> Option<String> {
+    let last = status.last_transaction.as_ref().filter(|t| t.outcome == Outcome::Refused)?;
+    let pending = status.last_check.as_ref().is_some_and(|c| !c.attention.is_empty());
+    pending.then(|| format!("last renewal refused: {}", last.reason))
 }
 
 fn with_step(what: &str, step: Option<&str>) -> String {

@@ -16,7 +16,6 @@ use super::{RenewError, Renewer, Request, Staged, cluster_config};
 use crate::host::Host;
 use crate::host::crypto;
 use crate::host::exec::{Invocation, Program};
-use crate::host::fs::Root;
 use crate::model::cert;
 use crate::model::inventory::Form;
 use crate::model::kubeconfig::{self, Identity};
@@ -160,8 +159,13 @@ fn judge_one(done: &Done, asked: &Name, limit: Span) -> Result<(), RenewError> {
 
 /// Reads what came out of staging; kubeconfigs give only their certificate and key.
 fn collect(host: &Host, request: &Request<'_>) -> Result<Staged, RenewError> {
-    let out = Root::open(&request.workdir.join("out"))?;
-    let fresh = |path: &Path| out.read_secret(&host.root.on_host(path));
+    // through the host's own root: openat2(2), which another one would need, is not to be had in every sandbox
+    let workdir = request.workdir.strip_prefix(host.root.path()).unwrap_or(request.workdir);
+    let out = Path::new("/").join(workdir).join("out");
+    let fresh = |path: &Path| {
+        let path = host.root.on_host(path);
+        host.root.read_secret(&out.join(path.strip_prefix("/").unwrap_or(&path)))
+    };
     let mut staged = Staged::default();
     for item in request.items {
         match &item.form {

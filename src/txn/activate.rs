@@ -14,6 +14,7 @@ use crate::verify::unit::{UnitUnproven, await_stable};
 
 use super::prove::on_disk;
 use super::run::{Run, Stop};
+use super::story;
 
 /// As the kubelet gives a static pod (kubernetes: `DefaultTerminationGracePeriodSeconds`).
 const GRACE: Duration = Duration::from_secs(30);
@@ -39,6 +40,7 @@ fn reload(run: &mut Run<'_>, component: Component, uptake: Uptake, sockets: &[So
     let expected = expected(run, sockets)?;
     let seen = await_served(run.engine.host, &expected, None, within, &|| !run.engine.progress.should_stop());
     if seen.iter().all(|s| s.ok) {
+        story::activated(&run.dir.id, component, "serves the new certificates without a restart");
         return Ok(());
     }
     // A socket that nobody serves (the component is down) shows nothing about the certificate: a restart cannot help.
@@ -100,7 +102,7 @@ fn new_container(run: &mut Run<'_>, component: Component, health: Option<&str>) 
         }
         host.clock.sleep(POLL);
     };
-    tracing::info!(cw_txn = run.dir.id, cw_component = component.name(), "{component} runs in a new container");
+    story::activated(&run.dir.id, component, "runs in a new container");
     run.report.restarted.push(Restarted { component, old_id: old.map(|c| c.id), new_id: Some(new.id) });
     match health {
         None => Ok(()),
@@ -149,7 +151,7 @@ pub fn restart_unit(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
         Err(UnitUnproven::Interrupted { .. }) => return Err(Stop::Asked),
         other => other?,
     };
-    tracing::info!(cw_txn = run.dir.id, cw_component = "kubelet", "{unit} was restarted and stays up");
+    story::activated(&run.dir.id, Component::Kubelet, "was restarted and stays up");
     run.report.restarted.push(Restarted {
         component: Component::Kubelet,
         old_id: Some(old.invocation_id),

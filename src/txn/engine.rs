@@ -17,7 +17,7 @@ use super::ledger::LedgerError;
 use super::lock::{Lock, LockError};
 use super::progress::Progress;
 use super::run::{Run, Stop};
-use super::{retention, store, unwind};
+use super::{retention, store, story, unwind};
 
 /// What the engine works with.
 #[derive(Clone, Copy, Debug)]
@@ -77,11 +77,11 @@ impl Engine<'_> {
             return Ok(refused);
         }
         let dir = store::create(&self.host.root, started)?;
-        tracing::info!(cw_txn = dir.id, "transaction {} opened: {}", dir.id, summary(plan));
+        story::opened(&dir.id, plan);
         let mut run = Run::new(*self, plan, dir);
         let mut report = match run.all(options.dry_run) {
             Ok(outcome) => run.close(outcome),
-            Err(stop) => self.stopped(&mut run, stop, options.dry_run),
+            Err(stop) => stopped(&mut run, stop, options.dry_run),
         };
         report.started_at = started;
         report.ended_at = self.host.clock.now();
@@ -93,32 +93,35 @@ impl Engine<'_> {
     fn refused(&self, plan: &Plan, options: &Options) -> Option<Report> {
         let now = self.host.clock.now();
         if let Some(violation) = audit(plan, self.inventory).first() {
+            story::refused(&violation.to_string());
             return Some(Report::new(Outcome::Refused, violation.to_string(), now));
         }
         let refusals = standing(&options.refusals, &options.forced, plan.emergency);
         let first = refusals.first()?;
+        refusals.iter().for_each(story::closed_gate);
         let more = if refusals.len() > 1 { format!(" (and {} more)", refusals.len() - 1) } else { String::new() };
         let mut report = Report::new(Outcome::Refused, format!("gate {first}{more}"), now);
         report.refusals = refusals;
         Some(report)
     }
+}
 
-    /// A step failed or the process is asked to stop.
-    fn stopped(&self, run: &mut Run<'_>, stop: Stop, dry_run: bool) -> Report {
-        if !run.touched() {
-            let reason = match stop {
-                Stop::Failed(reason) => reason,
-                Stop::Asked => "stopped before anything live was touched".to_owned(),
-            };
-            run.discard(&reason, dry_run);
-            return run.close_with(Outcome::Refused, reason);
-        }
-        match stop {
-            Stop::Failed(reason) => unwind::roll_back(run, &reason),
-            Stop::Asked => {
-                let reason = "the machine is going down; the next start activates and verifies".to_owned();
-                run.close_with(Outcome::Interrupted, reason)
-            }
+/// A step failed or the process is asked to stop.
+fn stopped(run: &mut Run<'_>, stop: Stop, dry_run: bool) -> Report {
+    if !run.touched() {
+        let reason = match stop {
+            Stop::Failed(reason) => reason,
+            Stop::Asked => "stopped before anything live was touched".to_owned(),
+        };
+        run.discard(&reason, dry_run);
+        return run.close_with(Outcome::Refused, reason);
+    }
+    match stop {
+        Stop::Failed(reason) => unwind::roll_back(run, &reason),
+        Stop::Asked => {
+            let reason = "the new files are in place; the next start activates and verifies them".to_owned();
+            story::interrupted(&run.dir.id, &reason);
+            run.close_with(Outcome::Interrupted, reason)
         }
     }
 }
@@ -131,9 +134,4 @@ fn nothing(plan: &Plan) -> String {
             format!("nothing that can be renewed here; {}", why.join("; "))
         }
     }
-}
-
-fn summary(plan: &Plan) -> String {
-    let names: Vec<&str> = plan.items.iter().map(|i| i.name.as_str()).collect();
-    format!("{} from {}", names.join(", "), plan.source)
 }

@@ -24,4 +24,5 @@ pub mod run;
 pub mod session;
 pub mod state;
 pub mod store;
+mod story;
 pub mod unwind;

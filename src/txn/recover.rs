@@ -10,7 +10,7 @@ use super::ledger::Ledger;
 use super::lock::Lock;
 use super::run::{Run, Stop, chain};
 use super::store::{self, TxnDir};
-use super::{files, prove, retention, unwind};
+use super::{files, prove, retention, story, unwind};
 
 /// How far recovery may go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,7 +41,7 @@ impl Engine<'_> {
         let mut last = None;
         for (dir, ledger) in unfinished {
             let started = self.host.clock.now();
-            if let Some(mut report) = self.settle(dir, ledger, reach)? {
+            if let Some(mut report) = self.settle(&dir, ledger, reach)? {
                 report.started_at = started;
                 report.ended_at = self.host.clock.now();
                 retention::keep_report(root, &report, false);
@@ -59,7 +59,7 @@ impl Engine<'_> {
         Ok(ledger.filter(|l| l.state() == State::RollbackFailed).map(|l| (dir, Some(l))))
     }
 
-    fn settle(&self, dir: TxnDir, ledger: Option<Ledger>, reach: Reach) -> Result<Option<Report>, EngineError> {
+    fn settle(&self, dir: &TxnDir, ledger: Option<Ledger>, reach: Reach) -> Result<Option<Report>, EngineError> {
         let root = &self.host.root;
         let Some(ledger) = ledger else {
             // it died before its first record: nothing was touched
@@ -67,7 +67,7 @@ impl Engine<'_> {
             return Ok(None);
         };
         let state = ledger.state();
-        tracing::warn!(cw_txn = dir.id, cw_state = state.name(), "finishing transaction {} found {state}", dir.id);
+        story::recovering(&dir.id, state);
         let plan: Plan = match root.read(&dir.plan(), 16 << 20).map(|b| serde_json::from_slice(&b)) {
             Ok(Ok(plan)) => plan,
             Ok(Err(source)) => return Err(EngineError::Plan { path: dir.plan(), source }),

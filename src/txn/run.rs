@@ -21,7 +21,7 @@ use crate::verify::prove::prove;
 use super::engine::Engine;
 use super::ledger::Ledger;
 use super::store::TxnDir;
-use super::{activate, files, prove as checks};
+use super::{activate, files, prove as checks, story};
 
 /// Time limit of a step that works on files only: generous, because fsync on a loaded disk is slow.
 const FILES_LIMIT: Duration = Duration::from_secs(60);
@@ -114,7 +114,7 @@ impl<'a> Run<'a> {
                 self.discard("dry run", true);
                 return Ok(Outcome::DryRun);
             }
-            self.step(&planned.step)?;
+            self.told_step(&planned.step)?;
         }
         self.finish()
     }
@@ -123,7 +123,7 @@ impl<'a> Run<'a> {
     pub fn activate_and_verify(&mut self) -> Result<Outcome, Stop> {
         for planned in &self.plan.steps {
             if matches!(planned.step, Step::Activate { .. } | Step::Verify { .. }) {
-                self.step(&planned.step)?;
+                self.told_step(&planned.step)?;
             }
         }
         self.finish()
@@ -131,7 +131,17 @@ impl<'a> Run<'a> {
 
     fn finish(&mut self) -> Result<Outcome, Stop> {
         self.enter(State::Verified, None)?;
+        story::verified(&self.dir.id, &self.report.renewed, self.report.node.as_ref().map(|n| n.detail.as_str()));
         Ok(if self.engine.host.live { Outcome::Verified } else { Outcome::Committed })
+    }
+
+    fn told_step(&mut self, step: &Step) -> Result<(), Stop> {
+        story::step(&self.dir.id, step.id());
+        let done = self.step(step);
+        if let Err(Stop::Failed(reason)) = &done {
+            story::step_failed(&self.dir.id, step.id(), reason);
+        }
+        done
     }
 
     fn step(&mut self, step: &Step) -> Result<(), Stop> {
@@ -166,7 +176,7 @@ impl<'a> Run<'a> {
     fn stage(&mut self) -> Result<(), Stop> {
         let limit = self.engine.policy.exec.kubeadm_timeout.0;
         let each = u32::try_from(self.plan.items.len()).unwrap_or(u32::MAX);
-        self.engine.progress.step(format!("staging {} certificates", each), limit.saturating_mul(each) + FILES_LIMIT);
+        self.engine.progress.step(format!("staging {each} certificates"), limit.saturating_mul(each) + FILES_LIMIT);
         let work = self.engine.host.root.on_host(&self.dir.work());
         let request = renew::Request {
             items: &self.plan.items,
@@ -206,6 +216,7 @@ impl<'a> Run<'a> {
         let digests = files::keep_staged(&host.root, &self.dir, &staged.files)?;
         let at = host.clock.now();
         self.ledger_mut()?.staged(&host.root, digests, at)?;
+        story::staged(&self.dir.id, self.plan.items.len());
         self.staged = Some(staged);
         Ok(())
     }
@@ -236,6 +247,7 @@ impl<'a> Run<'a> {
     fn commit(&mut self) -> Result<(), Stop> {
         let (root, dir) = (&self.engine.host.root, self.dir.clone());
         self.engine.progress.step("putting the new files in place", FILES_LIMIT);
+        story::rehearsed(&self.dir.id, &self.report.credentials);
         let records = self.ledger_mut()?.files().to_vec();
         let prepared = files::prepare_new(root, &dir, &records)?;
         files::unchanged(root, &records)?;
@@ -244,7 +256,7 @@ impl<'a> Run<'a> {
         self.swapped_at = self.engine.host.clock.now();
         prepared.put_in_place()?;
         self.enter(State::Committed, None)?;
-        tracing::info!(cw_txn = dir.id, "all new files are in place");
+        story::committed(&dir.id, records.len());
         Ok(())
     }
 
@@ -256,6 +268,7 @@ impl<'a> Run<'a> {
     /// Ends a transaction that touched nothing. What it made is removed; failures to do so are noted.
     pub fn discard(&mut self, reason: &str, leave_no_trace: bool) {
         let root = &self.engine.host.root;
+        story::discarded(&self.dir.id, reason);
         let files = self.ledger.as_ref().map(|l| l.files().to_vec()).unwrap_or_default();
         let swept = files::sweep(root, &files).map_err(|e| chain(&e));
         let closed = match self.ledger {

@@ -45,15 +45,15 @@ impl TxnDir {
     }
     /// The backup of a live file.
     pub fn old(&self, live: &Path) -> PathBuf {
-        below(self.old_dir(), live)
+        below(&self.old_dir(), live)
     }
     /// The staged successor of a live file.
     pub fn new_file(&self, live: &Path) -> PathBuf {
-        below(self.new_dir(), live)
+        below(&self.new_dir(), live)
     }
 }
 
-fn below(dir: PathBuf, live: &Path) -> PathBuf {
+fn below(dir: &Path, live: &Path) -> PathBuf {
     dir.join(live.strip_prefix("/").unwrap_or(live))
 }
 

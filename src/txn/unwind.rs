@@ -7,18 +7,18 @@ use crate::model::report::{Outcome, Report};
 
 use super::run::{Run, Stop, chain};
 use super::state::{DaemonState, ObserveOnly};
-use super::{activate, files, prove};
+use super::{activate, files, prove, story};
 
 /// Puts everything back after a step failed for `reason`.
 pub fn roll_back(run: &mut Run<'_>, reason: &str) -> Report {
     let now = run.engine.host.clock.now();
     if !prove::old_still_work(run, now) {
         // the ledger stays `committed`: the next recovery verifies again
-        tracing::error!(cw_txn = run.dir.id, "{reason}; the old certificates have expired and are not put back");
+        story::degraded(&run.dir.id, reason);
         let sentence = format!("{reason}; the old certificates have expired, so the new ones stay");
         return run.close_with(Outcome::Degraded, sentence);
     }
-    tracing::error!(cw_txn = run.dir.id, "rolling back: {reason}");
+    story::rolling_back(&run.dir.id, reason);
     run.report.notes.push(format!("rolled back because {reason}"));
     finish(run, reason)
 }
@@ -28,7 +28,7 @@ pub fn finish(run: &mut Run<'_>, reason: &str) -> Report {
     match back(run, reason) {
         Ok(()) => match run.enter(State::RolledBack, Some(reason)) {
             Ok(()) => {
-                tracing::warn!(cw_txn = run.dir.id, "rolled back; the node runs with the old certificates again");
+                story::rolled_back(&run.dir.id);
                 run.close_with(Outcome::RolledBack, format!("rolled back: {reason}"))
             }
             Err(stop) => failed(run, reason, vec![stop]),
@@ -91,7 +91,7 @@ fn failed(run: &mut Run<'_>, reason: &str, errors: Vec<Stop>) -> Report {
         })
         .collect();
     let sentence = format!("{reason}; and the rollback failed too: {}", causes.join("; "));
-    tracing::error!(cw_txn = run.dir.id, "{sentence}; certwarden only observes until `certwarden recover` succeeds");
+    story::rollback_failed(&run.dir.id, &sentence);
     for result in [
         run.enter(State::RollbackFailed, Some(&sentence)).map_err(|e| format!("{e:?}")),
         observe_only(run, reason, &causes).map_err(|e| chain(&e)),

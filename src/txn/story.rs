@@ -1,0 +1,145 @@
+//! What a transaction tells the journal: a whole renewal in less than 40 lines, each with a stable message id.
+//! Reports, ledgers and exit codes are for programs; these lines are for the person who reads them at 3 a.m.
+
+use crate::host::journal::id;
+use crate::model::component::Component;
+use crate::model::gate::Refusal;
+use crate::model::ledger::State;
+use crate::model::plan::Plan;
+use crate::model::report::{CredentialSeen, Renewed};
+
+pub(super) fn opened(txn: &str, plan: &Plan) {
+    let names: Vec<&str> = plan.items.iter().map(|i| i.name.as_str()).collect();
+    tracing::info!(
+        MESSAGE_ID = id::PLAN_MADE.as_str(),
+        cw_txn = txn,
+        "transaction {txn}: {} to be renewed by {}: {}",
+        names.len(),
+        plan.source,
+        names.join(", ")
+    );
+}
+
+pub(super) fn refused(reason: &str) {
+    tracing::warn!(MESSAGE_ID = id::REFUSED.as_str(), "refused, nothing was changed: {reason}");
+}
+
+pub(super) fn closed_gate(refusal: &Refusal) {
+    tracing::warn!(
+        MESSAGE_ID = id::REFUSED.as_str(),
+        cw_gate = refusal.gate.id(),
+        "refused, nothing was changed: gate {refusal}"
+    );
+}
+
+pub(super) fn step(txn: &str, step: &str) {
+    tracing::debug!(MESSAGE_ID = id::STEP_BEGUN.as_str(), cw_txn = txn, cw_step = step, "{step}");
+}
+
+pub(super) fn step_failed(txn: &str, step: &str, reason: &str) {
+    tracing::error!(MESSAGE_ID = id::STEP_FAILED.as_str(), cw_txn = txn, cw_step = step, "failed: {reason}");
+}
+
+pub(super) fn staged(txn: &str, names: usize) {
+    tracing::info!(
+        MESSAGE_ID = id::STEP_DONE.as_str(),
+        cw_txn = txn,
+        cw_step = "validate",
+        "{names} staged and validated"
+    );
+}
+
+pub(super) fn rehearsed(txn: &str, seen: &[CredentialSeen]) {
+    let proven = seen.iter().filter(|c| c.proven == Some(true)).count();
+    let silent: Vec<&str> = seen.iter().filter(|c| c.proven.is_none()).map(|c| c.name.as_str()).collect();
+    let silent = if silent.is_empty() { String::new() } else { format!("; cannot tell: {}", silent.join(", ")) };
+    tracing::info!(
+        MESSAGE_ID = id::STEP_DONE.as_str(),
+        cw_txn = txn,
+        cw_step = "rehearse",
+        "{proven} of {} rehearsals passed before anything live changes{silent}",
+        seen.len()
+    );
+}
+
+pub(super) fn committed(txn: &str, files: usize) {
+    tracing::info!(MESSAGE_ID = id::COMMITTED.as_str(), cw_txn = txn, "{files} files are in place");
+}
+
+pub(super) fn activated(txn: &str, component: Component, how: &str) {
+    tracing::info!(
+        MESSAGE_ID = id::STEP_DONE.as_str(),
+        cw_txn = txn,
+        cw_step = "activate",
+        cw_component = component.name(),
+        "{component} {how}"
+    );
+}
+
+pub(super) fn verified(txn: &str, renewed: &[Renewed], node: Option<&str>) {
+    for r in renewed {
+        tracing::info!(
+            MESSAGE_ID = id::STEP_DONE.as_str(),
+            cw_txn = txn,
+            cw_step = "verify",
+            cw_cert = r.name,
+            "{} is valid until {} (serial {}, was {})",
+            r.name,
+            r.not_after,
+            r.new_serial,
+            r.old_serial.as_deref().unwrap_or("unreadable")
+        );
+    }
+    let node = node.map(|n| format!("; node: {n}")).unwrap_or_default();
+    tracing::info!(
+        MESSAGE_ID = id::VERIFIED.as_str(),
+        cw_txn = txn,
+        "{} renewed and proven by use{node}",
+        renewed.len()
+    );
+}
+
+pub(super) fn discarded(txn: &str, reason: &str) {
+    tracing::warn!(MESSAGE_ID = id::DISCARDED.as_str(), cw_txn = txn, "nothing live was changed: {reason}");
+}
+
+pub(super) fn degraded(txn: &str, reason: &str) {
+    tracing::error!(
+        MESSAGE_ID = id::DEGRADED.as_str(),
+        cw_txn = txn,
+        "{reason}; the old certificates have expired, so the new ones stay; see `certwarden history {txn}`"
+    );
+}
+
+pub(super) fn rolling_back(txn: &str, reason: &str) {
+    tracing::error!(MESSAGE_ID = id::ROLLING_BACK.as_str(), cw_txn = txn, "rolling back: {reason}");
+}
+
+pub(super) fn rolled_back(txn: &str) {
+    tracing::warn!(
+        MESSAGE_ID = id::ROLLED_BACK.as_str(),
+        cw_txn = txn,
+        "rolled back: all files are the old ones, and what was restarted runs with them; see `certwarden history {txn}`"
+    );
+}
+
+pub(super) fn rollback_failed(txn: &str, sentence: &str) {
+    tracing::error!(
+        MESSAGE_ID = id::ROLLBACK_FAILED.as_str(),
+        cw_txn = txn,
+        "{sentence}; only observing until the cause is removed and `certwarden recover` succeeds"
+    );
+}
+
+pub(super) fn interrupted(txn: &str, reason: &str) {
+    tracing::warn!(MESSAGE_ID = id::INTERRUPTED.as_str(), cw_txn = txn, "interrupted: {reason}");
+}
+
+pub(super) fn recovering(txn: &str, state: State) {
+    tracing::warn!(
+        MESSAGE_ID = id::RECOVERED.as_str(),
+        cw_txn = txn,
+        cw_state = state.name(),
+        "finishing transaction {txn}, which was found {state}"
+    );
+}
