@@ -24,6 +24,7 @@ use crate::txn::lock::LockError;
 use crate::txn::progress::Progress;
 use crate::txn::recover::Reach;
 use crate::txn::session::{Session, SessionError};
+use crate::txn::state::DaemonState;
 use crate::{config as configuration, daemon, renew};
 
 use args::{Args, Command, ConfigCommand, Output, SelectionArgs};
@@ -83,19 +84,25 @@ fn dispatch(args: &Args, root: Root) -> u8 {
                 Ok(plan) => plan,
                 Err(e) => return fail(&e, USAGE),
             };
-            finish(session.carry_out(&plan, *dry_run, force, &watched()).map_err(Into::into), *output)
+            finish(&host.root, session.carry_out(&plan, *dry_run, force, &watched()).map_err(Into::into), *output)
         }
-        Command::Rollback { id, force, output } => finish(session.rollback(id.as_deref(), force, &watched()), *output),
+        Command::Rollback { id, force, output } => {
+            finish(&host.root, session.rollback(id.as_deref(), force, &watched()), *output)
+        }
         Command::Recover { files_only, output } => {
             let reach = if *files_only { Reach::FilesOnly } else { Reach::Full };
             match session.recover(reach, true, &watched()) {
-                Ok(Some(report)) => finish(Ok(report), *output),
+                Ok(Some(report)) => finish(&host.root, Ok(report), *output),
                 Ok(None) => {
                     let now = host.clock.now();
                     let nothing = "no transaction is unfinished";
-                    finish(Ok(Report::new(crate::model::report::Outcome::NothingToDo, nothing, now)), *output)
+                    finish(
+                        &host.root,
+                        Ok(Report::new(crate::model::report::Outcome::NothingToDo, nothing, now)),
+                        *output,
+                    )
                 }
-                Err(e) => finish(Err(e.into()), *output),
+                Err(e) => finish(&host.root, Err(e.into()), *output),
             }
         }
         _ => complain("this command is not reached here", USAGE),
@@ -165,10 +172,11 @@ fn show_history(root: &Root, id: Option<&str>, output: Output) -> u8 {
     }
 }
 
-/// Tells a report, or why there is none.
-fn finish(result: Result<Report, SessionError>, output: Output) -> u8 {
+/// Remembers and tells a report, or tells why there is none.
+fn finish(root: &Root, result: Result<Report, SessionError>, output: Output) -> u8 {
     match result {
         Ok(report) => {
+            DaemonState::remember(root, &report);
             match output {
                 Output::Json => {
                     print_json(&report);

@@ -45,7 +45,8 @@ impl State {
             S::Open => matches!(next, S::Staged | S::Discarded),
             S::Staged => matches!(next, S::Committing | S::Discarded),
             S::Committing => matches!(next, S::Committed | S::RollingBack),
-            S::Committed => matches!(next, S::Verified | S::RollingBack),
+            // again: degraded, see `txn::unwind`
+            S::Committed => matches!(next, S::Committed | S::Verified | S::RollingBack),
             S::RollingBack => matches!(next, S::RolledBack | S::RollbackFailed),
             // an operator's `recover` tries again
             S::RollbackFailed => matches!(next, S::RollingBack),

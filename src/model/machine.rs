@@ -75,6 +75,28 @@ pub enum Standing {
     ObserveOnly { since: Timestamp, reason: String },
 }
 
+impl Standing {
+    /// What follows from the end of a transaction or a recovery, whoever drove it.
+    #[must_use]
+    pub fn after(&self, outcome: Outcome, reason: &str, now: Timestamp) -> Self {
+        match (outcome, self) {
+            // new files are in place; what could not be proven is in the report, and a repetition would not prove it
+            (
+                Outcome::Verified | Outcome::Committed | Outcome::Degraded,
+                Self::Free { .. } | Self::BackingOff { .. },
+            ) => Self::Free { failures: 0 },
+            (Outcome::RolledBack, Self::Free { failures } | Self::BackingOff { failures, .. }) => {
+                let failures = failures.saturating_add(1);
+                Self::BackingOff { failures, until: back_off_until(failures, now) }
+            }
+            (Outcome::RollbackFailed, _) => Self::ObserveOnly { since: now, reason: reason.to_owned() },
+            // nothing live was touched, or what remains is found unfinished at the next look; and observing ends by
+            // an operator's hand only
+            _ => self.clone(),
+        }
+    }
+}
+
 /// What was renewed last, so that it is not renewed again at once.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Renewed {
@@ -178,19 +200,19 @@ impl State {
             | (A::Stopping, Event::Terminate) => Ok((self, Vec::new())),
             (A::Checking { may_act }, Event::CheckDone(found)) => Ok(self.checked(&found, may_act, now)),
             (A::Transacting, Event::TransactionDone { outcome, reason, renewed }) => {
-                self.judge(outcome, reason, renewed, now);
+                self.judge(outcome, &reason, renewed, now);
                 Ok(self.go(A::Checking { may_act: false }, [Effect::Save, Effect::StartCheck]))
             }
             (A::Recovering, Event::RecoverDone(outcome)) => {
-                self.judge_recovery(outcome, now);
+                self.judge_recovery(outcome.as_ref(), now);
                 Ok(self.go(A::Checking { may_act: false }, [Effect::Save, Effect::StartCheck]))
             }
             (A::Stopping, Event::TransactionDone { outcome, reason, renewed }) => {
-                self.judge(outcome, reason, renewed, now);
+                self.judge(outcome, &reason, renewed, now);
                 Ok(self.go(A::Ended, [Effect::Save, Effect::Exit]))
             }
             (A::Stopping, Event::RecoverDone(outcome)) => {
-                self.judge_recovery(outcome, now);
+                self.judge_recovery(outcome.as_ref(), now);
                 Ok(self.go(A::Ended, [Effect::Save, Effect::Exit]))
             }
             (_, Event::Reload(mode, schedule)) => Ok(self.reloaded(mode, schedule, now)),
@@ -261,34 +283,17 @@ impl State {
         self.go(Activity::Idle { next }, [Effect::Publish])
     }
 
-    fn judge(&mut self, outcome: Outcome, reason: String, renewed: Vec<String>, now: Timestamp) {
-        match outcome {
-            // new files are in place; what could not be proven is in the report, and a repetition would not prove it
-            Outcome::Verified | Outcome::Committed | Outcome::Degraded => {
-                self.standing = Standing::Free { failures: 0 };
-                self.renewed = Renewed { at: now, names: renewed };
-            }
-            Outcome::RolledBack => self.failed(now),
-            Outcome::RollbackFailed => self.standing = Standing::ObserveOnly { since: now, reason },
-            // nothing live was touched, or what remains is found unfinished at the next look
-            Outcome::NothingToDo | Outcome::DryRun | Outcome::Refused | Outcome::Interrupted => {}
+    fn judge(&mut self, outcome: Outcome, reason: &str, renewed: Vec<String>, now: Timestamp) {
+        self.standing = self.standing.after(outcome, reason, now);
+        if matches!(outcome, Outcome::Verified | Outcome::Committed | Outcome::Degraded) {
+            self.renewed = Renewed { at: now, names: renewed };
         }
     }
 
-    fn judge_recovery(&mut self, outcome: Option<(Outcome, String)>, now: Timestamp) {
-        match outcome {
-            Some((Outcome::RolledBack, _)) => self.failed(now),
-            Some((Outcome::RollbackFailed, reason)) => self.standing = Standing::ObserveOnly { since: now, reason },
-            _ => {}
+    fn judge_recovery(&mut self, outcome: Option<&(Outcome, String)>, now: Timestamp) {
+        if let Some((outcome, reason)) = outcome {
+            self.standing = self.standing.after(*outcome, reason, now);
         }
-    }
-
-    fn failed(&mut self, now: Timestamp) {
-        let failures = match self.standing {
-            Standing::Free { failures } | Standing::BackingOff { failures, .. } => failures.saturating_add(1),
-            Standing::ObserveOnly { .. } => return,
-        };
-        self.standing = Standing::BackingOff { failures, until: back_off_until(failures, now) };
     }
 
     fn reloaded(mut self, mode: Mode, schedule: Schedule, now: Timestamp) -> (Self, Vec<Effect>) {

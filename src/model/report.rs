@@ -32,6 +32,17 @@ pub struct Report {
 }
 
 impl Report {
+    /// What could not be proven after the commit because nobody answered; empty if everything was.
+    pub fn unproven(&self) -> Vec<&str> {
+        let silent = |c: &&CredentialSeen| c.when == When::Verification && c.proven.is_none();
+        let mut names: Vec<&str> = self.credentials.iter().filter(silent).map(|c| c.name.as_str()).collect();
+        names.extend(self.sockets.iter().filter(|s| s.serial.is_none()).map(|s| s.address.as_str()));
+        if self.node.as_ref().is_some_and(|n| n.ready_after.is_none()) {
+            names.push("the node's readiness");
+        }
+        names
+    }
+
     pub fn new(outcome: Outcome, reason: impl Into<String>, at: Timestamp) -> Self {
         Self {
             schema: SCHEMA.to_owned(),

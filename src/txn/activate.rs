@@ -39,6 +39,9 @@ fn reload(run: &mut Run<'_>, component: Component, uptake: Uptake, sockets: &[So
     run.engine.progress.step(format!("waiting for {component} to serve the new certificates"), within + GRACE);
     let expected = expected(run, sockets)?;
     let seen = await_served(run.engine.host, &expected, None, within, &|| !run.engine.progress.should_stop());
+    if run.engine.progress.should_stop() {
+        return Err(Stop::Asked); // the wait was cut short: what was seen is no verdict
+    }
     if seen.iter().all(|s| s.ok) {
         story::activated(&run.dir.id, component, "serves the new certificates without a restart");
         return Ok(());
@@ -59,6 +62,7 @@ fn reload(run: &mut Run<'_>, component: Component, uptake: Uptake, sockets: &[So
     let seen = await_served(run.engine.host, &expected, None, limit, &|| !run.engine.progress.should_stop());
     match seen.iter().find(|s| !s.ok) {
         None => Ok(()),
+        Some(_) if run.engine.progress.should_stop() => Err(Stop::Asked),
         Some(s) => Err(Stop::Failed(format!(
             "{component} still serves serial {} on {} after a restart, not {}",
             s.serial.as_deref().unwrap_or("none"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::host::fs::MAX_FILE;
 use crate::host::systemd::UnitStatus;
@@ -60,6 +60,7 @@ pub fn verify(run: &mut Run<'_>, check: &Check) -> Result<(), Stop> {
             let wrong = seen.iter().find(|s| !s.ok).cloned();
             run.report.sockets.extend(seen);
             match wrong {
+                Some(_) if run.engine.progress.should_stop() => Err(Stop::Asked),
                 Some(s) if s.serial.is_none() => {
                     run.report.notes.push(format!("{} does not answer: what it serves cannot be told", s.address));
                     Ok(())
@@ -172,7 +173,7 @@ fn node_ready(run: &mut Run<'_>, node: &str) -> Result<(), Stop> {
         run.report.notes.push(format!("whether node {node} is Ready cannot be told: no credential to ask with"));
         return Ok(());
     };
-    let since = run.restarted_kubelet_at.unwrap_or(run.swapped_at);
+    let since = run.restarted_kubelet_at.unwrap_or_else(|| without_restart(run.swapped_at));
     let watch = NodeWatch::resume(node, run.before.node.clone());
     let (seen, judgement) = watch.await_ready(host, &to, since, limit, &|| !run.engine.progress.should_stop());
     run.report.node = Some(seen);
@@ -187,6 +188,13 @@ fn node_ready(run: &mut Run<'_>, node: &str) -> Result<(), Stop> {
             Err(Stop::Failed(format!("node {node} is not Ready again: {why}")))
         }
     }
+}
+
+/// A kubelet that goes on running reports its status every 5 minutes, half as much again when it was spread
+/// (kubernetes: `pkg/kubelet/kubelet_node_status.go`, nodeStatusReportFrequency): then a younger heartbeat than this
+/// cannot be asked for, and its lease has to tell that it lives.
+fn without_restart(at: Timestamp) -> Timestamp {
+    at.checked_sub(SignedDuration::from_mins(10)).unwrap_or(at)
 }
 
 fn live_material(run: &Run<'_>, form: &Form) -> Result<Material, Stop> {

@@ -119,10 +119,17 @@ impl<'a> Run<'a> {
         self.finish()
     }
 
-    /// What a committed transaction still has to do: take up and prove.
+    /// What a committed transaction still has to do: take up and prove. One that was found degraded has been taken up,
+    /// and restarting everything at every look would make nothing better.
     pub fn activate_and_verify(&mut self) -> Result<Outcome, Stop> {
+        let degraded = self.ledger.as_ref().and_then(|l| l.records().last()).is_some_and(|r| r.reason.is_some());
         for planned in &self.plan.steps {
-            if matches!(planned.step, Step::Activate { .. } | Step::Verify { .. }) {
+            let wanted = match planned.step {
+                Step::Activate { .. } => !degraded,
+                Step::Verify { .. } => true,
+                _ => false,
+            };
+            if wanted {
                 self.told_step(&planned.step)?;
             }
         }
@@ -131,7 +138,7 @@ impl<'a> Run<'a> {
 
     fn finish(&mut self) -> Result<Outcome, Stop> {
         self.enter(State::Verified, None)?;
-        story::verified(&self.dir.id, &self.report.renewed, self.report.node.as_ref().map(|n| n.detail.as_str()));
+        story::verified(&self.dir.id, &self.report);
         Ok(if self.engine.host.live { Outcome::Verified } else { Outcome::Committed })
     }
 
@@ -318,7 +325,7 @@ impl<'a> Run<'a> {
                 "{} renewed; services were neither restarted nor verified, because this root is not the running system",
                 names.join(", ")
             ),
-            _ => format!("{} renewed and proven by use", names.join(", ")),
+            _ => format!("{} renewed and {}", names.join(", "), story::proof(&self.report)),
         };
         self.close_with(outcome, reason)
     }

@@ -157,6 +157,20 @@ impl DaemonState {
         }
     }
 
+    /// Remembers the end of a transaction that was driven by hand: the daemon must not try at once what an operator
+    /// has just seen fail. A failure to do so is told.
+    pub fn remember(root: &Root, report: &Report) {
+        if matches!(report.outcome, Outcome::NothingToDo | Outcome::DryRun | Outcome::Refused) {
+            return;
+        }
+        let mut state = Self::load(root).state;
+        state.set_standing(&state.standing().after(report.outcome, &report.reason, report.ended_at));
+        state.last_transaction = Some(report.into());
+        if let Err(e) = state.save(root) {
+            tracing::warn!("the end of this transaction cannot be remembered for the daemon: {e}");
+        }
+    }
+
     /// What must not be renewed again at once.
     pub fn renewed(&self) -> Renewed {
         match &self.last_transaction {

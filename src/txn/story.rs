@@ -6,7 +6,7 @@ use crate::model::component::Component;
 use crate::model::gate::Refusal;
 use crate::model::ledger::State;
 use crate::model::plan::Plan;
-use crate::model::report::{CredentialSeen, Renewed};
+use crate::model::report::{CredentialSeen, Report};
 
 pub(super) fn opened(txn: &str, plan: &Plan) {
     let names: Vec<&str> = plan.items.iter().map(|i| i.name.as_str()).collect();
@@ -76,8 +76,17 @@ pub(super) fn activated(txn: &str, component: Component, how: &str) {
     );
 }
 
-pub(super) fn verified(txn: &str, renewed: &[Renewed], node: Option<&str>) {
-    for r in renewed {
+/// How far the renewal is proven.
+pub(super) fn proof(report: &Report) -> String {
+    let unproven = report.unproven();
+    if unproven.is_empty() {
+        return "proven by use".to_owned();
+    }
+    format!("proven as far as can be told from this node; no answer about {}", unproven.join(", "))
+}
+
+pub(super) fn verified(txn: &str, report: &Report) {
+    for r in &report.renewed {
         tracing::info!(
             MESSAGE_ID = id::STEP_DONE.as_str(),
             cw_txn = txn,
@@ -90,13 +99,9 @@ pub(super) fn verified(txn: &str, renewed: &[Renewed], node: Option<&str>) {
             r.old_serial.as_deref().unwrap_or("unreadable")
         );
     }
-    let node = node.map(|n| format!("; node: {n}")).unwrap_or_default();
-    tracing::info!(
-        MESSAGE_ID = id::VERIFIED.as_str(),
-        cw_txn = txn,
-        "{} renewed and proven by use{node}",
-        renewed.len()
-    );
+    let node = report.node.as_ref().map(|n| format!("; node: {}", n.detail)).unwrap_or_default();
+    let (count, proof) = (report.renewed.len(), proof(report));
+    tracing::info!(MESSAGE_ID = id::VERIFIED.as_str(), cw_txn = txn, "{count} renewed and {proof}{node}");
 }
 
 pub(super) fn discarded(txn: &str, reason: &str) {

@@ -13,9 +13,12 @@ use super::{activate, files, prove, story};
 pub fn roll_back(run: &mut Run<'_>, reason: &str) -> Report {
     let now = run.engine.host.clock.now();
     if !prove::old_still_work(run, now) {
-        // the ledger stays `committed`: the next recovery verifies again
         story::degraded(&run.dir.id, reason);
         let sentence = format!("{reason}; the old certificates have expired, so the new ones stay");
+        // still `committed`, with the reason: from now on recovery only looks again whether it can be proven
+        if let Err(Stop::Failed(e)) = run.enter(State::Committed, Some(&sentence)) {
+            run.report.notes.push(format!("and it could not be recorded: {e}"));
+        }
         return run.close_with(Outcome::Degraded, sentence);
     }
     story::rolling_back(&run.dir.id, reason);

@@ -73,17 +73,18 @@ impl Systemctl {
 
     /// The last lines of the unit's own output and of what PID 1 says of it. Empty if there are none to be had.
     pub(super) fn log_tail(&self, unit: &str, invocation_id: &str) -> Vec<String> {
+        if invocation_id.len() != 32 || !invocation_id.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return self.log(&[&format!("--unit={unit}")]);
+        }
+        // what it said itself; a program that could not even be executed has said nothing, but systemd has
+        let own = self.log(&[&format!("_SYSTEMD_INVOCATION_ID={invocation_id}")]);
+        if own.is_empty() { self.log(&[&format!("INVOCATION_ID={invocation_id}"), "_PID=1"]) } else { own }
+    }
+
+    fn log(&self, matches: &[&str]) -> Vec<String> {
         let lines = LOG_LINES.to_string();
         let mut args: Vec<OsString> = ["--no-pager", "--quiet", "-o", "cat", "-n", &lines].map(OsString::from).into();
-        if invocation_id.len() == 32 && invocation_id.bytes().all(|b| b.is_ascii_hexdigit()) {
-            // `+`: or. A program that could not even be executed has said nothing itself.
-            args.push(format!("_SYSTEMD_INVOCATION_ID={invocation_id}").into());
-            args.push("+".into());
-            args.push(format!("INVOCATION_ID={invocation_id}").into());
-            args.push("_PID=1".into());
-        } else {
-            args.push(format!("--unit={unit}").into());
-        }
+        args.extend(matches.iter().map(OsString::from));
         match self.programs.run(&Invocation { program: Program::Journalctl, args, limit: LOG }) {
             Ok(output) if output.success() => tail(&output.stdout),
             _ => Vec::new(),
