@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 
-.PHONY: help lint test vm-test bench demo deb rpm setup
+.PHONY: help setup lint advisories test vm-test bench demo deb rpm
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
@@ -14,7 +14,11 @@ lint: ## formatting, clippy, shellcheck, dependencies
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets --locked -- -D warnings
 	shellcheck -x $$(tools/shell-scripts)
-	$(CARGO) deny --log-level error check
+	$(CARGO) deny --log-level error check bans licenses sources
+
+advisories: ## known vulnerabilities of dependencies; fetches the RustSec database
+	@tools/setup lint
+	$(CARGO) deny check advisories
 
 test: setup ## unit, golden-tree and command-line tests
 	$(CARGO) test --locked
@@ -30,4 +34,4 @@ demo: setup ## check, plan, renew, check on a kubeadm-like tree that is due in t
 	@tools/demo
 
 deb rpm: ## packages
-	@echo "make $@: not yet; run 'cargo build --release' and install target/release/certwarden and systemd/ by hand" && exit 1
+	@echo "make $@: not yet; 'cargo build --release', then install target/release/certwarden and systemd/ by hand" && exit 1

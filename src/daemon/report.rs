@@ -46,7 +46,7 @@ pub(super) fn checked(before: Option<&CheckSeen>, seen: &CheckSeen, due: &[Strin
 }
 
 fn summary(seen: &CheckSeen, due: &[String]) -> String {
-    let named: Vec<_> = seen.attention.iter().take(MOST_NAMES).map(|a| format!("{} {}", a.name, a.message)).collect();
+    let named: Vec<_> = seen.attention.iter().take(MOST_NAMES).map(|a| format!("{}: {}", a.name, a.message)).collect();
     let more = match seen.attention.len().saturating_sub(MOST_NAMES) {
         0 => String::new(),
         n => format!(" and {n} more"),

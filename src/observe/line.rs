@@ -63,7 +63,7 @@ fn certificates(check: &CheckSeen, now: Timestamp) -> String {
     match check.attention.first() {
         Some(worst) => {
             let (bad, all) = (check.attention.len(), check.certificates);
-            format!("{}: {bad} of {all} certificates; {} {}", check.verdict.label(), worst.name, worst.message)
+            format!("{}: {bad} of {all} certificates; {}: {}", check.verdict.label(), worst.name, worst.message)
         }
         None => format!("{} certificates{}", check.certificates, next.unwrap_or_default()),
     }
@@ -150,7 +150,7 @@ pub(super) mod tests {
         assert_eq!(said(|_| {}), "11 certificates, next: apiserver in 312d; last check 12:00, next 13:04");
         assert_eq!(
             said(attention),
-            "CRITICAL: 1 of 11 certificates; admin.conf expires in 2d; last check 12:00, next 13:04"
+            "CRITICAL: 1 of 11 certificates; admin.conf: expires in 2d; last check 12:00, next 13:04"
         );
         let renewing = |s: &mut Status| {
             s.doing = Doing::Renewing;
