@@ -7,11 +7,13 @@ use crate::host::clock::Deadline;
 use crate::host::cri::{Container, ContainerRuntime, CriError};
 use crate::host::systemd::SystemdError;
 use crate::model::component::{Component, Uptake};
-use crate::model::plan::{Activation, Socket};
-use crate::model::report::Restarted;
+use crate::model::ledger::State;
+use crate::model::plan::{Activation, Socket, Step};
+use crate::model::report::{Restarted, SocketSeen};
 use crate::verify::served::{Expected, await_served};
 use crate::verify::unit::{UnitUnproven, await_stable};
 
+use super::engine::Engine;
 use super::prove::on_disk;
 use super::run::{Run, Stop};
 use super::story;
@@ -20,6 +22,8 @@ use super::story;
 const GRACE: Duration = Duration::from_secs(30);
 /// Between two looks at the container runtime.
 const POLL: Duration = Duration::from_millis(500);
+/// Within this a server that is there at all has answered.
+const SILENT: Duration = Duration::from_secs(5);
 
 /// Activates one component.
 pub fn activate(run: &mut Run<'_>, component: Component, how: &Activation) -> Result<(), Stop> {
@@ -37,32 +41,39 @@ fn reload(run: &mut Run<'_>, component: Component, uptake: Uptake, sockets: &[So
         Uptake::NewProcess => Duration::ZERO,
     };
     run.engine.progress.step(format!("waiting for {component} to serve the new certificates"), within + GRACE);
+    let engine = run.engine;
+    let keep_going = || !engine.going_down();
     let expected = expected(run, sockets)?;
-    let seen = await_served(run.engine.host, &expected, None, within, &|| !run.engine.progress.should_stop());
-    if run.engine.progress.should_stop() {
-        return Err(Stop::Asked); // the wait was cut short: what was seen is no verdict
-    }
+    let seen = await_taken(engine, &expected, within, &keep_going);
     if seen.iter().all(|s| s.ok) {
         story::activated(&run.dir.id, component, "serves the new certificates without a restart");
         return Ok(());
     }
+    if engine.going_down() {
+        return Err(Stop::Asked);
+    }
     // A socket that nobody serves (the component is down) shows nothing about the certificate: a restart cannot help.
-    if seen.iter().all(|s| s.serial.is_none()) {
-        run.report
-            .notes
-            .push(format!("{component} does not answer; whether it takes the new certificates cannot be told"));
+    for silent in seen.iter().filter(|s| s.serial.is_none()) {
+        run.report.notes.push(format!(
+            "{component} does not answer on {}: whether it takes the new certificates cannot be told",
+            silent.address
+        ));
+    }
+    if seen.iter().all(|s| s.ok || s.serial.is_none()) {
         return Ok(());
     }
     if component == Component::Etcd {
         super::prove::may_restart_etcd(run)?;
     }
+    let answering = |e: &Expected| seen.iter().any(|s| s.address == e.socket.address && s.serial.is_some());
+    let expected: Vec<Expected> = expected.into_iter().filter(answering).collect();
     new_container(run, component, None)?;
-    run.engine.progress.step(format!("waiting for the new {component} to serve"), run.engine.policy.verify.timeout.0);
-    let limit = run.engine.policy.verify.timeout.0;
-    let seen = await_served(run.engine.host, &expected, None, limit, &|| !run.engine.progress.should_stop());
+    let limit = engine.policy.verify.timeout.0;
+    engine.progress.step(format!("waiting for the new {component} to serve"), limit + GRACE);
+    let seen = await_served(engine.host, &expected, None, limit, &keep_going);
     match seen.iter().find(|s| !s.ok) {
         None => Ok(()),
-        Some(_) if run.engine.progress.should_stop() => Err(Stop::Asked),
+        Some(_) if engine.going_down() => Err(Stop::Asked),
         Some(s) => Err(Stop::Failed(format!(
             "{component} still serves serial {} on {} after a restart, not {}",
             s.serial.as_deref().unwrap_or("none"),
@@ -70,6 +81,21 @@ fn reload(run: &mut Run<'_>, component: Component, uptake: Uptake, sockets: &[So
             s.expected
         ))),
     }
+}
+
+/// As [`await_served`], but a socket that is silent after the short time in which a server answers ends the wait when
+/// all others are well.
+fn await_taken(
+    engine: Engine<'_>,
+    expected: &[Expected],
+    within: Duration,
+    keep_going: &dyn Fn() -> bool,
+) -> Vec<SocketSeen> {
+    let first = await_served(engine.host, expected, None, within.min(SILENT), keep_going);
+    if within <= SILENT || first.iter().all(|s| s.ok || s.serial.is_none()) {
+        return first;
+    }
+    await_served(engine.host, expected, None, within.saturating_sub(SILENT), keep_going)
 }
 
 /// Each socket with the serial that its entry has on the disk.
@@ -85,6 +111,15 @@ fn new_container(run: &mut Run<'_>, component: Component, health: Option<&str>) 
     let socket = cri_socket(run)?;
     let deadline = Deadline::after(host.clock.as_ref(), limit);
     let old = running(host.runtime.as_ref(), &socket, component)?;
+    let going_back = run.ledger_mut()?.state() == State::RollingBack;
+    if let Some(c) = old.as_ref().filter(|c| going_back && run.before.container(component) == Some(&c.id)) {
+        tracing::info!(cw_txn = run.dir.id, "{component} ({}) never took the new files", c.id);
+        return Ok(());
+    }
+    if old.is_none() && going_back && super::prove::excused(run, component) {
+        return Ok(());
+    }
+    someone_to_make_it(run, component)?;
     let since = run.swapped_at;
     if let Some(old) = &old {
         host.runtime.stop(&socket, &old.id, GRACE)?;
@@ -98,10 +133,14 @@ fn new_container(run: &mut Run<'_>, component: Component, health: Option<&str>) 
             break new;
         }
         if deadline.is_over(host.clock.as_ref()) {
+            if old.is_none() && super::prove::excused(run, component) {
+                run.report.notes.push(format!("{component} is not running, as before"));
+                return Ok(());
+            }
             let state = if old.is_some() { "did not come back" } else { "is not running and did not appear" };
             return Err(Stop::Failed(format!("{component} {state} within {}", policy.verify.timeout)));
         }
-        if run.engine.progress.should_stop() {
+        if run.engine.going_down() {
             return Err(Stop::Asked);
         }
         host.clock.sleep(POLL);
@@ -112,6 +151,24 @@ fn new_container(run: &mut Run<'_>, component: Component, health: Option<&str>) 
         None => Ok(()),
         Some(url) => super::prove::await_health(run, component, url, deadline.left(host.clock.as_ref())),
     }
+}
+
+/// A container is stopped only while the kubelet runs: nobody else would make a new one. A kubelet that is down and to
+/// be restarted anyway is restarted first.
+fn someone_to_make_it(run: &mut Run<'_>, component: Component) -> Result<(), Stop> {
+    let unit = run.engine.inventory.node.kubelet.unit.clone();
+    if run.engine.host.services.status(&unit)?.is_running() {
+        return Ok(());
+    }
+    let planned =
+        run.plan.steps.iter().any(|s| matches!(&s.step, Step::Activate { component: Component::Kubelet, .. }));
+    if !planned || run.kubelet_is_up.is_some() {
+        return Err(Stop::Failed(format!("{unit} does not run, and nobody else makes a new {component}")));
+    }
+    if !run.begun.contains(&Component::Kubelet) {
+        run.begun.push(Component::Kubelet);
+    }
+    restart_unit(run, &unit)
 }
 
 fn cri_socket(run: &Run<'_>) -> Result<PathBuf, Stop> {
@@ -136,10 +193,14 @@ pub fn running(
 /// dead already (reference: systemd 252, measured).
 pub fn restart_unit(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
     let (host, policy) = (run.engine.host, run.engine.policy);
+    if run.kubelet_is_up == Some(true) {
+        return Ok(()); // restarted first, because it was down
+    }
     let old = host.services.status(unit)?;
     let limit = policy.verify.timeout.0;
     run.engine.progress.step(format!("restarting {unit}"), old.timeout_stop + old.timeout_start + limit);
     run.restarted_kubelet_at = Some(host.clock.now());
+    run.kubelet_is_up = Some(false);
     let result = match host.services.restart(unit) {
         // the shutdown kills it anyway; the next start goes on
         Err(SystemdError::ShuttingDown { .. }) => return Err(Stop::Asked),
@@ -150,11 +211,12 @@ pub fn restart_unit(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
     }
     let stability = policy.verify.stability.0;
     run.engine.progress.step(format!("seeing that {unit} stays up for {}", policy.verify.stability), stability + limit);
-    let keep_going = || !run.engine.progress.should_stop();
+    let keep_going = || !run.engine.going_down();
     let stable = match await_stable(host, unit, &old, stability, limit.max(stability * 2), &keep_going) {
         Err(UnitUnproven::Interrupted { .. }) => return Err(Stop::Asked),
         other => other?,
     };
+    run.kubelet_is_up = Some(true);
     story::activated(&run.dir.id, Component::Kubelet, "was restarted and stays up");
     run.report.restarted.push(Restarted {
         component: Component::Kubelet,

@@ -22,6 +22,8 @@ pub enum FilesError {
     ChangedMeanwhile { path: PathBuf },
     #[error("the backup of {} is damaged: its SHA-256 is not the recorded one", path.display())]
     BackupDamaged { path: PathBuf },
+    #[error("the staged {} is damaged: its SHA-256 is not the recorded one", path.display())]
+    StagedDamaged { path: PathBuf },
     #[error("{} was not staged", path.display())]
     NotStaged { path: PathBuf },
     #[error(transparent)]
@@ -104,12 +106,20 @@ pub struct Prepared {
 ///
 /// # Errors
 /// [`FilesError`]; nothing live is touched, [`sweep`] removes what was made.
-pub fn prepare_new(root: &Root, dir: &TxnDir, files: &[FileRecord]) -> Result<Prepared, FilesError> {
+pub fn prepare_new(
+    root: &Root,
+    dir: &TxnDir,
+    files: &[FileRecord],
+    staged: &BTreeMap<PathBuf, String>,
+) -> Result<Prepared, FilesError> {
     prepare(root, files, |file| {
         let bytes = root.read_secret(&dir.new_file(&file.path)).map_err(|e| match e {
             FsError::NotFound { .. } => FilesError::NotStaged { path: file.path.clone() },
             other => FilesError::Fs(other),
         })?;
+        if staged.get(&file.path) != Some(&digest(&bytes)) {
+            return Err(FilesError::StagedDamaged { path: file.path.clone() });
+        }
         // the time of a new file is now
         Ok((bytes, Attributes { mtime_ns: 0, atime_ns: 0, ..file.attributes.clone() }))
     })

@@ -11,6 +11,7 @@
 //! dies anywhere leaves a ledger from which [`recover`] finishes the story.
 
 pub mod activate;
+pub mod before;
 pub mod engine;
 pub mod files;
 pub mod history;

@@ -1,16 +1,16 @@
-//! Proof by use: how the node was before, and whether it is well again.
+//! Proof by use: whether the node is well again.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::host::clock::Deadline;
 use crate::host::fs::MAX_FILE;
-use crate::host::systemd::UnitStatus;
 use crate::model::cert::{CertFacts, parse_pem};
 use crate::model::component::Component;
-use crate::model::health::{Judgement, NodeSnapshot};
+use crate::model::health::Judgement;
 use crate::model::inventory::Form;
-use crate::model::plan::{Check, Proof, Step};
+use crate::model::plan::{Check, Plan, PlannedStep, Proof, Socket, Step};
 use crate::model::report::When;
 use crate::model::wiring;
 use crate::verify::REQUEST;
@@ -18,67 +18,58 @@ use crate::verify::api::connections;
 use crate::verify::health;
 use crate::verify::material::{Material, material};
 use crate::verify::node::NodeWatch;
-use crate::verify::prove::etcd_members;
+use crate::verify::prove::{Members, etcd_members};
 use crate::verify::served::{Expected, await_served};
 
 use super::run::{Run, Stop, chain};
 
-/// The node before anything was touched: what "no worse" is measured by.
-#[derive(Clone, Debug, Default)]
-pub struct Before {
-    /// None: the API could not be asked.
-    pub node: Option<NodeSnapshot>,
-    pub kubelet: Option<UnitStatus>,
-    /// Members of etcd, where one runs here and answers.
-    pub etcd_members: Option<usize>,
-}
-
-/// Looks before anything is touched. What cannot be seen is None.
-pub fn before(run: &Run<'_>) -> Before {
-    let (host, node) = (run.engine.host, &run.engine.inventory.node);
-    run.engine.progress.step("looking at the node as it is", REQUEST * 3);
-    let seen = node.name.as_ref().and_then(|name| {
-        let to = connections(host, run.engine.inventory).into_iter().next()?;
-        NodeWatch::start(host, &to, name).before().cloned()
-    });
-    let kubelet = node.kubelet.port.and_then(|_| host.services.status(&node.kubelet.unit).ok());
-    Before {
-        node: seen,
-        kubelet,
-        etcd_members: etcd_proof(run).and_then(|(name, proof)| members(run, &name, &proof).ok()),
-    }
-}
+/// For a socket on which nobody answered before either.
+const SILENT: Duration = Duration::from_secs(30);
 
 /// One check of the plan; what cannot be told is noted and passes.
 pub fn verify(run: &mut Run<'_>, check: &Check) -> Result<(), Stop> {
     let limit = run.engine.policy.verify.timeout.0;
     match check {
-        Check::Served(socket) => {
-            run.engine.progress.step(format!("asking {} what it serves", socket.address), limit);
-            let expected = [Expected { socket: socket.clone(), serial: on_disk(run, &socket.entry)?.serial }];
-            let seen = await_served(run.engine.host, &expected, None, limit, &|| !run.engine.progress.should_stop());
-            let wrong = seen.iter().find(|s| !s.ok).cloned();
-            run.report.sockets.extend(seen);
-            match wrong {
-                Some(_) if run.engine.progress.should_stop() => Err(Stop::Asked),
-                Some(s) if s.serial.is_none() => {
-                    run.report.notes.push(format!("{} does not answer: what it serves cannot be told", s.address));
-                    Ok(())
-                }
-                Some(s) => Err(Stop::Failed(format!(
-                    "{} serves serial {}, but {} on the disk has {}",
-                    s.address,
-                    s.serial.unwrap_or_default(),
-                    s.entry,
-                    s.expected
-                ))),
-                None => Ok(()),
-            }
-        }
+        Check::Served(socket) => socket_serves(run, socket, limit),
         Check::Health { component, url } => await_health(run, *component, url, limit),
         Check::EtcdMembers { .. } => etcd_as_before(run),
         Check::Credential { name, proof } => credential(run, name, proof),
         Check::NodeReady { node } => node_ready(run, node),
+    }
+}
+
+fn socket_serves(run: &mut Run<'_>, socket: &Socket, limit: Duration) -> Result<(), Stop> {
+    let engine = run.engine;
+    let was = run.before.socket(&socket.address).cloned();
+    // what did not answer before is not waited for as if it had
+    let limit = if was.as_ref().is_some_and(|w| w.answered) { limit } else { limit.min(SILENT) };
+    engine.progress.step(format!("asking {} what it serves", socket.address), limit + REQUEST);
+    let expected = [Expected { socket: socket.clone(), serial: on_disk(run, &socket.entry)?.serial }];
+    let seen = await_served(engine.host, &expected, None, limit, &|| !engine.going_down());
+    let wrong = seen.iter().find(|s| !s.ok).cloned();
+    run.report.sockets.extend(seen);
+    let Some(s) = wrong else { return Ok(()) };
+    if engine.going_down() {
+        return Err(Stop::Asked);
+    }
+    let answered = was.as_ref().is_some_and(|w| w.answered);
+    let was_wrong = was.is_some_and(|w| w.answered && !w.ok);
+    let stale = was_wrong && run.plan.item(&s.entry).is_none();
+    match s.serial {
+        None if answered => Err(Stop::Failed(format!("{} does not answer any more", s.address))),
+        None => {
+            run.report.notes.push(format!("{} does not answer: what it serves cannot be told", s.address));
+            Ok(())
+        }
+        Some(serial) => {
+            let sentence =
+                format!("{} serves serial {serial}, but {} on the disk has {}", s.address, s.entry, s.expected);
+            if !stale {
+                return Err(Stop::Failed(sentence));
+            }
+            run.report.notes.push(format!("{sentence}, as before"));
+            Ok(())
+        }
     }
 }
 
@@ -102,43 +93,70 @@ fn credential(run: &mut Run<'_>, name: &str, proof: &Proof) -> Result<(), Stop> 
 
 /// Waits until the component says that it is well.
 pub fn await_health(run: &mut Run<'_>, component: Component, url: &str, limit: Duration) -> Result<(), Stop> {
-    run.engine.progress.step(format!("waiting for {component} to say that it is well"), limit + REQUEST);
-    let keep_going = || !run.engine.progress.should_stop();
-    let seen = health::await_health(run.engine.host, component, url, (None, None), limit, &keep_going);
+    let engine = run.engine;
+    engine.progress.step(format!("waiting for {component} to say that it is well"), limit + REQUEST);
+    let keep_going = || !engine.going_down();
+    let seen = health::await_health(engine.host, component, url, (None, None), limit, &keep_going);
     if seen.ok {
         return Ok(());
     }
-    if run.engine.progress.should_stop() {
+    if engine.going_down() {
         return Err(Stop::Asked);
     }
     // in the dark the API server was away before anything was touched: no worse
-    if component == Component::KubeApiserver && run.before.node.is_none() {
+    let unseen = component == Component::KubeApiserver && run.before.node.is_none();
+    if excused(run, component) || unseen && old_still_work(run, run.swapped_at) {
         run.report.notes.push(format!("{component} is not well, as before: {}", seen.detail));
         return Ok(());
     }
     Err(Stop::Failed(format!("{component} is not well: {}", seen.detail)))
 }
 
+/// Whether the component was down before although its certificates were good: what ails it is none of our business.
+pub fn excused(run: &Run<'_>, component: Component) -> bool {
+    run.before.was_down(component) && old_still_work(run, run.swapped_at)
+}
+
 fn etcd_as_before(run: &mut Run<'_>) -> Result<(), Stop> {
     let Some((name, proof)) = etcd_proof(run) else { return Ok(()) };
-    match (run.before.etcd_members, members(run, &name, &proof)) {
-        (Some(before), Ok(now)) if now < before => {
-            Err(Stop::Failed(format!("etcd has {now} members, and had {before} before")))
+    let engine = run.engine;
+    let limit = engine.policy.verify.timeout.0;
+    engine.progress.step("counting etcd's members", limit + REQUEST * 3);
+    let until = Deadline::after(engine.host.clock.as_ref(), limit);
+    let seen = loop {
+        let seen = members(run, &name, &proof);
+        // one that did not answer before is not waited for
+        let wait = seen.is_err() && run.before.etcd_members.is_some() && !until.is_over(engine.host.clock.as_ref());
+        if !wait || engine.going_down() {
+            break seen;
         }
-        (_, Err(why)) => {
+        engine.host.clock.sleep(Duration::from_secs(1));
+    };
+    match (run.before.etcd_members, seen) {
+        (_, Err(_)) if engine.going_down() => Err(Stop::Asked),
+        (Some(before), Ok(now)) if now.total < before => {
+            Err(Stop::Failed(format!("etcd has {} members, and had {before} before", now.total)))
+        }
+        (Some(_), Err(why)) => Err(Stop::Failed(format!("etcd does not answer any more: {why}"))),
+        (None, Err(why)) => {
             run.report.notes.push(format!("etcd's members cannot be told: {why}"));
             Ok(())
         }
-        _ => Ok(()),
+        (_, Ok(_)) => Ok(()),
     }
 }
 
-/// With two members a restart of either loses the quorum.
+/// Where there are several members, a restart of this one must leave a quorum of healthy ones.
 pub fn may_restart_etcd(run: &Run<'_>) -> Result<(), Stop> {
     let known = etcd_proof(run).and_then(|(name, proof)| members(run, &name, &proof).ok());
-    match known.or(run.before.etcd_members) {
-        Some(2) => Err(Stop::Failed(
-            "etcd did not take its new certificates by itself, and restarting one of two members would lose the quorum"
+    match known {
+        Some(m) if m.voters > 1 && m.to_spare() == 0 => Err(Stop::Failed(format!(
+            "etcd did not take its new certificates by itself, and restarting one of {} members, of which {} are well, \
+             would lose the quorum",
+            m.voters, m.healthy
+        ))),
+        None if run.before.etcd_members.is_some_and(|n| n > 1) => Err(Stop::Failed(
+            "etcd did not take its new certificates by itself, and its members cannot be asked whether one can be spared"
                 .to_owned(),
         )),
         _ => Ok(()),
@@ -146,7 +164,7 @@ pub fn may_restart_etcd(run: &Run<'_>) -> Result<(), Stop> {
 }
 
 /// A credential with which etcd can be asked, and where.
-fn etcd_proof(run: &Run<'_>) -> Option<(String, Proof)> {
+pub(super) fn etcd_proof(run: &Run<'_>) -> Option<(String, Proof)> {
     let inventory = run.engine.inventory;
     ["etcd-healthcheck-client", "apiserver-etcd-client", "etcd-server"].iter().find_map(|name| {
         let entry = inventory.get(name)?;
@@ -156,30 +174,34 @@ fn etcd_proof(run: &Run<'_>) -> Option<(String, Proof)> {
     })
 }
 
-fn members(run: &Run<'_>, name: &str, proof: &Proof) -> Result<usize, String> {
+pub(super) fn members(run: &Run<'_>, name: &str, proof: &Proof) -> Result<Members, String> {
     let Proof::Etcd { endpoint, ca } = proof else { return Err("not an etcd endpoint".to_owned()) };
     let entry = run.engine.inventory.get(name).ok_or("not in the inventory")?;
     let material = live_material(run, &entry.form).map_err(|e| stop_text(&e))?;
     let ca = run.engine.host.root.read(ca, MAX_FILE).map_err(|e| chain(&e))?;
-    etcd_members(run.engine.host, endpoint, &ca, &material).map(|m| m.total).map_err(|e| chain(&e))
+    etcd_members(run.engine.host, endpoint, &ca, &material).map_err(|e| chain(&e))
 }
 
 fn node_ready(run: &mut Run<'_>, node: &str) -> Result<(), Stop> {
-    let (host, limit) = (run.engine.host, run.engine.policy.verify.timeout.0);
-    run.engine
+    let engine = run.engine;
+    let (host, limit) = (engine.host, engine.policy.verify.timeout.0);
+    engine
         .progress
-        .step(format!("waiting for node {node} to report Ready again"), limit.saturating_mul(2) + REQUEST);
+        .step(format!("waiting for node {node} to report Ready again"), limit.saturating_mul(2) + REQUEST * 2);
     let Some(to) = connections(host, run.engine.inventory).into_iter().next() else {
         run.report.notes.push(format!("whether node {node} is Ready cannot be told: no credential to ask with"));
         return Ok(());
     };
     let since = run.restarted_kubelet_at.unwrap_or_else(|| without_restart(run.swapped_at));
-    let watch = NodeWatch::resume(node, run.before.node.clone());
-    let (seen, judgement) = watch.await_ready(host, &to, since, limit, &|| !run.engine.progress.should_stop());
+    let mut watch = NodeWatch::resume(node, run.before.node.clone());
+    if !old_still_work(run, run.swapped_at) {
+        watch = watch.demanding_ready(); // an expired certificate was the cause, or hid it
+    }
+    let (seen, judgement) = watch.await_ready(host, &to, since, limit, &|| !engine.going_down());
     run.report.node = Some(seen);
     match judgement {
         Judgement::Healthy => Ok(()),
-        Judgement::CannotTell(_) if run.engine.progress.should_stop() => Err(Stop::Asked),
+        Judgement::CannotTell(_) if engine.going_down() => Err(Stop::Asked),
         Judgement::CannotTell(why) => {
             run.report.notes.push(format!("whether node {node} is Ready cannot be told: {why}"));
             Ok(())
@@ -213,17 +235,12 @@ pub fn old_still_work(run: &Run<'_>, now: Timestamp) -> bool {
     run.plan.items.iter().all(|i| i.old_not_after.is_some_and(|end| end > now))
 }
 
-/// The sockets of the plan, which must serve what is on the disk after a rollback too.
-pub fn served_again(run: &mut Run<'_>) -> Vec<Stop> {
-    let checks: Vec<Check> = run
-        .plan
-        .steps
-        .iter()
-        .filter_map(|s| match &s.step {
-            Step::Verify { check: check @ (Check::Served(_) | Check::NodeReady { .. }) } => Some(check.clone()),
-            _ => None,
-        })
-        .collect();
-    run.report.sockets.clear();
-    checks.iter().filter_map(|c| verify(run, c).err()).collect()
+/// The checks that must hold after a rollback too: the sockets serve what is on the disk, the node is as before.
+pub fn checks_of_a_rollback(plan: &Plan) -> Vec<Check> {
+    let wanted = |c: &Check| matches!(c, Check::Served(_) | Check::NodeReady { .. });
+    let check = |s: &PlannedStep| match &s.step {
+        Step::Verify { check } if wanted(check) => Some(check.clone()),
+        _ => None,
+    };
+    plan.steps.iter().filter_map(check).collect()
 }

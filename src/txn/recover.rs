@@ -2,15 +2,16 @@
 
 use crate::model::component::Component;
 use crate::model::ledger::State;
-use crate::model::plan::Plan;
+use crate::model::plan::{Plan, PlannedStep, Step};
 use crate::model::report::{Outcome, Report};
 
 use super::engine::{Engine, EngineError};
 use super::ledger::Ledger;
 use super::lock::Lock;
 use super::run::{Run, Stop, chain};
+use super::state::DaemonState;
 use super::store::{self, TxnDir};
-use super::{files, prove, retention, story, unwind};
+use super::{prove, retention, story, unwind};
 
 /// How far recovery may go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -30,13 +31,19 @@ impl Engine<'_> {
     /// [`EngineError`].
     pub fn recover(&self, reach: Reach, operator: bool) -> Result<Option<Report>, EngineError> {
         let root = &self.host.root;
-        if store::list(root)?.is_empty() {
+        // before the kubelet starts nothing can be proven, so that nothing is forgiven either
+        let operator = operator && reach == Reach::Full;
+        let held_back = || DaemonState::load(root).state.observe_only.is_some();
+        if store::list(root)?.is_empty() && !(operator && held_back()) {
             return Ok(None);
         }
         let _lock = Lock::take(root, "recover")?;
         let mut unfinished = store::unfinished(root)?;
         if operator && let Some(failed) = self.failed_rollback()? {
             unfinished.push(failed);
+        }
+        if operator && unfinished.is_empty() {
+            unwind::clear_observe_only(root)?; // its transaction is gone: a person has seen to it
         }
         let mut last = None;
         for (dir, ledger) in unfinished {
@@ -73,6 +80,9 @@ impl Engine<'_> {
             Ok(Err(source)) => return Err(EngineError::Plan { path: dir.plan(), source }),
             Err(e) => return Err(EngineError::Fs(e)),
         };
+        let acts = |s: &PlannedStep| matches!(s.step, Step::Activate { .. } | Step::Verify { .. });
+        // of a mounted image only the files are there; the services here are another machine's
+        let reach = if !self.host.live && plan.steps.iter().any(acts) { Reach::FilesOnly } else { reach };
         let mut run = Run::resume(*self, &plan, ledger);
         run.begun = Component::ALL.to_vec();
         Ok(self.settle_run(&mut run, state, reach))
@@ -127,24 +137,17 @@ impl Engine<'_> {
 
     /// Back, or forward where the old ones have expired.
     fn settle_committing(&self, run: &mut Run<'_>) -> Result<State, Stop> {
-        let root = &self.host.root;
         if prove::old_still_work(run, self.host.clock.now()) {
             unwind::files_back(run, "the commit was cut short")?;
             return Ok(State::RollingBack);
         }
-        let records = run.ledger_mut()?.files().to_vec();
-        files::prepare_new(root, &run.dir, &records)?.put_in_place()?;
-        // the old ones have expired, so it goes on; without a reason, as after any commit: see `activate_and_verify`
-        run.enter(State::Committed, None)?;
+        unwind::forward(run)?;
         Ok(State::Committed)
     }
 }
 
 /// The files could not be settled: an operator has to look, and the next recovery tries again.
 fn stuck(run: &mut Run<'_>, stop: Stop) -> Report {
-    let why = match stop {
-        Stop::Failed(why) => why,
-        Stop::Asked => "stopped".to_owned(),
-    };
+    let why = stop.sentence();
     run.close_with(Outcome::RollbackFailed, format!("transaction {} cannot be finished: {why}", run.dir.id))
 }

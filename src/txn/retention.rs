@@ -26,7 +26,9 @@ pub fn apply(root: &Root, generations: usize) {
         Ok(closed) => closed,
         Err(e) => return tracing::warn!("old transactions could not be listed: {}", chain(&e)),
     };
-    let (backups, stories): (Vec<_>, Vec<_>) = closed.into_iter().partition(|(_, s)| *s == State::Verified);
+    // what an operator still has to look at is neither thinned out nor counted
+    let closed = closed.into_iter().filter(|(_, s)| *s != State::RollbackFailed);
+    let (backups, stories): (Vec<_>, Vec<_>) = closed.partition(|(_, s)| *s == State::Verified);
     for (dir, state) in backups.iter().chain(&stories) {
         let needless: &[_] = match state {
             State::Verified => &[dir.new_dir(), dir.work()],

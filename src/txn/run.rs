@@ -21,7 +21,7 @@ use crate::verify::prove::prove;
 use super::engine::Engine;
 use super::ledger::Ledger;
 use super::store::TxnDir;
-use super::{activate, files, prove as checks, story};
+use super::{activate, before, files, prove as checks, story};
 
 /// Time limit of a step that works on files only: generous, because fsync on a loaded disk is slow.
 const FILES_LIMIT: Duration = Duration::from_secs(60);
@@ -33,6 +33,15 @@ pub enum Stop {
     Failed(String),
     /// SIGTERM, or the machine is going down.
     Asked,
+}
+
+impl Stop {
+    pub fn sentence(self) -> String {
+        match self {
+            Self::Failed(why) => why,
+            Self::Asked => "stopped".to_owned(),
+        }
+    }
 }
 
 impl<E: std::error::Error> From<E> for Stop {
@@ -61,13 +70,17 @@ pub struct Run<'a> {
     pub ledger: Option<Ledger>,
     pub report: Report,
     /// How the node was before anything was touched.
-    pub before: checks::Before,
+    pub before: before::Before,
     /// When the new files went live; what is younger took them.
     pub swapped_at: Timestamp,
     /// When this run last restarted the kubelet.
     pub restarted_kubelet_at: Option<Timestamp>,
+    /// Whether it was restarted since the last swap of files, and came up for good.
+    pub kubelet_is_up: Option<bool>,
     /// Components whose activation has begun, so that a rollback activates them again.
     pub begun: Vec<Component>,
+    /// Components whose activation has ended well.
+    pub activated: Vec<Component>,
     staged: Option<Staged>,
 }
 
@@ -88,10 +101,12 @@ impl<'a> Run<'a> {
             dir,
             ledger: None,
             report,
-            before: checks::Before::default(),
+            before: before::Before::default(),
             swapped_at: now,
             restarted_kubelet_at: None,
+            kubelet_is_up: None,
             begun: Vec::new(),
+            activated: Vec::new(),
             staged: None,
         }
     }
@@ -100,6 +115,7 @@ impl<'a> Run<'a> {
     pub fn resume(engine: Engine<'a>, plan: &'a Plan, ledger: Ledger) -> Self {
         let mut run = Self::new(engine, plan, ledger.dir().clone());
         run.swapped_at = ledger.records().last().map_or(run.swapped_at, |r| r.at);
+        run.before = before::Before::load(&engine.host.root, &run.dir);
         run.ledger = Some(ledger);
         run
     }
@@ -107,7 +123,8 @@ impl<'a> Run<'a> {
     /// Every step of the plan; a dry run ends before the commit.
     pub fn all(&mut self, dry_run: bool) -> Result<Outcome, Stop> {
         if self.engine.host.live {
-            self.before = checks::before(self);
+            self.before = before::look(self);
+            self.before.keep(&self.engine.host.root, &self.dir)?;
         }
         for planned in &self.plan.steps {
             if dry_run && planned.step.changes_node() {
@@ -152,7 +169,8 @@ impl<'a> Run<'a> {
     }
 
     fn step(&mut self, step: &Step) -> Result<(), Stop> {
-        if self.engine.progress.should_stop() {
+        let asked = if self.touched() { self.engine.going_down() } else { self.engine.progress.should_stop() };
+        if asked {
             return Err(Stop::Asked);
         }
         match step {
@@ -163,7 +181,9 @@ impl<'a> Run<'a> {
             Step::Commit { .. } => self.commit(),
             Step::Activate { component, how } => {
                 self.begun.push(*component);
-                activate::activate(self, *component, how)
+                activate::activate(self, *component, how)?;
+                self.activated.push(*component);
+                Ok(())
             }
             Step::Verify { check } => checks::verify(self, check),
         }
@@ -256,7 +276,7 @@ impl<'a> Run<'a> {
         self.engine.progress.step("putting the new files in place", FILES_LIMIT);
         story::rehearsed(&self.dir.id, &self.report.credentials);
         let records = self.ledger_mut()?.files().to_vec();
-        let prepared = files::prepare_new(root, &dir, &records)?;
+        let prepared = files::prepare_new(root, &dir, &records, &self.digests())?;
         files::unchanged(root, &records)?;
         self.enter(State::Committing, None)?;
         self.engine.progress.committing();

@@ -82,14 +82,20 @@ impl<'a> Session<'a> {
             last_seen: state.last_seen,
         };
         let mut closed = gates::closed(self.host, view);
-        if let Some(why) = state.observe_only {
-            closed.push(Refusal {
-                gate: Gate::ObserveOnly,
-                reason: format!("since {}: {} ({})", why.since, why.reason, why.errors.join("; ")),
-                remedy: "remove the cause, then run `certwarden recover`".to_owned(),
-            });
+        let since =
+            state.observe_only.map(|why| format!("since {}: {} ({})", why.since, why.reason, why.errors.join("; ")));
+        if let Some(reason) = since.or_else(|| self.failed_rollback()) {
+            let remedy = "remove the cause, then run `certwarden recover`".to_owned();
+            closed.push(Refusal { gate: Gate::ObserveOnly, reason, remedy });
         }
         closed
+    }
+
+    /// The newest transaction says so itself, should the daemon's memory be lost.
+    fn failed_rollback(&self) -> Option<String> {
+        let newest = history::list(&self.host.root).ok()?.into_iter().next()?;
+        (newest.state == Some(State::RollbackFailed))
+            .then(|| format!("the rollback of transaction {} failed: {}", newest.id, newest.reason.unwrap_or_default()))
     }
 
     /// Carries a plan out.

@@ -30,6 +30,10 @@ impl TxnDir {
     pub fn plan(&self) -> PathBuf {
         self.path().join("plan.json")
     }
+    /// How the node was before, for whoever finishes the transaction.
+    pub fn before(&self) -> PathBuf {
+        self.path().join("before.json")
+    }
     pub fn report(&self) -> PathBuf {
         self.path().join("report.json")
     }

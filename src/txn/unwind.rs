@@ -1,8 +1,9 @@
 //! The way back: old files, old processes, and proof of both. "Rolled back" is said only when it is proven.
 
 use crate::host::fs::{FsError, Root};
+use crate::model::component::Component;
 use crate::model::ledger::State;
-use crate::model::plan::Step;
+use crate::model::plan::{Check, PlannedStep, Step};
 use crate::model::report::{Outcome, Report};
 
 use super::run::{Run, Stop, chain};
@@ -13,17 +14,32 @@ use super::{activate, files, prove, story};
 pub fn roll_back(run: &mut Run<'_>, reason: &str) -> Report {
     let now = run.engine.host.clock.now();
     if !prove::old_still_work(run, now) {
-        story::degraded(&run.dir.id, reason);
-        let sentence = format!("{reason}; the old certificates have expired, so the new ones stay");
-        // still `committed`, with the reason: from now on recovery only looks again whether it can be proven
-        if let Err(Stop::Failed(e)) = run.enter(State::Committed, Some(&sentence)) {
-            run.report.notes.push(format!("and it could not be recorded: {e}"));
+        match forward(run) {
+            Ok(()) => return degraded(run, reason),
+            // half of each is worse than all of either
+            Err(why) => run.report.notes.push(format!("the new files could not be completed: {}", why.sentence())),
         }
-        return run.close_with(Outcome::Degraded, sentence);
     }
     story::rolling_back(&run.dir.id, reason);
     run.report.notes.push(format!("rolled back because {reason}"));
     finish(run, reason)
+}
+
+fn degraded(run: &mut Run<'_>, reason: &str) -> Report {
+    story::degraded(&run.dir.id, reason);
+    let sentence = format!("{reason}; the old certificates have expired, so the new ones stay");
+    // still `committed`; with the reason where everything has been taken up: from now on recovery only looks again
+    // whether it can be proven. Else the next recovery goes on with the activation
+    let taken_up = |s: &PlannedStep| match &s.step {
+        Step::Activate { component, .. } => run.activated.contains(component),
+        _ => true,
+    };
+    if run.plan.steps.iter().all(taken_up)
+        && let Err(e) = run.enter(State::Committed, Some(&sentence))
+    {
+        run.report.notes.push(format!("and it could not be recorded: {}", e.sentence()));
+    }
+    run.close_with(Outcome::Degraded, sentence)
 }
 
 /// Carries a rollback to its end, from wherever it stands.
@@ -36,7 +52,8 @@ pub fn finish(run: &mut Run<'_>, reason: &str) -> Report {
             }
             Err(stop) => failed(run, reason, vec![stop]),
         },
-        Err(errors) if errors.iter().all(|e| matches!(e, Stop::Asked)) => run.close_with(
+        // the machine takes everything down with it: that anything else failed too says nothing
+        Err(errors) if errors.iter().any(|e| matches!(e, Stop::Asked)) => run.close_with(
             Outcome::Interrupted,
             format!("the machine is going down in the middle of a rollback ({reason}); the next start finishes it"),
         ),
@@ -44,27 +61,54 @@ pub fn finish(run: &mut Run<'_>, reason: &str) -> Report {
     }
 }
 
+/// A commit that was cut short is completed; nothing to do after one that was not.
+pub fn forward(run: &mut Run<'_>) -> Result<(), Stop> {
+    if run.ledger_mut()?.state() != State::Committing {
+        return Ok(());
+    }
+    let (records, staged) = (run.ledger_mut()?.files().to_vec(), run.digests());
+    files::prepare_new(&run.engine.host.root, &run.dir, &records, &staged)?.put_in_place()?;
+    // without a reason, as after any commit: see `activate_and_verify`
+    run.enter(State::Committed, None)
+}
+
 fn back(run: &mut Run<'_>, reason: &str) -> Result<(), Vec<Stop>> {
     files_back(run, reason).map_err(|e| vec![e])?;
     if !run.engine.host.live {
         return Ok(());
     }
-    let mut errors = Vec::new();
+    let (mut errors, mut kubelets) = (Vec::new(), Vec::new());
     for planned in &run.plan.steps {
         if let Step::Activate { component, how } = &planned.step
             && run.begun.contains(component)
             && let Err(e) = activate::activate(run, *component, how)
         {
-            errors.push(e);
+            if *component == Component::Kubelet { &mut kubelets } else { &mut errors }.push(e);
         }
     }
-    let was_down = run.before.kubelet.as_ref().is_some_and(|k| !k.is_running());
-    if errors.is_empty() {
-        errors = prove::served_again(run);
+    let excused = run.before.kubelet_was_down;
+    if errors.is_empty() && (kubelets.is_empty() || excused) {
+        let kubelet_is_down = !kubelets.is_empty();
+        run.report.sockets.clear();
+        for check in prove::checks_of_a_rollback(run.plan) {
+            let kubelets_own = match &check {
+                Check::NodeReady { .. } => true,
+                Check::Served(socket) => socket.component == Component::Kubelet,
+                _ => false,
+            };
+            if kubelets_own && kubelet_is_down {
+                continue;
+            }
+            if let Err(e) = prove::verify(run, &check) {
+                if kubelets_own { &mut kubelets } else { &mut errors }.push(e);
+            }
+        }
     }
-    if was_down && !errors.is_empty() {
+    let asked = kubelets.iter().any(|e| matches!(e, Stop::Asked));
+    if excused && !kubelets.is_empty() && !asked {
         run.report.notes.push("the kubelet was not running before either: no worse".to_owned());
-        return Ok(());
+    } else {
+        errors.append(&mut kubelets);
     }
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
@@ -77,27 +121,26 @@ pub fn files_back(run: &mut Run<'_>, reason: &str) -> Result<(), Stop> {
     }
     let staged = run.digests();
     let records = run.ledger_mut()?.files().to_vec();
-    let notes = files::put_back(&run.engine.host.root, &run.dir, &records, &staged)?;
+    let root = &run.engine.host.root;
+    let notes = files::put_back(root, &run.dir, &records, &staged).inspect_err(|_| {
+        let _ = files::sweep(root, &records); // keys do not stay beside the live ones; the first error is the one to report
+    })?;
     run.report.notes.extend(notes);
     run.report.renewed.clear();
     run.swapped_at = run.engine.host.clock.now();
+    run.kubelet_is_up = None;
     Ok(())
 }
 
 /// Neither set is proven: both errors are kept, and the daemon only observes from now on, durably.
 fn failed(run: &mut Run<'_>, reason: &str, errors: Vec<Stop>) -> Report {
-    let causes: Vec<String> = errors
-        .into_iter()
-        .map(|e| match e {
-            Stop::Failed(why) => why,
-            Stop::Asked => "stopped".to_owned(),
-        })
-        .collect();
+    let causes: Vec<String> = errors.into_iter().map(Stop::sentence).collect();
     let sentence = format!("{reason}; and the rollback failed too: {}", causes.join("; "));
     story::rollback_failed(&run.dir.id, &sentence);
+    // first what holds the daemon back: a crash in between leaves a rollback to be finished, and nobody free to renew
     for result in [
-        run.enter(State::RollbackFailed, Some(&sentence)).map_err(|e| format!("{e:?}")),
         observe_only(run, reason, &causes).map_err(|e| chain(&e)),
+        run.enter(State::RollbackFailed, Some(&sentence)).map_err(Stop::sentence),
     ] {
         if let Err(e) = result {
             run.report.notes.push(format!("and it could not be recorded: {e}"));

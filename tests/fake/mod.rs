@@ -1,9 +1,14 @@
-//! A node's outside parties, faked: every method can succeed, fail, hang (until the fake clock has passed any
-//! limit) and lie. The file system is real: a temporary root.
+//! A node's outside parties, faked: services, API, container runtime, programs, clock. Every call is recorded with
+//! the engine's step that it belongs to, and can fail, hang (until the fake clock has passed any limit), lie, or be
+//! where the process dies. The file system is real: a temporary root.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use std::collections::VecDeque;
+pub mod node;
+pub mod socket;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,81 +21,153 @@ use certwarden::host::fs::Root;
 use certwarden::host::kube::{Answer, Connection, KubeApi, KubeError, NodeReady, WhoAmI};
 use certwarden::host::systemd::{JobResult, ServiceManager, SystemdError, UnitStatus};
 use certwarden::model::cert::parse_pem;
-use jiff::Timestamp;
+use certwarden::txn::progress::Progress;
+use jiff::{SignedDuration, Timestamp};
 
-/// What the next call of a method does instead of succeeding.
-#[derive(Clone, Debug)]
-pub enum Fault {
-    /// An error.
-    Fail(String),
-    /// Takes so long that every limit has passed, then an error.
-    Hang,
-    /// Claims success and does nothing.
-    Lie,
+thread_local! {
+    static STEP: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// The state of the faked world.
+/// For `Progress::with_listener`: the calls that follow belong to this step.
+pub fn begin_step(step: &str) {
+    STEP.with_borrow_mut(|s| step.clone_into(s));
+}
+
+/// What a call does instead of succeeding.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fault {
+    Fail,
+    /// Takes so long that every limit has passed, then an error.
+    Hang,
+    /// Claims success and does or tells the wrong thing.
+    Lie,
+    /// systemd: the machine is going down.
+    ShutDown,
+}
+
+/// One call of an outside party.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Call {
+    pub step: String,
+    pub method: &'static str,
+    pub detail: String,
+}
+
+/// A predicate about the root.
+pub type About = fn(&Path) -> bool;
+type Hook = Box<dyn FnOnce(&Path) + Send>;
+
+/// How the process died: unwound without the panic hook, so that nothing is printed.
 #[derive(Debug)]
+pub struct Crash;
+
+/// The state of the faked world.
+#[allow(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct World {
     pub now: Timestamp,
     pub elapsed: Duration,
-    /// (method, fault), taken in order by the calls of that method. `*` in front of the method: for ever.
-    pub faults: VecDeque<(String, Fault)>,
-    pub calls: Vec<String>,
-    pub kubelet: UnitStatus,
-    /// With this, the kubelet dies whenever the predicate says so about the root.
-    pub kubelet_dies_if: Option<fn(&Path) -> bool>,
-    pub never_ready_if: Option<fn(&Path) -> bool>,
     pub root: PathBuf,
+    pub calls: Vec<Call>,
+    /// By the number of the call in `calls`.
+    pub fault_at: BTreeMap<usize, Fault>,
+    /// Every call of a method, from now on.
+    pub always: BTreeMap<&'static str, Fault>,
+    /// All calls, those of the clock too.
+    pub ticks: u64,
+    pub crash_at: Option<u64>,
+    /// Done at a tick, e.g. by somebody else who writes to the node.
+    pub hook_at: Option<(u64, Hook)>,
+    /// Names of the calls at each tick, to find the one that is wanted.
+    pub tick_names: Vec<String>,
+    pub kubelet: UnitStatus,
+    pub kubelet_started: Timestamp,
+    pub kubelet_dies_if: Option<About>,
+    pub never_ready_if: Option<About>,
     pub starts: u32,
+    pub boots: u32,
     pub containers: Vec<Container>,
+    /// What each component read when it started: digest of its kubeconfig.
+    pub loaded: BTreeMap<String, Vec<u8>>,
+    pub broken: BTreeSet<String>,
     pub api_is_down: bool,
     pub node_ready: bool,
-    /// Whether the lease and the heartbeat move with the clock.
-    pub heartbeat: bool,
+    pub members: usize,
+    pub unhealthy_members: usize,
+    pub clock_synchronised: Option<bool>,
+    pub other_timer_active: bool,
+    pub stopping: bool,
+    /// Components by the port of a real socket.
+    pub ports: BTreeMap<u16, &'static str>,
+    /// The driver asks to stop at the first call of a step that begins so.
+    pub stop_at: Option<&'static str>,
+    pub progress: Option<Arc<Progress>>,
+    /// This component goes away for good at the first call of a step that begins so.
+    pub dies_at_step: Option<(&'static str, &'static str)>,
 }
 
 /// A handle on the world, shared by all fakes of a host.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Fake(pub Arc<Mutex<World>>);
 
+pub const PODS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+
 impl Fake {
-    /// A healthy control-plane node at `now` with its files below `root`.
-    pub fn new(root: &Path, now: Timestamp) -> Self {
+    /// A healthy control-plane node with its files below `root`.
+    pub fn new(root: &Path) -> Self {
+        let now = Timestamp::now();
         let container = |name: &str| Container {
             id: format!("{name}-0"),
             name: name.to_owned(),
-            pod: format!("{name}-node1"),
+            pod: format!("{name}-node-1"),
             namespace: "kube-system".to_owned(),
             running: true,
             attempt: 0,
             created_ns: 0,
         };
-        let names = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
-        Self(Arc::new(Mutex::new(World {
+        let kubelet = UnitStatus {
+            load_state: "loaded".into(),
+            active_state: "active".into(),
+            sub_state: "running".into(),
+            result: "success".into(),
+            invocation_id: "invocation-0".into(),
+            main_pid: 4_000_000,
+            restart_delay: Duration::from_secs(10),
+            ..UnitStatus::default()
+        };
+        let mut world = World {
             now,
             elapsed: Duration::ZERO,
-            faults: VecDeque::new(),
+            root: root.to_owned(),
             calls: Vec::new(),
-            kubelet: UnitStatus {
-                load_state: "loaded".into(),
-                active_state: "active".into(),
-                sub_state: "running".into(),
-                result: "success".into(),
-                invocation_id: "invocation-0".into(),
-                main_pid: 100,
-                restart_delay: Duration::from_secs(10),
-                ..UnitStatus::default()
-            },
+            fault_at: BTreeMap::new(),
+            always: BTreeMap::new(),
+            ticks: 0,
+            crash_at: None,
+            hook_at: None,
+            tick_names: Vec::new(),
+            kubelet,
+            kubelet_started: now - SignedDuration::from_secs(100_003),
             kubelet_dies_if: None,
             never_ready_if: None,
-            root: root.to_owned(),
             starts: 0,
-            containers: names.into_iter().map(container).collect(),
+            boots: 0,
+            containers: PODS.into_iter().map(container).collect(),
+            loaded: BTreeMap::new(),
+            broken: BTreeSet::new(),
             api_is_down: false,
             node_ready: true,
-            heartbeat: true,
-        })))
+            members: 1,
+            unhealthy_members: 0,
+            clock_synchronised: Some(true),
+            other_timer_active: false,
+            stopping: false,
+            ports: BTreeMap::new(),
+            stop_at: None,
+            progress: None,
+            dies_at_step: None,
+        };
+        PODS.iter().chain(&["kubelet"]).for_each(|c| world.load(c));
+        Self(Arc::new(Mutex::new(world)))
     }
 
     /// The host made of the fakes, taken for a live one.
@@ -102,7 +179,7 @@ impl Fake {
             services: Box::new(self.clone()),
             kube: Box::new(self.clone()),
             runtime: Box::new(self.clone()),
-            programs: std::sync::Arc::new(self.clone()),
+            programs: Arc::new(self.clone()),
             clock: Box::new(self.clone()),
         }
     }
@@ -111,77 +188,194 @@ impl Fake {
         f(&mut self.0.lock().unwrap())
     }
 
-    pub fn fault(&self, method: &str, fault: Fault) {
-        self.world(|w| w.faults.push_back((method.to_owned(), fault)));
+    pub fn always(&self, method: &'static str, fault: Fault) {
+        self.world(|w| w.always.insert(method, fault));
     }
 
-    pub fn calls(&self, method: &str) -> Vec<String> {
-        self.world(|w| w.calls.iter().filter(|c| c.starts_with(method)).cloned().collect())
+    pub fn calls(&self) -> Vec<Call> {
+        self.world(|w| w.calls.clone())
     }
 
-    /// Records the call and takes the next fault that is meant for it.
-    fn call(&self, method: &str, detail: &str) -> Option<Fault> {
-        self.world(|w| {
-            w.calls.push(format!("{method} {detail}"));
-            let at = w.faults.iter().position(|(m, _)| m == method || m.strip_prefix('*') == Some(method))?;
-            let fault = match w.faults[at].0.starts_with('*') {
-                true => w.faults[at].1.clone(),
-                false => w.faults.remove(at)?.1,
-            };
-            if matches!(fault, Fault::Hang) {
-                w.pass(Duration::from_secs(3600));
+    /// Details of the calls of a method.
+    pub fn details(&self, method: &str) -> Vec<String> {
+        self.calls().into_iter().filter(|c| c.method == method).map(|c| c.detail).collect()
+    }
+
+    fn tick(&self, name: &str) {
+        let (crash, hook, root) = self.world(|w| {
+            w.ticks += 1;
+            let step = STEP.with_borrow(Clone::clone);
+            if let Some(progress) = w.progress.as_ref().filter(|_| w.stop_at.is_some_and(|s| step.starts_with(s))) {
+                progress.stop();
             }
-            Some(fault)
+            if let Some((_, component)) = w.dies_at_step.take_if(|(s, _)| step.starts_with(*s)) {
+                w.containers.iter_mut().filter(|c| c.name == component).for_each(|c| c.running = false);
+                w.broken.insert(component.to_owned());
+            }
+            w.tick_names.push(format!("{step}/{name}"));
+            let hook = w.hook_at.take_if(|(at, _)| *at == w.ticks).map(|(_, hook)| hook);
+            (w.crash_at == Some(w.ticks), hook, w.root.clone())
+        });
+        if let Some(hook) = hook {
+            hook(&root);
+        }
+        if crash {
+            std::panic::resume_unwind(Box::new(Crash)); // outside of the lock: the world goes on
+        }
+    }
+
+    /// Records the call and finds the fault that is meant for it.
+    fn call(&self, method: &'static str, detail: &str) -> Option<Fault> {
+        self.tick(method);
+        self.world(|w| {
+            let step = STEP.with_borrow(Clone::clone);
+            let fault = w.fault_at.get(&w.calls.len()).or_else(|| w.always.get(method)).copied();
+            w.calls.push(Call { step, method, detail: detail.to_owned() });
+            if fault == Some(Fault::Hang) {
+                w.pass(Duration::from_secs(60));
+                w.elapsed += Duration::from_secs(3600); // the wall clock stays near the real one, which OpenSSL goes by
+            }
+            fault
         })
     }
 }
 
 impl World {
-    fn pass(&mut self, time: Duration) {
+    pub fn pass(&mut self, time: Duration) {
         self.elapsed += time;
-        self.now = self.now.checked_add(jiff::SignedDuration::try_from(time).unwrap()).unwrap();
+        self.now += SignedDuration::try_from(time).unwrap();
     }
 
-    fn start_kubelet(&mut self) {
+    /// No container and no invocation is the one of another boot.
+    pub fn boot(&mut self, (starts, boots): (u32, u32)) {
+        (self.starts, self.boots) = (starts + 1, boots + 1);
+        self.kubelet.invocation_id = format!("invocation-{}", self.starts);
+        let boots = self.boots;
+        self.containers.iter_mut().for_each(|c| c.id = format!("{}-boot{boots}", c.name));
+    }
+
+    /// Takes the faked wall clock back to the real one, with all that was seen by it: a handshake in memory goes by
+    /// the real one.
+    pub fn rejoin_real_time(&mut self) {
+        let ahead = self.now.duration_since(Timestamp::now());
+        self.now -= ahead;
+        self.kubelet_started -= ahead;
+        let ahead = i64::try_from(ahead.as_nanos()).unwrap();
+        self.containers.iter_mut().filter(|c| c.created_ns != 0).for_each(|c| c.created_ns -= ahead);
+    }
+
+    fn load(&mut self, component: &str) {
+        let file = match component {
+            "kube-controller-manager" => "etc/kubernetes/controller-manager.conf",
+            "kube-scheduler" => "etc/kubernetes/scheduler.conf",
+            _ => return,
+        };
+        let bytes = std::fs::read(self.root.join(file)).unwrap_or_default();
+        self.loaded.insert(component.to_owned(), bytes);
+    }
+
+    pub fn start_kubelet(&mut self) {
         self.starts += 1;
         let dies = self.kubelet_dies_if.is_some_and(|f| f(&self.root));
         self.kubelet.invocation_id = format!("invocation-{}", self.starts);
-        self.kubelet.main_pid = if dies { 0 } else { 100 + self.starts };
+        self.kubelet.main_pid = if dies { 0 } else { 4_000_000 + self.starts };
         let (active, sub, result) =
             if dies { ("activating", "auto-restart", "exit-code") } else { ("active", "running", "success") };
         self.kubelet.active_state = active.into();
         self.kubelet.sub_state = sub.into();
         self.kubelet.result = result.into();
         self.kubelet.exec_main_status = i32::from(dies);
+        if !dies {
+            self.kubelet_started = self.now;
+            for name in PODS {
+                if !self.runs(name) {
+                    self.new_container(name);
+                }
+            }
+        }
+    }
+
+    pub fn stop_kubelet(&mut self) {
+        self.kubelet.active_state = "activating".into();
+        self.kubelet.sub_state = "auto-restart".into();
+        self.kubelet.result = "exit-code".into();
+        self.kubelet.main_pid = 0;
+    }
+
+    pub fn runs(&self, name: &str) -> bool {
+        self.containers.iter().any(|c| c.name == name && c.running)
+    }
+
+    fn new_container(&mut self, name: &str) {
+        self.load(name);
+        let (now, runs) = (i64::try_from(self.now.as_nanosecond()).unwrap(), !self.broken.contains(name));
+        for c in self.containers.iter_mut().filter(|c| c.name == name) {
+            c.attempt += 1;
+            c.id = format!("{}-{}-{}", c.name, self.boots, c.attempt);
+            c.created_ns = now;
+            c.running = runs;
+        }
+    }
+
+    fn stop_container(&mut self, id: &str) {
+        let Some(name) = self.containers.iter().find(|c| c.id == id).map(|c| c.name.clone()) else { return };
+        self.containers.iter_mut().filter(|c| c.id == id).for_each(|c| c.running = false);
+        if self.kubelet.is_running() {
+            self.new_container(&name);
+        }
     }
 
     fn ready(&self) -> bool {
         self.node_ready && self.kubelet.is_running() && !self.never_ready_if.is_some_and(|f| f(&self.root))
     }
+
+    /// The last moment of a rhythm that began with the kubelet (lease: 10 s, status: 5 min; kubernetes:
+    /// `component-helpers/apimachinery/lease`, `nodeStatusReportFrequency`).
+    fn last_beat(&self, every: i64) -> Timestamp {
+        let running = self.now.as_second() - self.kubelet_started.as_second();
+        let end = if self.kubelet.is_running() { running } else { 0 };
+        self.kubelet_started + SignedDuration::from_secs(end / every * every + i64::from(end > 1) * 2)
+    }
+
+    /// Whether whoever listens at the URL is there.
+    fn answers(&self, server: &str) -> bool {
+        let port = server.rsplit_once(':').map_or("", |(_, port)| port);
+        if let Some(component) = port.parse().ok().and_then(|p: u16| self.ports.get(&p)) {
+            return self.runs(component) && !(self.api_is_down && *component == "kube-apiserver");
+        }
+        match port {
+            "10248" | "3" => self.kubelet.is_running(),
+            "10257" => self.runs("kube-controller-manager"),
+            "10259" => self.runs("kube-scheduler"),
+            "2379" | "2" => self.runs("etcd"),
+            _ => self.runs("kube-apiserver") && !self.api_is_down,
+        }
+    }
 }
 
 impl Clock for Fake {
     fn now(&self) -> Timestamp {
+        self.tick("now");
         self.world(|w| w.now)
     }
     fn monotonic(&self) -> Duration {
         self.world(|w| w.elapsed)
     }
     fn sleep(&self, time: Duration) {
+        self.tick("sleep");
         self.world(|w| w.pass(time));
     }
 }
 
 impl Fake {
-    fn job(&self, verb: &str, unit: &str) -> Result<JobResult, SystemdError> {
-        let timed_out = || SystemdError::TimedOut { what: unit.to_owned(), limit: Duration::from_secs(90) };
+    fn job(&self, verb: &'static str, unit: &str, act: fn(&mut World)) -> Result<JobResult, SystemdError> {
         match self.call(verb, unit) {
-            Some(Fault::Fail(word)) if word == "shutdown" => Err(SystemdError::ShuttingDown { unit: unit.to_owned() }),
-            Some(Fault::Fail(word)) => Ok(JobResult(word)),
-            Some(Fault::Hang) => Err(timed_out()),
+            Some(Fault::ShutDown) => Err(SystemdError::ShuttingDown { unit: unit.to_owned() }),
+            Some(Fault::Fail) => Ok(JobResult("failed".into())),
+            Some(Fault::Hang) => Err(SystemdError::TimedOut { what: unit.to_owned(), limit: Duration::from_secs(90) }),
             Some(Fault::Lie) => Ok(JobResult("done".into())),
             None => {
-                self.world(World::start_kubelet);
+                self.world(act);
                 Ok(JobResult("done".into()))
             }
         }
@@ -191,31 +385,31 @@ impl Fake {
 impl ServiceManager for Fake {
     fn status(&self, unit: &str) -> Result<UnitStatus, SystemdError> {
         match self.call("status", unit) {
-            Some(Fault::Fail(detail)) => Err(SystemdError::Unreachable { detail }),
             Some(Fault::Hang) => Err(SystemdError::TimedOut { what: unit.into(), limit: Duration::from_secs(25) }),
             Some(Fault::Lie) => Ok(UnitStatus::default()),
+            Some(_) => Err(SystemdError::Unreachable { detail: "no bus".into() }),
             None if unit == "kubelet.service" => Ok(self.world(|w| w.kubelet.clone())),
-            None => Ok(UnitStatus { load_state: "not-found".into(), ..UnitStatus::default() }),
+            None => {
+                let active = self.world(|w| w.other_timer_active);
+                let state = if active { "active" } else { "inactive" };
+                Ok(UnitStatus { active_state: state.into(), ..UnitStatus::default() })
+            }
         }
     }
     fn restart(&self, unit: &str) -> Result<JobResult, SystemdError> {
-        self.job("restart", unit)
+        self.job("restart", unit, World::start_kubelet)
     }
     fn stop(&self, unit: &str) -> Result<JobResult, SystemdError> {
-        self.job("stop", unit)
+        self.job("stop", unit, World::stop_kubelet)
     }
     fn start(&self, unit: &str) -> Result<JobResult, SystemdError> {
-        self.job("start", unit)
+        self.job("start", unit, World::start_kubelet)
     }
     fn system_state(&self) -> Result<String, SystemdError> {
-        Ok("running".into())
+        Ok(self.world(|w| if w.stopping { "stopping" } else { "running" }.to_owned()))
     }
     fn clock_synchronised(&self) -> Option<bool> {
-        match self.call("clock", "") {
-            Some(Fault::Fail(_)) => Some(false),
-            Some(_) => None,
-            None => Some(true),
-        }
+        self.world(|w| w.clock_synchronised)
     }
     fn log_tail(&self, _unit: &str, _invocation: &str) -> Vec<String> {
         vec!["the last words of the kubelet".into()]
@@ -223,31 +417,21 @@ impl ServiceManager for Fake {
 }
 
 impl ContainerRuntime for Fake {
-    fn containers(&self, socket: &Path, name: &str) -> Result<Vec<Container>, CriError> {
+    fn containers(&self, _socket: &Path, name: &str) -> Result<Vec<Container>, CriError> {
         match self.call("containers", name) {
-            Some(Fault::Fail(detail)) => Err(CriError::Call { what: "list containers", detail }),
             Some(Fault::Hang) => Err(CriError::TimedOut { what: "list containers", limit: Duration::from_secs(10) }),
             Some(Fault::Lie) => Ok(Vec::new()),
-            None => {
-                let _ = socket;
-                Ok(self.world(|w| w.containers.iter().filter(|c| c.name == name).cloned().collect()))
-            }
+            Some(_) => Err(CriError::Call { what: "list containers", detail: "refused".into() }),
+            None => Ok(self.world(|w| w.containers.iter().filter(|c| c.name == name).cloned().collect())),
         }
     }
     fn stop(&self, _socket: &Path, id: &str, _grace: Duration) -> Result<(), CriError> {
         match self.call("stop-container", id) {
-            Some(Fault::Fail(detail)) => Err(CriError::Call { what: "stop a container", detail }),
             Some(Fault::Hang) => Err(CriError::TimedOut { what: "stop a container", limit: Duration::from_secs(40) }),
             Some(Fault::Lie) => Ok(()),
+            Some(_) => Err(CriError::Call { what: "stop a container", detail: "refused".into() }),
             None => {
-                self.world(|w| {
-                    let now = i64::try_from(w.now.as_nanosecond()).unwrap();
-                    for c in w.containers.iter_mut().filter(|c| c.id == id) {
-                        c.attempt += 1;
-                        c.id = format!("{}-{}", c.name, c.attempt);
-                        c.created_ns = now;
-                    }
-                });
+                self.world(|w| w.stop_container(id));
                 Ok(())
             }
         }
@@ -265,34 +449,44 @@ impl Programs for Fake {
 }
 
 impl Fake {
-    fn ask(&self, method: &str, to: &Connection) -> Result<(), KubeError> {
+    /// None: the call is to succeed. `Lie` is for the caller to tell.
+    fn ask(&self, method: &'static str, to: &Connection) -> Result<bool, KubeError> {
         let server = to.server.clone();
         let unreachable = |detail: &str| KubeError::Unreachable { server: server.clone(), detail: detail.into() };
         let fault = self.call(method, &to.server);
-        if self.world(|w| w.api_is_down) {
+        if !self.world(|w| w.answers(&to.server)) {
             return Err(unreachable("connection refused"));
         }
         match fault {
-            Some(Fault::Fail(word)) if word == "401" => Err(KubeError::Unauthorized { server }),
-            Some(Fault::Fail(detail)) => Err(unreachable(&detail)),
+            Some(Fault::Fail | Fault::ShutDown) => Err(KubeError::Unauthorized { server }),
             Some(Fault::Hang) => Err(unreachable("timed out")),
-            Some(Fault::Lie) => Err(KubeError::Malformed { server, path: "/".into(), detail: "rubbish".into() }),
-            None => Ok(()),
+            Some(Fault::Lie) => Ok(true),
+            None => Ok(false),
         }
     }
 }
 
 impl KubeApi for Fake {
     fn get(&self, to: &Connection, _path: &str) -> Result<Answer, KubeError> {
-        self.ask("get", to)?;
-        Ok(Answer { status: 200, body: r#"{"health":"true"}"#.into() })
+        let lies = self.ask("get", to)?;
+        Ok(Answer { status: if lies { 500 } else { 200 }, body: r#"{"health":"true"}"#.into() })
     }
     fn post(&self, to: &Connection, _path: &str, _json: &str) -> Result<Answer, KubeError> {
-        self.ask("post", to)?;
-        Ok(Answer { status: 200, body: r#"{"members":[{"ID":"1"}]}"#.into() })
+        if self.ask("post", to)? {
+            return Ok(Answer { status: 200, body: r#"{"members":[]}"#.into() });
+        }
+        let (all, ill) = self.world(|w| (w.members, w.unhealthy_members));
+        let member = |i: usize| {
+            let url = if i < ill { "" } else { "https://127.0.0.1:2" };
+            format!(r#"{{"name":"m{i}","clientURLs":["{url}"]}}"#)
+        };
+        let list: Vec<String> = (0..all).map(member).collect();
+        Ok(Answer { status: 200, body: format!(r#"{{"members":[{}]}}"#, list.join(",")) })
     }
     fn whoami(&self, to: &Connection) -> Result<WhoAmI, KubeError> {
-        self.ask("whoami", to)?;
+        if self.ask("whoami", to)? {
+            return Ok(WhoAmI::User { name: "system:anonymous".into(), groups: Vec::new() });
+        }
         let asserted = to.headers.iter().find(|(name, _)| name == "X-Remote-User").map(|(_, user)| user.clone());
         let own = || {
             let chain = parse_pem(&to.identity.as_ref().unwrap().cert).unwrap();
@@ -301,17 +495,17 @@ impl KubeApi for Fake {
         Ok(WhoAmI::User { name: asserted.unwrap_or_else(own), groups: Vec::new() })
     }
     fn node_ready(&self, to: &Connection, _node: &str) -> Result<NodeReady, KubeError> {
-        self.ask("node_ready", to)?;
+        let lies = self.ask("node_ready", to)?;
         Ok(self.world(|w| NodeReady {
-            status: if w.ready() { "True" } else { "False" }.into(),
+            status: if w.ready() && !lies { "True" } else { "False" }.into(),
             reason: "KubeletReady".into(),
             message: String::new(),
-            heartbeat: w.heartbeat.then_some(w.now),
+            heartbeat: Some(Timestamp::from_second(w.last_beat(300).as_second()).unwrap()),
         }))
     }
     fn lease_renewed(&self, to: &Connection, _node: &str) -> Result<Option<Timestamp>, KubeError> {
-        self.ask("lease_renewed", to)?;
-        Ok(self.world(|w| (w.heartbeat && w.kubelet.is_running()).then_some(w.now)))
+        let lies = self.ask("lease_renewed", to)?;
+        Ok((!lies).then(|| self.world(|w| w.last_beat(10))))
     }
     fn cluster_configuration(&self, to: &Connection) -> Result<Option<String>, KubeError> {
         self.ask("cluster_configuration", to)?;

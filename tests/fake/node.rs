@@ -1,0 +1,314 @@
+//! A control-plane node on the disk with the fakes around it, and what must be true of it whatever happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use certwarden::collect::collect;
+use certwarden::host::Host;
+use certwarden::model::gate::Gate;
+use certwarden::model::inventory::{Content, Inventory, Problem};
+use certwarden::model::ledger::State;
+use certwarden::model::plan::Plan;
+use certwarden::model::planner::Selection;
+use certwarden::model::policy::{Policy, Renewer};
+use certwarden::model::report::{Outcome, Report};
+use certwarden::txn::engine::EngineError;
+use certwarden::txn::ledger::Ledger;
+use certwarden::txn::progress::Progress;
+use certwarden::txn::recover::Reach;
+use certwarden::txn::session::{Session, SessionError};
+use certwarden::txn::store;
+use tempfile::TempDir;
+
+use super::{Crash, Fake, World, begin_step};
+use crate::support::{DAY, Options, Tree};
+
+/// Ports on which nobody listens: sockets are silent unless a test puts a server there.
+pub const APISERVER: u16 = 1;
+pub const ETCD: u16 = 2;
+pub const KUBELET: u16 = 3;
+
+pub const TRANSACTIONS: &str = "/var/lib/certwarden/transactions";
+
+/// Content, mode, owner, mtime, extended attributes and link target of every file.
+pub type Live = BTreeMap<PathBuf, (Vec<u8>, u32, u32, u32, i64, i64, Vec<(String, Vec<u8>)>, PathBuf)>;
+
+pub struct Node {
+    pub dir: TempDir,
+    pub fake: Fake,
+    pub host: Host,
+    pub policy: Policy,
+}
+
+/// In memory: a transaction syncs dozens of files.
+fn temp() -> TempDir {
+    let shm = Path::new("/dev/shm");
+    if shm.is_dir() { TempDir::new_in(shm).unwrap() } else { TempDir::new().unwrap() }
+}
+
+fn build(left: i64) -> TempDir {
+    let dir = temp();
+    let tree = Tree::build(dir.path(), Options { left, ..Options::default() });
+    let edit = |path: &str, pairs: &[(&str, String)]| {
+        let text = pairs.iter().fold(tree.read(path), |text, (from, to)| text.replace(from, to));
+        tree.write(path, text, 0o600);
+    };
+    let manifests = "/etc/kubernetes/manifests";
+    edit(
+        &format!("{manifests}/kube-apiserver.yaml"),
+        &[
+            ("10.0.0.1", "127.0.0.1".into()),
+            ("secure-port=6443", format!("secure-port={APISERVER}")),
+            ("127.0.0.1:2379", format!("127.0.0.1:{ETCD}")),
+        ],
+    );
+    let urls = (",https://10.0.0.1:2379", String::new());
+    edit(&format!("{manifests}/etcd.yaml"), &[urls, ("127.0.0.1:2379", format!("127.0.0.1:{ETCD}"))]);
+    edit("/var/lib/kubelet/config.yaml", &[("healthzPort: 10248", format!("healthzPort: 10248\nport: {KUBELET}"))]);
+    fs::create_dir_all(dir.path().join("var/lib/certwarden")).unwrap();
+    // something that only a rename with care keeps
+    let key = tree.at("/etc/kubernetes/pki/apiserver.key");
+    std::os::unix::fs::chown(&key, Some(0), Some(1234)).unwrap();
+    let _ = xattr::set(&key, "user.label", b"kept");
+    let old = std::time::SystemTime::UNIX_EPOCH + Duration::from_nanos(1_600_000_000_123_456_789);
+    for file in ["/etc/kubernetes/pki/apiserver.key", "/etc/kubernetes/scheduler.conf"] {
+        fs::File::options().write(true).open(tree.at(file)).unwrap().set_modified(old).unwrap();
+    }
+    dir
+}
+
+static HEALTHY: LazyLock<TempDir> = LazyLock::new(|| build(300 * DAY));
+static DUE: LazyLock<TempDir> = LazyLock::new(|| build(20 * DAY));
+static EXPIRED: LazyLock<TempDir> = LazyLock::new(|| build(-DAY));
+
+pub fn copy(from: &Path, to: &Path) {
+    let done = std::process::Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap();
+    assert!(done.success());
+}
+
+impl Node {
+    /// Nothing is due.
+    pub fn healthy() -> Self {
+        Self::on(&HEALTHY)
+    }
+    /// Everything is due, nothing has expired.
+    pub fn due() -> Self {
+        Self::on(&DUE)
+    }
+    pub fn expired() -> Self {
+        Self::on(&EXPIRED)
+    }
+
+    fn on(template: &TempDir) -> Self {
+        let dir = temp();
+        copy(template.path(), dir.path());
+        Self::at(dir)
+    }
+
+    fn at(dir: TempDir) -> Self {
+        let fake = Fake::new(dir.path());
+        let mut policy = Policy::default();
+        policy.renew.renewer = Renewer::Local;
+        policy.gates.free_mib = 0;
+        Self { host: fake.host(), dir, fake, policy }
+    }
+
+    /// The same disk in another place, with a world that has forgotten everything: as after a reboot.
+    pub fn rebooted(&self) -> Self {
+        let dir = temp();
+        copy(self.dir.path(), dir.path());
+        let node = Self { policy: self.policy.clone(), ..Self::at(dir) };
+        let was = self.fake.world(|w| (w.starts, w.boots));
+        node.fake.world(|w| w.boot(was));
+        node
+    }
+
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path.trim_start_matches('/'))
+    }
+
+    pub fn read(&self, path: &str) -> Vec<u8> {
+        fs::read(self.path(path)).unwrap()
+    }
+
+    pub fn session(&self) -> Session<'_> {
+        Session::open(&self.host, &self.policy)
+    }
+
+    pub fn progress() -> Progress {
+        begin_step("before the first step");
+        Progress::new("test", Duration::from_secs(60)).with_listener(begin_step)
+    }
+
+    pub fn plan(&self, selection: &Selection) -> Plan {
+        self.session().plan(selection).unwrap()
+    }
+
+    pub fn try_renew(&self, selection: &Selection) -> Result<Report, EngineError> {
+        self.fake.world(World::rejoin_real_time);
+        let session = self.session();
+        session.carry_out(&session.plan(selection).unwrap(), false, &[], &Self::progress())
+    }
+
+    pub fn renew(&self, selection: &Selection) -> Report {
+        self.try_renew(selection).unwrap()
+    }
+
+    pub fn renew_due(&self) -> Report {
+        self.renew(&Selection::Due)
+    }
+
+    /// Renews until the process dies. True if it did.
+    pub fn renew_and_crash(&self, tick: u64) -> bool {
+        self.crash(tick, || drop(self.try_renew(&Selection::All)))
+    }
+
+    /// `work` until the process dies at that tick from now. True if it did.
+    pub fn crash(&self, tick: u64, work: impl FnOnce()) -> bool {
+        self.fake.world(|w| w.crash_at = Some(w.ticks + tick));
+        let ended = catch_unwind(AssertUnwindSafe(work));
+        self.fake.world(|w| w.crash_at = None);
+        match ended {
+            Ok(()) => false,
+            Err(e) if e.is::<Crash>() => true,
+            Err(e) => std::panic::resume_unwind(e),
+        }
+    }
+
+    pub fn recover(&self, reach: Reach, operator: bool) -> Result<Option<Report>, EngineError> {
+        self.session().recover(reach, operator, &Self::progress())
+    }
+
+    pub fn rollback(&self, id: Option<&str>, forced: &[Gate]) -> Result<Report, SessionError> {
+        self.session().rollback(id, forced, &Self::progress())
+    }
+
+    pub fn ids(&self) -> Vec<String> {
+        store::list(&self.host.root).unwrap().into_iter().map(|d| d.id).collect()
+    }
+
+    pub fn last_state(&self) -> Option<State> {
+        let dir = store::list(&self.host.root).unwrap().pop()?;
+        Ledger::load(&self.host.root, &dir).unwrap().map(|l| l.state())
+    }
+
+    pub fn live(&self) -> Live {
+        let mut all = Live::new();
+        let mut open = vec![self.path("etc"), self.path("var/lib/kubelet")];
+        while let Some(dir) = open.pop() {
+            for item in fs::read_dir(dir).unwrap() {
+                let path = item.unwrap().path();
+                let m = path.symlink_metadata().unwrap();
+                if m.is_dir() {
+                    open.push(path);
+                    continue;
+                }
+                let content = if m.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
+                let names = xattr::list(&path).map(Iterator::collect::<Vec<_>>).unwrap_or_default();
+                let xattrs = names.into_iter().map(|n| {
+                    let value = xattr::get(&path, &n).ok().flatten().unwrap_or_default();
+                    (n.to_string_lossy().into_owned(), value)
+                });
+                let link = fs::read_link(&path).unwrap_or_default();
+                let relative = path.strip_prefix(self.dir.path()).unwrap().to_path_buf();
+                let about = (content, m.mode(), m.uid(), m.gid(), m.mtime(), m.mtime_nsec(), xattrs.collect(), link);
+                all.insert(relative, about);
+            }
+        }
+        all
+    }
+
+    pub fn inventory(&self) -> Inventory {
+        collect(&self.host.root, self.fake.world(|w| w.now))
+    }
+
+    /// Every key fits its certificate and everything chains to its CA.
+    #[track_caller]
+    pub fn assert_pairs_fit(&self) {
+        for entry in self.inventory().entries {
+            let bad = match entry.content {
+                Content::Absent => continue,
+                Content::Unusable(f) => vec![f],
+                Content::Readable(c) => c.findings,
+            };
+            let broken = |p: Problem| !matches!(p, Problem::LoosePermissions | Problem::StaleCopy);
+            let bad: Vec<_> = bad.into_iter().filter(|f| broken(f.id)).collect();
+            assert!(bad.is_empty(), "{}: {bad:?}", entry.name);
+        }
+    }
+
+    /// No temporary file beside a live one, and no key in the state directory but in the backups of `kept` states.
+    #[track_caller]
+    pub fn assert_nothing_left_over(&self) {
+        for path in self.live().keys() {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            assert!(!name.starts_with('.'), "{} is left over", path.display());
+        }
+        for dir in store::list(&self.host.root).unwrap() {
+            let state = Ledger::load(&self.host.root, &dir).unwrap().map(|l| l.state());
+            let keys = self.files_with_keys(&dir.path());
+            let allowed = |p: &PathBuf| {
+                matches!(state, Some(State::Verified | State::RollbackFailed)) && p.starts_with(dir.old_dir())
+                    || matches!(state, Some(State::Committed | State::RollingBack | State::RollbackFailed))
+            };
+            let wrong: Vec<_> = keys.into_iter().filter(|p| !allowed(p)).collect();
+            assert!(wrong.is_empty(), "{state:?} keeps {wrong:?}");
+        }
+    }
+
+    fn files_with_keys(&self, dir: &Path) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut open = vec![dir.to_path_buf()];
+        while let Some(dir) = open.pop() {
+            for name in self.host.root.list(&dir).unwrap_or_default() {
+                let path = dir.join(name);
+                match self.host.root.read_secret(&path) {
+                    Ok(bytes) if [&b"PRIVATE KEY"[..], b"client-key-data"].iter().any(|n| contains(&bytes, n)) => {
+                        found.push(path);
+                    }
+                    Ok(_) => {}
+                    Err(_) => open.push(path),
+                }
+            }
+        }
+        found
+    }
+
+    /// Controller manager and scheduler run with the kubeconfigs that are on the disk.
+    #[track_caller]
+    pub fn assert_processes_use_what_is_on_the_disk(&self) {
+        for (component, file) in [
+            ("kube-controller-manager", "/etc/kubernetes/controller-manager.conf"),
+            ("kube-scheduler", "/etc/kubernetes/scheduler.conf"),
+        ] {
+            let loaded = self.fake.world(|w| w.loaded.get(component).cloned());
+            assert!(loaded.as_ref() == Some(&self.read(file)), "{component} runs with another {file}");
+        }
+    }
+
+    /// Files of kubeadm's leaves that differ between the two.
+    pub fn changed(before: &Live, after: &Live) -> BTreeSet<PathBuf> {
+        let keys: BTreeSet<&PathBuf> = before.keys().chain(after.keys()).collect();
+        keys.into_iter().filter(|k| before.get(*k) != after.get(*k)).cloned().collect()
+    }
+}
+
+#[track_caller]
+pub fn assert_unchanged(before: &Live, node: &Node) {
+    let changed = Node::changed(before, &node.live());
+    assert!(changed.is_empty(), "changed: {changed:?}");
+}
+
+#[track_caller]
+pub fn assert_outcome(report: &Report, outcome: Outcome) {
+    assert_eq!(report.outcome, outcome, "{}; {:?}", report.reason, report.notes);
+}
+
+fn contains(bytes: &[u8], word: &[u8]) -> bool {
+    bytes.windows(word.len()).any(|w| w == word)
+}
