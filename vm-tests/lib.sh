@@ -5,7 +5,7 @@ V=${CERTWARDEN_VM:-/var/lib/certwarden-vm} N=${CW_NODE:-node}
 M=$V/machines/$N
 export CERTWARDEN_VM=$V CERTWARDEN_BIN=${CERTWARDEN_BIN:-${CARGO_TARGET_DIR:-${T%/*}/target}/release/certwarden}
 
-saw() { echo "   $*"; }                      # a figure worth showing: run prints these lines when the scenario passed
+saw() { echo "   · $*"; }                    # a figure worth showing: run prints these lines when the scenario passed
 fail() { echo "FAILED: $*"; exit 1; }
 is() { [ "$2" = "$3" ] || fail "$1: got '$2', want '$3'"; }
 match() { grep -qE -- "$3" <<< "$2" || fail "$1: '$2' does not match /$3/"; }
