@@ -1,5 +1,10 @@
 //! Do a key and a certificate belong together, did a CA sign a certificate: by OpenSSL, on bytes from the disk.
 
+mod der;
+mod rsa;
+
+use std::sync::OnceLock;
+
 use openssl::bn::BigNumContext;
 use openssl::ec::{EcKey, PointConversionForm};
 use openssl::error::ErrorStack;
@@ -8,10 +13,18 @@ use openssl::pkey::{PKey, Private, Public};
 use openssl::rsa::Rsa;
 use openssl::sign::Verifier;
 use openssl::x509::X509;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::model::cert::CertFacts;
 use crate::model::pem;
+use der::Elements;
+
+// RFC 4055 §5, RFC 5758 §3.2: the contents of the OIDs
+const RSA_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11];
+const RSA_SHA384: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 12];
+const RSA_SHA512: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 13];
+const ECDSA_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+const ECDSA_SHA384: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3];
+const ECDSA_SHA512: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4];
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
@@ -26,9 +39,10 @@ pub(super) enum KeyError {
     Damaged(#[source] ErrorStack),
 }
 
-/// The public half of the first private key in a PEM file, as the content of a subject public key info's BIT STRING
-/// (RFC 5280 §4.1): what [`belongs`] compares. Not the whole structure, because OpenSSL 3 takes ten times as long for that.
-pub(super) fn public_bits(file: &[u8]) -> Result<Vec<u8>, KeyError> {
+/// Whether the first private key in a PEM file belongs to any of `certs`.
+pub(super) fn belongs(file: &[u8], certs: &[CertFacts]) -> Result<bool, KeyError> {
+    // a BIT STRING is the last thing in a subject public key info (RFC 5280 §4.1)
+    let fits = |bits: &[u8]| !bits.is_empty() && certs.iter().any(|c| c.spki.ends_with(bits));
     for block in pem::blocks(file) {
         let block = block?;
         if block.label == "ENCRYPTED PRIVATE KEY" {
@@ -36,20 +50,64 @@ pub(super) fn public_bits(file: &[u8]) -> Result<Vec<u8>, KeyError> {
         }
         if block.is_private_key() {
             let der = block.decode()?;
-            // the typed readers are several times faster than OpenSSL 3's general decoder, and know less
-            let bits = match block.label {
-                "RSA PRIVATE KEY" => Rsa::private_key_from_der(&der).and_then(|k| k.public_key_to_der_pkcs1()),
-                "EC PRIVATE KEY" => EcKey::private_key_from_der(&der).and_then(|k| point(&k)),
-                _ => PKey::private_key_from_der(&der).and_then(|k| match (k.rsa(), k.ec_key()) {
-                    (Ok(rsa), _) => rsa.public_key_to_der_pkcs1(),
-                    (_, Ok(ec)) => point(&ec),
-                    _ => k.raw_public_key(),
-                }),
-            };
-            return bits.map_err(KeyError::Damaged);
+            if stated_bits(block.label, &der).is_some_and(|bits| fits(&bits)) {
+                return Ok(true);
+            }
+            // not at first sight: OpenSSL says what it is, and why not
+            return public_bits(block.label, &der).map(|bits| fits(&bits)).map_err(KeyError::Damaged);
         }
     }
     Err(KeyError::None)
+}
+
+/// The public half that a whole private key states of itself, as the content of a subject public key info's BIT STRING.
+/// As OpenSSL takes it too: neither computes it from the private half. None for every form but the usual ones.
+fn stated_bits(label: &str, der: &[u8]) -> Option<Vec<u8>> {
+    // RFC 8017 §A.1, RFC 5915 §3, RFC 5208 §5
+    const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+    const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
+    let mut parts = Elements::within(der, der::SEQUENCE)?;
+    let version = parts.expect(der::INTEGER)?;
+    match label {
+        "RSA PRIVATE KEY" => {
+            let (modulus, exponent) = (parts.expect(der::INTEGER)?, parts.expect(der::INTEGER)?);
+            // two primes: the private exponent, they and three numbers that follow from them
+            let rest = (0..6).all(|_| parts.expect(der::INTEGER).is_some_and(|e| !e.content.is_empty()));
+            let whole = rest && parts.0.is_empty() && version.content == [0];
+            whole.then(|| der::wrap(der::SEQUENCE, &[modulus.whole, exponent.whole]))?
+        }
+        "EC PRIVATE KEY" => {
+            parts.expect(der::OCTET_STRING).filter(|e| !e.content.is_empty())?;
+            let last = parts.last().filter(|e| e.tag == 0xa1)?;
+            let bits = Elements::within(last.content, der::BIT_STRING)?.0;
+            // no bits unused, and not compressed (SEC 1 §2.3.3)
+            bits.strip_prefix(&[0]).filter(|point| point.first() == Some(&4)).map(<[u8]>::to_vec)
+        }
+        "PRIVATE KEY" => {
+            let algorithm = Elements(parts.expect(der::SEQUENCE)?.content).expect(der::OID)?;
+            let inner = parts.expect(der::OCTET_STRING)?.content;
+            match algorithm.content {
+                RSA => stated_bits("RSA PRIVATE KEY", inner),
+                EC => stated_bits("EC PRIVATE KEY", inner),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// The same by OpenSSL. Not the whole structure, because OpenSSL 3 takes ten times as long for that.
+fn public_bits(label: &str, der: &[u8]) -> Result<Vec<u8>, ErrorStack> {
+    // the typed readers are several times faster than OpenSSL 3's general decoder, and know less
+    match label {
+        "RSA PRIVATE KEY" => Rsa::private_key_from_der(der).and_then(|k| k.public_key_to_der_pkcs1()),
+        "EC PRIVATE KEY" => EcKey::private_key_from_der(der).and_then(|k| point(&k)),
+        _ => PKey::private_key_from_der(der).and_then(|k| match (k.rsa(), k.ec_key()) {
+            (Ok(rsa), _) => rsa.public_key_to_der_pkcs1(),
+            (_, Ok(ec)) => point(&ec),
+            _ => k.raw_public_key(),
+        }),
+    }
 }
 
 fn point(key: &EcKey<Private>) -> Result<Vec<u8>, ErrorStack> {
@@ -57,23 +115,25 @@ fn point(key: &EcKey<Private>) -> Result<Vec<u8>, ErrorStack> {
     key.public_key().to_bytes(key.group(), PointConversionForm::UNCOMPRESSED, &mut context)
 }
 
-/// Whether a key with these public bits is the certificate's.
-pub(super) fn belongs(public_bits: &[u8], cert: &CertFacts) -> bool {
-    // a BIT STRING is the last thing in the structure
-    !public_bits.is_empty() && cert.spki.ends_with(public_bits)
-}
-
 /// A certificate that may have signed others.
 pub(super) struct Issuer {
     subject: String,
-    key: PKey<Public>,
+    spki: Vec<u8>,
+    rsa: Option<rsa::Key>,
+    /// Made when first needed: OpenSSL takes a millisecond to get going.
+    key: OnceLock<Option<PKey<Public>>>,
 }
 
 impl Issuer {
     /// None for a key that OpenSSL does not know: it cannot have signed anything that we could check.
     pub(super) fn new(ca: &CertFacts) -> Option<Self> {
-        let key = PKey::public_key_from_der(&ca.spki).ok()?;
-        Some(Self { subject: ca.subject.clone(), key })
+        let rsa = rsa::Key::from_spki(&ca.spki);
+        let issuer = Self { subject: ca.subject.clone(), spki: ca.spki.clone(), rsa, key: OnceLock::new() };
+        (issuer.rsa.is_some() || issuer.key().is_some()).then_some(issuer)
+    }
+
+    fn key(&self) -> Option<&PKey<Public>> {
+        self.key.get_or_init(|| PKey::public_key_from_der(&self.spki).ok()).as_ref()
     }
 
     /// By name and by signature. A name alone proves nothing: a recreated CA has the same.
@@ -84,16 +144,21 @@ impl Issuer {
     /// With the parts taken from the DER by hand where the algorithm is one of kubeadm's: `d2i_X509` decodes the
     /// subject's public key too, which takes OpenSSL 3 longer than the signature.
     fn signed(&self, der: &[u8]) -> Option<bool> {
-        let (_, cert) = X509Certificate::from_der(der).ok()?;
-        let digest = match cert.signature_algorithm.algorithm.to_id_string().as_str() {
-            // RFC 4055 §5, RFC 5758 §3.2: sha256, sha384 and sha512 with RSA (PKCS 1) and with ECDSA
-            "1.2.840.113549.1.1.11" | "1.2.840.10045.4.3.2" => MessageDigest::sha256(),
-            "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => MessageDigest::sha384(),
-            "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => MessageDigest::sha512(),
-            _ => return X509::from_der(der).and_then(|cert| cert.verify(&self.key)).ok(),
+        let mut parts = Elements::within(der, der::SEQUENCE)?;
+        let signed = parts.expect(der::SEQUENCE)?.whole;
+        let algorithm = Elements(parts.expect(der::SEQUENCE)?.content).expect(der::OID)?.content;
+        // signatures are whole bytes: no bits unused
+        let signature = parts.expect(der::BIT_STRING)?.content.strip_prefix(&[0])?;
+        if algorithm == RSA_SHA256 && self.rsa.as_ref().is_some_and(|key| key.verify(signed, signature)) {
+            return Some(true);
+        }
+        let digest = match algorithm {
+            RSA_SHA256 | ECDSA_SHA256 => MessageDigest::sha256(),
+            RSA_SHA384 | ECDSA_SHA384 => MessageDigest::sha384(),
+            RSA_SHA512 | ECDSA_SHA512 => MessageDigest::sha512(),
+            _ => return X509::from_der(der).ok()?.verify(self.key()?).ok(),
         };
-        let mut verifier = Verifier::new(digest, &self.key).ok()?;
-        verifier.verify_oneshot(&cert.signature_value.data, cert.tbs_certificate.as_ref()).ok()
+        Verifier::new(digest, self.key()?).ok()?.verify_oneshot(signature, signed).ok()
     }
 }
 

@@ -38,22 +38,17 @@ pub(super) struct Expected<'a> {
 
 /// A certificate file and its key file, which may be one and the same.
 pub(super) fn pair(root: &Root, cert: &Path, key: &Path, expected: Expected<'_>) -> Content {
-    let bytes = match read(root, cert) {
-        Ok(bytes) => bytes,
+    let file = match read(root, cert) {
+        Ok(file) => file,
         Err(finding) => return Content::Unusable(finding),
     };
-    let chain = match parse(cert, &bytes) {
+    let chain = match parse(cert, &file.bytes) {
         Ok(chain) => chain,
         Err(finding) => return Content::Unusable(finding),
     };
     let mut findings = Vec::new();
-    let belongs = if cert == key {
-        belongs(&bytes, key, &chain)
-    } else {
-        read(root, key).and_then(|key_bytes| belongs(&key_bytes, key, &chain))
-    };
-    findings.extend(belongs.err());
-    findings.extend(loose(root, key));
+    let own = if cert == key { Ok(file) } else { read(root, key) };
+    findings.extend(key_findings(root, key, own, chain.get(..1).unwrap_or_default()));
     findings.extend(issuer_and_identity(cert, &chain, expected));
     Content::Readable(Credential { chain, server: None, findings })
 }
@@ -68,7 +63,7 @@ pub(super) fn authority(root: &Root, name: &str, cert: PathBuf, key: PathBuf) ->
         cert,
         key,
     };
-    let chain = match read(root, &authority.cert).and_then(|bytes| parse(&authority.cert, &bytes)) {
+    let chain = match read(root, &authority.cert).and_then(|file| parse(&authority.cert, &file.bytes)) {
         Ok(chain) => chain,
         Err(finding) => {
             authority.content = Content::Unusable(finding);
@@ -78,9 +73,7 @@ pub(super) fn authority(root: &Root, name: &str, cert: PathBuf, key: PathBuf) ->
     authority.issuers = chain.iter().filter_map(Issuer::new).collect();
     let mut findings = Vec::new();
     if authority.has_key {
-        let any = read(root, &authority.key).and_then(|bytes| belongs_to_any(&bytes, &authority.key, &chain));
-        findings.extend(any.err());
-        findings.extend(loose(root, &authority.key));
+        findings.extend(key_findings(root, &authority.key, read(root, &authority.key), &chain));
     }
     authority.content = Content::Readable(Credential { chain, server: None, findings });
     authority
@@ -94,8 +87,8 @@ pub(super) fn kubeconfig(
 ) -> Result<Kubeconfig, Finding> {
     let malformed =
         |why: &dyn std::fmt::Display| Finding::new(Problem::Malformed, format!("{}: {why}", path.display()));
-    let bytes = read(root, path)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| malformed(&"not UTF-8 text"))?;
+    let file = read(root, path)?;
+    let text = std::str::from_utf8(&file.bytes).map_err(|_| malformed(&"not UTF-8 text"))?;
     parse(text).map_err(|e| malformed(&e))
 }
 
@@ -112,8 +105,8 @@ pub(super) fn embedded(
         Err(finding) => return Content::Unusable(finding),
     };
     let mut findings = Vec::new();
-    findings.extend(belongs(key, path, &chain).err());
-    findings.extend(loose(root, path));
+    findings.extend(belongs(key, path, chain.get(..1).unwrap_or_default()).err());
+    findings.extend(root.metadata(path).ok().and_then(|meta| loose(path, meta.mode())));
     findings.extend(issuer_and_identity(path, &chain, expected));
     Content::Readable(Credential { chain, server: config.server.clone(), findings })
 }
@@ -132,13 +125,20 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<CertFacts>, Finding> {
     cert::parse_pem(bytes).map_err(|e| Finding::new(Problem::Malformed, format!("{}: {e}", path.display())))
 }
 
+/// A file of a credential, read.
+pub(super) struct Held {
+    pub(super) bytes: Zeroizing<Vec<u8>>,
+    mode: u32,
+}
+
 /// Any file of a credential; an error is the finding.
-pub(super) fn read(root: &Root, path: &Path) -> Result<Zeroizing<Vec<u8>>, Finding> {
-    let bytes = root.read(path, MAX_FILE).map(Zeroizing::new).map_err(|e| unreadable(&e))?;
-    if bytes.trim_ascii().is_empty() {
+pub(super) fn read(root: &Root, path: &Path) -> Result<Held, Finding> {
+    let (bytes, meta) = root.read_with_metadata(path, MAX_FILE).map_err(|e| unreadable(&e))?;
+    let held = Held { bytes: Zeroizing::new(bytes), mode: meta.mode() };
+    if held.bytes.trim_ascii().is_empty() {
         return Err(Finding::new(Problem::Empty, format!("{} is empty", path.display())));
     }
-    Ok(bytes)
+    Ok(held)
 }
 
 fn unreadable(e: &FsError) -> Finding {
@@ -157,14 +157,19 @@ fn unreadable(e: &FsError) -> Finding {
     Finding::new(id, message)
 }
 
-fn belongs(key: &[u8], path: &Path, chain: &[CertFacts]) -> Result<(), Finding> {
-    belongs_to_any(key, path, chain.get(..1).unwrap_or_default())
+/// What is wrong with a key file that should belong to one of `certs`.
+fn key_findings(root: &Root, path: &Path, file: Result<Held, Finding>, certs: &[CertFacts]) -> Vec<Finding> {
+    let (belongs, mode) = match file {
+        Ok(file) => (belongs(&file.bytes, path, certs), Some(file.mode)),
+        // an empty one can be loose too
+        Err(finding) => (Err(finding), root.metadata(path).ok().map(|meta| meta.mode())),
+    };
+    belongs.err().into_iter().chain(mode.and_then(|mode| loose(path, mode))).collect()
 }
 
-fn belongs_to_any(key: &[u8], path: &Path, certs: &[CertFacts]) -> Result<(), Finding> {
-    let bits =
-        keys::public_bits(key).map_err(|e| Finding::new(Problem::Malformed, format!("{}: {e}", path.display())))?;
-    if certs.iter().any(|c| keys::belongs(&bits, c)) {
+fn belongs(key: &[u8], path: &Path, certs: &[CertFacts]) -> Result<(), Finding> {
+    let malformed = |e: keys::KeyError| Finding::new(Problem::Malformed, format!("{}: {e}", path.display()));
+    if keys::belongs(key, certs).map_err(malformed)? {
         return Ok(());
     }
     Err(Finding::new(Problem::KeyMismatch, format!("the key in {} belongs to another certificate", path.display())))
@@ -172,8 +177,8 @@ fn belongs_to_any(key: &[u8], path: &Path, certs: &[CertFacts]) -> Result<(), Fi
 
 /// Modes only: `RootlessControlPlane` gives keys to other owners than root
 /// (kubernetes: `cmd/kubeadm/app/phases/controlplane/../../util/staticpod`).
-fn loose(root: &Root, path: &Path) -> Option<Finding> {
-    let mode = root.metadata(path).ok()?.mode() & 0o7777;
+fn loose(path: &Path, mode: u32) -> Option<Finding> {
+    let mode = mode & 0o7777;
     let message = || format!("{} holds a key and has mode {mode:04o}; run chmod go= on it", path.display());
     (mode & 0o077 != 0).then(|| Finding::new(Problem::LoosePermissions, message()))
 }

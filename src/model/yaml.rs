@@ -29,11 +29,29 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPLAYED },
         with_snippet: false,
     };
-    // one document at a time: what follows the first is not even looked at, as by sigs.k8s.io/yaml
-    let mut reader = text.as_bytes();
-    let first = serde_saphyr::read_with_options(&mut reader, options.clone()).next();
-    let parsed = first.unwrap_or_else(|| serde_saphyr::from_str_with_options(text, options));
+    let parsed = serde_saphyr::from_str_with_options(first_document(text), options);
     parsed.map_err(|e| e.location().map_or(YamlError::Somewhere, |l| YamlError::At { line: l.line() }))
+}
+
+/// What follows the first document is not even looked at, as by sigs.k8s.io/yaml. The marks that end one stand at the
+/// beginning of a line and cannot be content, not even of a quoted scalar (YAML 1.2 §9.1.2, `c-forbidden`).
+fn first_document(text: &str) -> &str {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (mut at, mut begun) = (0, false);
+    for line in text.split_inclusive('\n') {
+        let is_mark = |mark| {
+            line.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+        };
+        let is_content = || !line.trim().is_empty() && !line.starts_with(['#', '%']);
+        match (is_mark("---"), is_mark("...")) {
+            (true, _) | (_, true) if begun => return text.get(..at).unwrap_or(text),
+            (true, _) => begun = true,
+            (_, true) => {}
+            _ => begun |= is_content(),
+        }
+        at += line.len();
+    }
+    text
 }
 
 #[cfg(test)]
@@ -56,7 +74,19 @@ mod tests {
     fn only_the_first_document_counts() {
         let two = parse::<BTreeMap<String, u8>>("---\na: 1\n---\nb: [\n");
         assert_eq!(two, Ok(BTreeMap::from([("a".to_owned(), 1)])));
-        assert_eq!(parse::<BTreeMap<String, u8>>("\u{feff}a: 1\n").map(|m| m.len()), Ok(1), "a byte order mark");
+        let one = BTreeMap::from([("a".to_owned(), 1)]);
+        for text in [
+            "\u{feff}a: 1\n",
+            "\u{feff}---\na: 1\n---\na: 2\n",
+            "%YAML 1.2\n# why\n\n---\na: 1\n...\nrubbish: [",
+            "a: 1\r\n---\r\na: 2\r\n",
+            "{a:\n 1}\n--- {a: 2}",
+            "a: 1\n---",
+        ] {
+            assert_eq!(parse::<BTreeMap<String, u8>>(text), Ok(one.clone()), "{text:?}");
+        }
+        let dashes = parse::<BTreeMap<String, String>>("a: |\n  ---\n  x\nb: ---x\n").unwrap();
+        assert_eq!((dashes["a"].as_str(), dashes["b"].as_str()), ("---\nx\n", "---x"), "no marks");
     }
 
     #[test]

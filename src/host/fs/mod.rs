@@ -99,6 +99,14 @@ impl Root {
     /// # Errors
     /// [`FsError`]; a directory, FIFO, device or socket is `NotAFile`, a link to nowhere `Dangling`.
     pub fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, FsError> {
+        self.read_with_metadata(path, limit).map(|(bytes, _)| bytes)
+    }
+
+    /// As [`read`](Self::read), and the metadata of that very file.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_with_metadata(&self, path: &Path, limit: u64) -> Result<(Vec<u8>, std::fs::Metadata), FsError> {
         let (file, meta) = self.open_file(path)?;
         if meta.len() > limit {
             return Err(FsError::TooLarge { path: path.into(), limit });
@@ -109,7 +117,7 @@ impl Root {
         if bytes.len() as u64 > limit {
             return Err(FsError::TooLarge { path: path.into(), limit });
         }
-        Ok(bytes)
+        Ok((bytes, meta))
     }
 
     /// As [`read`](Self::read), for files that hold keys: zeroed when dropped.
