@@ -37,6 +37,13 @@ impl Node {
         serde_json::from_slice(&self.run(&["-o", "json"]).stdout).unwrap()
     }
 
+    fn plan(&self, names: &[&str]) -> Value {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_certwarden"));
+        let output =
+            command.arg("--root").arg(&self.tree.root).args(["plan", "-o", "json"]).args(names).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
+    }
+
     fn code(&self, args: &[&str]) -> i32 {
         self.run(args).status.code().unwrap()
     }
@@ -336,4 +343,19 @@ fn dates_and_serials_are_those_that_openssl_prints() {
         let end = e["not_after"].as_str().unwrap().replace('T', " ");
         assert!(text.contains(&format!("notAfter={end}")), "{name}: {text} {end}");
     }
+}
+
+#[test]
+fn a_kubelet_that_does_not_rotate_keeps_its_identity_and_is_skipped_with_the_reason() {
+    let node = node(Options::default());
+    let config = node.tree.read("/var/lib/kubelet/config.yaml");
+    let fixed = config.replace("rotateCertificates: true", "rotateCertificates: false");
+    assert_ne!(config, fixed);
+    node.tree.write("/var/lib/kubelet/config.yaml", fixed, 0o600);
+    assert_eq!(entry(&node.json(), "kubelet-client")["owner"], "certwarden");
+    let plan = node.plan(&["kubelet-client", "apiserver"]);
+    assert_eq!(plan["items"].as_array().unwrap().len(), 1);
+    assert_eq!((&plan["items"][0]["name"], &plan["items"][0]["owner"]), (&"apiserver".into(), &"kubeadm".into()));
+    let reason = plan["skipped"][0]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("the kubelet's identity is the kubelet's to rotate"), "{reason}");
 }

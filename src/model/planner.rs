@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::assess::Assessment;
 use super::component::{APISERVER_RELOAD, Component, ETCD_RELOAD, Uptake};
-use super::inventory::{Content, Entry, Inventory, Owner};
+use super::inventory::{Content, Entry, Form, Inventory, Owner};
 use super::plan::{Activation, Check, Item, Plan, PlannedStep, Proof, SCHEMA, Skipped, Socket, Source, Step};
 use super::policy::{ActivateKubelet, Policy};
 use super::wiring;
@@ -132,6 +132,10 @@ fn item(inventory: &Inventory, entry: &Entry, reason: String) -> Result<Item, St
         }
         Owner::None => return Err("nobody renews it; copy it anew".to_owned()),
     }
+    if matches!(entry.form, Form::Combined { .. }) && entry.used_by.contains(&Component::Kubelet) {
+        // it wants a new dated file and link while the kubelet is stopped (client-go: `certificate_store.go`)
+        return Err("the kubelet's identity is the kubelet's to rotate; this version does not replace it".to_owned());
+    }
     let signer = entry.signer.as_deref().unwrap_or_default();
     if inventory.get(signer).is_none() {
         return Err(format!("the CA that issues it ({signer}) is not on this node"));
@@ -142,12 +146,13 @@ fn item(inventory: &Inventory, entry: &Entry, reason: String) -> Result<Item, St
 fn unsigned_item(inventory: &Inventory, entry: &Entry, reason: String) -> Item {
     let signer = entry.signer.clone().unwrap_or_default();
     let (ca, ca_key) = match inventory.get(&signer).map(|e| &e.form) {
-        Some(super::inventory::Form::Ca { cert, key }) => (cert.clone(), key.clone()),
+        Some(Form::Ca { cert, key }) => (cert.clone(), key.clone()),
         _ => (PathBuf::new(), PathBuf::new()),
     };
     Item {
         name: entry.name.clone(),
         form: entry.form.clone(),
+        owner: entry.owner,
         signer,
         ca,
         ca_key,

@@ -126,6 +126,7 @@ impl Node {
         Item {
             name: name.into(),
             form,
+            owner: inventory::Owner::Kubeadm,
             signer: "ca".into(),
             ca: pki.join("ca.crt"),
             ca_key: pki.join("ca.key"),
