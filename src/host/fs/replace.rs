@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -323,16 +323,14 @@ impl Place {
 /// # Errors
 /// [`FsError`].
 pub fn open_lock(root: &Root, path: &Path) -> Result<File, FsError> {
-    let host = root.on_host(path);
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(OFlag::O_NOFOLLOW.bits())
-        .open(&host)
-        .map_err(|e| FsError::new("open the lock", path, e))
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(FsError::new("open the lock", path, Errno::EISDIR));
+    };
+    // not by the host's path: below another root a link on the way would lead out of it
+    let dir = root.open_at(parent, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR);
+    file.map(File::from).map_err(|e| FsError::new("open the lock", path, e))
 }
 
 fn unsupported(e: &io::Error) -> bool {
@@ -472,6 +470,21 @@ mod tests {
         std::fs::remove_file(dir.path().join("moved/real")).unwrap();
         nix::unistd::mkfifo(&dir.path().join("moved/real"), Mode::S_IRWXU).unwrap();
         assert!(matches!(place.read_secret(), Err(FsError::NotAFile { .. })));
+    }
+
+    #[test]
+    fn a_lock_stays_within_the_root_and_follows_no_link_to_a_file() {
+        let (outside, (dir, root)) = (tempfile::tempdir().unwrap(), tree());
+        std::fs::create_dir(dir.path().join("state")).unwrap();
+        symlink(outside.path(), dir.path().join("away")).unwrap();
+        symlink("/state", dir.path().join("inside")).unwrap();
+        symlink("/state/lock", dir.path().join("link")).unwrap();
+        for (path, opens) in [("/state/lock", true), ("/inside/lock", true), ("/link", false), ("/away/lock", false)] {
+            let lock = open_lock(&root, Path::new(path));
+            assert_eq!(lock.is_ok(), opens, "{path}: {lock:?}");
+        }
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0, "nothing is made outside");
+        assert_eq!(dir.path().join("state/lock").metadata().unwrap().mode() & 0o7777, 0o600);
     }
 
     #[test]
