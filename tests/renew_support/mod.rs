@@ -204,6 +204,7 @@ fn node() -> inventory::Node {
             static_pod_path: None,
             healthz: None,
             port: None,
+            address: None,
             cri_socket: None,
         },
         pki_dir: "/etc/kubernetes/pki".into(),
