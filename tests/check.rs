@@ -189,6 +189,45 @@ fn under_an_external_ca_an_expired_leaf_is_reported_and_not_due() {
 }
 
 #[test]
+fn a_broken_ca_key_stops_what_it_signs_and_nothing_else() {
+    type Break = fn(&Tree);
+    const KEY: &str = "/etc/kubernetes/pki/ca.key";
+    let breaks: [(&str, Break); 6] = [
+        ("key-mismatch", |t| t.write(KEY, t.etcd_ca.key_pem(), 0o600)),
+        ("malformed", |t| t.write(KEY, "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n", 0o600)),
+        ("empty", |t| t.write(KEY, "", 0o600)),
+        ("dangling-symlink", |t| t.link(KEY, "/nowhere/ca.key")),
+        ("malformed", |t| t.link(KEY, "/etc/kubernetes/pki")),
+        ("malformed", |t| t.write("/etc/kubernetes/pki/ca.crt", "x", 0o644)),
+    ];
+    for (problem, break_it) in breaks {
+        let node = node(Options::default().left_of("apiserver", DAY).left_of("etcd-server", DAY));
+        break_it(&node.tree);
+        let document = node.json();
+        assert_eq!(problems(&document, "ca"), [problem]);
+        assert_eq!(entry(&document, "ca")["owner"], "none", "its key is not somewhere else");
+        for name in ["apiserver", "admin.conf"] {
+            assert_eq!((name, &entry(&document, name)["owner"]), (name, &"external".into()));
+        }
+        let plan = node.plan(&["apiserver", "etcd-server"]);
+        let items: Vec<_> = plan["items"].as_array().unwrap().iter().map(|i| i["name"].as_str().unwrap()).collect();
+        assert_eq!(items, ["etcd-server"], "{problem}");
+        let reason = plan["skipped"][0]["reason"].as_str().unwrap();
+        assert!(reason.starts_with("ca cannot sign: ") && reason.contains("/etc/kubernetes/pki"), "{reason}");
+        assert_eq!(plan["gates"], Value::Array(Vec::new()));
+    }
+}
+
+#[test]
+fn a_loose_ca_key_still_signs() {
+    let node = node(Options::default());
+    node.tree.write("/etc/kubernetes/pki/ca.key", node.tree.ca.key_pem(), 0o644);
+    let document = node.json();
+    assert_eq!(problems(&document, "ca"), ["loose-permissions"]);
+    assert_eq!(entry(&document, "apiserver")["owner"], "kubeadm");
+}
+
+#[test]
 fn a_recreated_ca_of_the_same_name_is_a_wrong_issuer() {
     let node = node(Options::default());
     let other = Ca::new("kubernetes", KeyKind::P256, 3000 * DAY);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::assess::Assessment;
 use super::component::{APISERVER_RELOAD, Component, ETCD_RELOAD, Uptake};
-use super::inventory::{Content, Entry, Form, Inventory, Owner};
+use super::inventory::{Content, Entry, Form, Inventory, Owner, Problem};
 use super::plan::{Activation, Check, Item, Plan, PlannedStep, Proof, SCHEMA, Skipped, Socket, Source, Step};
 use super::policy::{ActivateKubelet, Policy};
 use super::wiring;
@@ -126,10 +126,7 @@ fn item(inventory: &Inventory, entry: &Entry, reason: String) -> Result<Item, St
     match entry.owner {
         Owner::Kubeadm | Owner::Certwarden => {}
         Owner::Kubelet => return Err("the kubelet rotates it by itself".to_owned()),
-        Owner::External => {
-            let ca = entry.signer.as_deref().unwrap_or("its CA");
-            return Err(format!("the key of {ca} is not on this node: have it signed where that key is"));
-        }
+        Owner::External => return Err(why_not_signed(inventory, entry)),
         Owner::None => return Err("nobody renews it; copy it anew".to_owned()),
     }
     if matches!(entry.form, Form::Combined { .. }) && entry.used_by.contains(&Component::Kubelet) {
@@ -141,6 +138,20 @@ fn item(inventory: &Inventory, entry: &Entry, reason: String) -> Result<Item, St
         return Err(format!("the CA that issues it ({signer}) is not on this node"));
     }
     Ok(unsigned_item(inventory, entry, reason))
+}
+
+/// A CA whose key is elsewhere is external itself; else that key is here and of no use.
+fn why_not_signed(inventory: &Inventory, entry: &Entry) -> String {
+    let ca = entry.signer.as_deref().unwrap_or("its CA");
+    let findings = match inventory.get(ca).filter(|e| e.owner != Owner::External).map(|e| &e.content) {
+        Some(Content::Readable(c)) => c.findings.as_slice(),
+        Some(Content::Unusable(finding)) => std::slice::from_ref(finding),
+        Some(Content::Absent) | None => &[],
+    };
+    match findings.iter().find(|f| f.id != Problem::LoosePermissions) {
+        Some(finding) => format!("{ca} cannot sign: {}", finding.message),
+        None => format!("the key of {ca} is not on this node: have it signed where that key is"),
+    }
 }
 
 fn unsigned_item(inventory: &Inventory, entry: &Entry, reason: String) -> Item {
