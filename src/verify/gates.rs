@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::host::Host;
+use crate::host::fs::FsError;
 use crate::model::assess::Assessment;
 use crate::model::gate::{Gate, Refusal};
 use crate::model::inventory::{Inventory, Problem};
@@ -73,16 +74,35 @@ fn ca(view: View<'_>, now: Timestamp) -> Option<Refusal> {
 
 fn disk(host: &Host, view: View<'_>) -> Option<Refusal> {
     let need = view.policy.gates.free_mib.saturating_mul(1 << 20);
-    let targets = view.plan.items.iter().flat_map(|i| i.form.files()).map(PathBuf::from);
-    let state = PathBuf::from("/var/lib/certwarden/lock");
-    targets.chain([state]).find_map(|path| {
-        let free = host.root.place(&path).and_then(|p| p.free_bytes()).ok()?;
+    let targets: Vec<&Path> = view.plan.items.iter().flat_map(|i| i.form.files()).collect();
+    if let Some(refusal) = targets.iter().find_map(|path| read_only(host, path)) {
+        return Some(refusal);
+    }
+    let state = Path::new("/var/lib/certwarden/lock");
+    targets.into_iter().chain([state]).find_map(|path| {
+        let free = host.root.place(path).and_then(|p| p.free_bytes()).ok()?;
         (free < need).then(|| {
             let dir = path.parent().unwrap_or(Path::new("/")).display();
             let reason = format!("only {} MiB are free in {dir}, and {} are wanted", free >> 20, need >> 20);
             refusal(Gate::Disk, reason, "free some space, or lower gates.free-mib")
         })
     })
+}
+
+/// Found out at the commit, it would be a rollback.
+fn read_only(host: &Host, path: &Path) -> Option<Refusal> {
+    let place = host.root.place(path).ok()?;
+    let e = place.writable().err()?;
+    let dir = place.path().parent().unwrap_or(Path::new("/")).display();
+    let remedy = match e {
+        // the sandbox opens the directories of kubeadm only; a link may lead elsewhere
+        FsError::ReadOnly { .. } if host.live => format!(
+            "add `ReadWritePaths={dir}` to certwarden.service and certwarden-recover.service with a drop-in, unless it is mounted read-only"
+        ),
+        FsError::ReadOnly { .. } => "mount it writable".to_owned(),
+        _ => format!("run as root; `lsattr -d {dir}` shows whether it is immutable"),
+    };
+    Some(refusal(Gate::Disk, format!("nothing can be written in {dir}: {e}"), remedy))
 }
 
 fn clock(host: &Host, view: View<'_>) -> Option<Refusal> {
@@ -200,6 +220,37 @@ mod tests {
 
     use super::*;
     use crate::verify::testing::host_at;
+
+    #[test]
+    fn a_directory_that_is_read_only_for_us_is_found_before_anything_is_begun() {
+        use nix::mount::{MsFlags, mount};
+        let dir = tempfile::tempdir().unwrap();
+        put(dir.path(), "srv/pki/a.crt", "");
+        fs::create_dir_all(dir.path().join("etc/kubernetes")).unwrap();
+        std::os::unix::fs::symlink("/srv/pki/a.crt", dir.path().join("etc/kubernetes/a.crt")).unwrap();
+        let writable = host_at(dir.path());
+        assert_eq!(read_only(&writable, Path::new("/etc/kubernetes/a.crt")), None);
+        assert_eq!(read_only(&writable, Path::new("/none/a.crt")), None, "another's question");
+        // mounts are this thread's own
+        let frozen = std::thread::spawn(move || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).ok()?;
+            let pki = dir.path().join("srv/pki");
+            let change = |source: Option<&Path>, target: &Path, flags| {
+                mount(source, target, None::<&str>, flags, None::<&str>).unwrap();
+            };
+            change(None, Path::new("/"), MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+            change(Some(&pki), &pki, MsFlags::MS_BIND);
+            change(None, &pki, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY);
+            let (live, image) = (host_at(dir.path()), Host { live: false, ..host_at(dir.path()) });
+            let at = Path::new("/etc/kubernetes/a.crt");
+            Some((read_only(&live, at).unwrap(), read_only(&image, at).unwrap()))
+        });
+        let Some((live, image)) = frozen.join().unwrap() else { return }; // only root can mount
+        assert_eq!(live.gate, Gate::Disk);
+        assert!(live.reason.starts_with("nothing can be written in /srv/pki: "), "{live}");
+        assert!(live.remedy.starts_with("add `ReadWritePaths=/srv/pki` to certwarden.service and"), "{live}");
+        assert_eq!(image.remedy, "mount it writable");
+    }
 
     fn put(root: &Path, path: &str, text: &str) {
         let path = root.join(path);

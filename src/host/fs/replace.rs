@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{Mode, fchmod, fstat, fstatat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, geteuid, unlinkat};
+use nix::unistd::{AccessFlags, Gid, Uid, UnlinkatFlags, faccessat, fchown, fsync, geteuid, unlinkat};
 use xattr::FileExt;
 use zeroize::Zeroizing;
 
@@ -169,6 +169,14 @@ impl Place {
         let s = nix::sys::statvfs::fstatvfs(&self.dir)
             .map_err(|e| FsError::new("examine the file system of", &self.path, e))?;
         Ok(s.blocks_available().saturating_mul(s.fragment_size()))
+    }
+
+    /// Whether a file can be made in the directory: a sandbox or a mount may forbid it even to root.
+    ///
+    /// # Errors
+    /// [`FsError`]: `ReadOnly`, or `Permission` (to root: the directory is immutable, chattr(1)).
+    pub fn writable(&self) -> Result<(), FsError> {
+        faccessat(&self.dir, ".", AccessFlags::W_OK, AtFlags::AT_EACCESS).map_err(|e| self.error("replace", e))
     }
 
     /// Owner, mode, times and extended attributes of the file as it is.
