@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::assess::{Assessment, Judged};
 use super::component::{APISERVER_RELOAD, Component, ETCD_RELOAD, Uptake};
-use super::inventory::{Content, Entry, Inventory, Owner, Problem};
+use super::inventory::{Content, Entry, Form, Inventory, Owner, Problem};
 use super::plan::{Activation, Check, Item, Plan, PlannedStep, Proof, SCHEMA, Skipped, Socket, Source, Step};
 use super::policy::{ActivateKubelet, Policy};
 use super::wiring;
@@ -139,11 +139,12 @@ fn item(inventory: &Inventory, entry: &Entry, reason: String) -> Result<Item, St
     match entry.owner {
         Owner::Kubeadm | Owner::Certwarden => {}
         Owner::Kubelet => return Err("the kubelet rotates it by itself".to_owned()),
-        Owner::External => {
-            let ca = entry.signer.as_deref().unwrap_or("its CA");
-            return Err(format!("the key of {ca} is not on this node: have it signed where that key is"));
-        }
+        Owner::External => return Err(why_not_signed(inventory, entry)),
         Owner::None => return Err("nobody renews it; copy it anew".to_owned()),
+    }
+    if matches!(entry.form, Form::Combined { .. }) && entry.used_by.contains(&Component::Kubelet) {
+        // it wants a new dated file and link while the kubelet is stopped (client-go: `certificate_store.go`)
+        return Err("the kubelet's identity is the kubelet's to rotate; this version does not replace it".to_owned());
     }
     let signer = entry.signer.as_deref().unwrap_or_default();
     if inventory.get(signer).is_none() {
@@ -152,15 +153,30 @@ fn item(inventory: &Inventory, entry: &Entry, reason: String) -> Result<Item, St
     Ok(unsigned_item(inventory, entry, reason))
 }
 
+/// A CA whose key is elsewhere is external itself; else that key is here and of no use.
+fn why_not_signed(inventory: &Inventory, entry: &Entry) -> String {
+    let ca = entry.signer.as_deref().unwrap_or("its CA");
+    let findings = match inventory.get(ca).filter(|e| e.owner != Owner::External).map(|e| &e.content) {
+        Some(Content::Readable(c)) => c.findings.as_slice(),
+        Some(Content::Unusable(finding)) => std::slice::from_ref(finding),
+        Some(Content::Absent) | None => &[],
+    };
+    match findings.iter().find(|f| f.id != Problem::LoosePermissions) {
+        Some(finding) => format!("{ca} cannot sign: {}", finding.message),
+        None => format!("the key of {ca} is not on this node: have it signed where that key is"),
+    }
+}
+
 fn unsigned_item(inventory: &Inventory, entry: &Entry, reason: String) -> Item {
     let signer = entry.signer.clone().unwrap_or_default();
     let (ca, ca_key) = match inventory.get(&signer).map(|e| &e.form) {
-        Some(super::inventory::Form::Ca { cert, key }) => (cert.clone(), key.clone()),
+        Some(Form::Ca { cert, key }) => (cert.clone(), key.clone()),
         _ => (PathBuf::new(), PathBuf::new()),
     };
     Item {
         name: entry.name.clone(),
         form: entry.form.clone(),
+        owner: entry.owner,
         signer,
         ca,
         ca_key,
