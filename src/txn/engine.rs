@@ -83,6 +83,7 @@ impl Engine<'_> {
         let dir = store::create(&self.host.root, started)?;
         story::opened(&dir.id, plan);
         let mut run = Run::new(*self, plan, dir);
+        run.forced.clone_from(&options.forced);
         run.report.notes.extend(plan.skipped.iter().map(left_out));
         let mut report = match run.all(options.dry_run) {
             Ok(outcome) => run.close(outcome),

@@ -13,7 +13,7 @@ use crate::host::fs::FsError;
 use crate::model::assess::Assessment;
 use crate::model::gate::{Gate, Refusal};
 use crate::model::inventory::{Inventory, Problem};
-use crate::model::plan::{Plan, Source};
+use crate::model::plan::{Activation, Plan, Source, Step};
 use crate::model::policy::{Policy, Requirement};
 
 use super::api::connections;
@@ -43,6 +43,7 @@ pub fn closed(host: &Host, view: View<'_>) -> Vec<Refusal> {
         found.extend(kubelet_binary(host, view.inventory));
         found.extend(other_renewer(host));
         found.extend(not_ready(host, view));
+        found.extend(activation(host, view));
     }
     found
 }
@@ -137,7 +138,7 @@ fn was_urgent(view: View<'_>) -> bool {
 }
 
 /// Another kubeadm at work, seen in the process table.
-fn processes(host: &Host) -> Option<Refusal> {
+pub fn processes(host: &Host) -> Option<Refusal> {
     let pids = host.root.list(Path::new("/proc")).ok()?;
     pids.iter().filter(|p| p.bytes().all(|b| b.is_ascii_digit())).find_map(|pid| {
         let process = Path::new("/proc").join(pid);
@@ -222,6 +223,33 @@ fn other_renewer(host: &Host) -> Option<Refusal> {
             format!("{TIMER} is active"),
             format!("choose one: `systemctl disable --now {TIMER}`"),
         )
+    })
+}
+
+/// What can be found out only after the commit is found out too late: the rollback would need the same.
+fn activation(host: &Host, view: View<'_>) -> Option<Refusal> {
+    let socket = view.inventory.node.kubelet.cri_socket.as_deref();
+    view.plan.steps.iter().find_map(|planned| match &planned.step {
+        Step::Activate { component, how: Activation::NewContainer { .. } } => {
+            let why = match socket {
+                None => "its socket is not known".to_owned(),
+                Some(socket) => host.runtime.containers(socket, component.name()).err()?.to_string(),
+            };
+            let reason = format!("the container runtime cannot be asked about {component}: {why}");
+            Some(refusal(
+                Gate::Activation,
+                reason,
+                "see that the runtime answers on the kubelet's containerRuntimeEndpoint",
+            ))
+        }
+        Step::Activate { how: Activation::RestartUnit { unit }, .. } => {
+            let state = host.services.status(unit).ok()?.load_state;
+            (state != "loaded").then(|| {
+                let remedy = format!("see `systemctl status {unit}`");
+                refusal(Gate::Activation, format!("{unit} is {state}, so that it cannot be restarted"), remedy)
+            })
+        }
+        _ => None,
     })
 }
 
