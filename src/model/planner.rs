@@ -48,7 +48,9 @@ pub fn plan(basis: Basis<'_>, selection: &Selection, source: Source, now: Timest
     let mut skipped = Vec::new();
     let mut items = Vec::new();
     for (entry, reason) in selected(basis, selection)? {
-        match item(basis.inventory, entry, reason) {
+        // one CA at its end must not keep the leaves of the others; who names them is told by the gate `ca`
+        let cannot = if *selection == Selection::Due { ca_is_out_of_date(basis.inventory, entry, now) } else { None };
+        match cannot.map_or_else(|| item(basis.inventory, entry, reason), Err) {
             Ok(item) => items.push(item),
             Err(reason) => skipped.push(Skipped { name: entry.name.clone(), reason, blocks: blocks(selection, entry) }),
         }
@@ -151,6 +153,13 @@ fn item(inventory: &Inventory, entry: &Entry, reason: String) -> Result<Item, St
         return Err(format!("the CA that issues it ({signer}) is not on this node"));
     }
     Ok(unsigned_item(inventory, entry, reason))
+}
+
+fn ca_is_out_of_date(inventory: &Inventory, entry: &Entry, now: Timestamp) -> Option<String> {
+    let name = entry.signer.as_deref()?;
+    let ca = inventory.get(name)?.leaf()?;
+    let out = ca.not_after <= now || ca.not_before > now;
+    out.then(|| format!("{name} is valid from {} to {} only: rotate it first", ca.not_before, ca.not_after))
 }
 
 /// A CA whose key is elsewhere is external itself; else that key is here and of no use.

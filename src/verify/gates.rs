@@ -244,7 +244,7 @@ fn activation(host: &Host, view: View<'_>) -> Option<Refusal> {
         }
         Step::Activate { how: Activation::RestartUnit { unit }, .. } => {
             let state = host.services.status(unit).ok()?.load_state;
-            (state != "loaded").then(|| {
+            matches!(state.as_str(), "masked" | "not-found" | "bad-setting" | "error").then(|| {
                 let remedy = format!("see `systemctl status {unit}`");
                 refusal(Gate::Activation, format!("{unit} is {state}, so that it cannot be restarted"), remedy)
             })
