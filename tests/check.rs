@@ -37,6 +37,13 @@ impl Node {
         serde_json::from_slice(&self.run(&["-o", "json"]).stdout).unwrap()
     }
 
+    fn plan(&self, names: &[&str]) -> Value {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_certwarden"));
+        let output =
+            command.arg("--root").arg(&self.tree.root).args(["plan", "-o", "json"]).args(names).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
+    }
+
     fn code(&self, args: &[&str]) -> i32 {
         self.run(args).status.code().unwrap()
     }
@@ -179,6 +186,45 @@ fn under_an_external_ca_an_expired_leaf_is_reported_and_not_due() {
     assert_eq!(entry(&document, "ca")["owner"], "external");
     assert_eq!(entry(&document, "etcd-server")["owner"], "kubeadm", "each CA by itself");
     assert_eq!(node.code(&[]), 2);
+}
+
+#[test]
+fn a_broken_ca_key_stops_what_it_signs_and_nothing_else() {
+    type Break = fn(&Tree);
+    const KEY: &str = "/etc/kubernetes/pki/ca.key";
+    let breaks: [(&str, Break); 6] = [
+        ("key-mismatch", |t| t.write(KEY, t.etcd_ca.key_pem(), 0o600)),
+        ("malformed", |t| t.write(KEY, "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n", 0o600)),
+        ("empty", |t| t.write(KEY, "", 0o600)),
+        ("dangling-symlink", |t| t.link(KEY, "/nowhere/ca.key")),
+        ("malformed", |t| t.link(KEY, "/etc/kubernetes/pki")),
+        ("malformed", |t| t.write("/etc/kubernetes/pki/ca.crt", "x", 0o644)),
+    ];
+    for (problem, break_it) in breaks {
+        let node = node(Options::default().left_of("apiserver", DAY).left_of("etcd-server", DAY));
+        break_it(&node.tree);
+        let document = node.json();
+        assert_eq!(problems(&document, "ca")[0], problem);
+        assert_eq!(entry(&document, "ca")["owner"], "none", "its key is not somewhere else");
+        for name in ["apiserver", "admin.conf"] {
+            assert_eq!((name, &entry(&document, name)["owner"]), (name, &"external".into()));
+        }
+        let plan = node.plan(&["apiserver", "etcd-server"]);
+        let items: Vec<_> = plan["items"].as_array().unwrap().iter().map(|i| i["name"].as_str().unwrap()).collect();
+        assert_eq!(items, ["etcd-server"], "{problem}");
+        let reason = plan["skipped"][0]["reason"].as_str().unwrap();
+        assert!(reason.starts_with("ca cannot sign: ") && reason.contains("/etc/kubernetes/pki"), "{reason}");
+        assert_eq!(plan["gates"], Value::Array(Vec::new()));
+    }
+}
+
+#[test]
+fn a_loose_ca_key_still_signs() {
+    let node = node(Options::default());
+    node.tree.write("/etc/kubernetes/pki/ca.key", node.tree.ca.key_pem(), 0o644);
+    let document = node.json();
+    assert_eq!(problems(&document, "ca"), ["loose-permissions"]);
+    assert_eq!(entry(&document, "apiserver")["owner"], "kubeadm");
 }
 
 #[test]
@@ -336,4 +382,19 @@ fn dates_and_serials_are_those_that_openssl_prints() {
         let end = e["not_after"].as_str().unwrap().replace('T', " ");
         assert!(text.contains(&format!("notAfter={end}")), "{name}: {text} {end}");
     }
+}
+
+#[test]
+fn a_kubelet_that_does_not_rotate_keeps_its_identity_and_is_skipped_with_the_reason() {
+    let node = node(Options::default());
+    let config = node.tree.read("/var/lib/kubelet/config.yaml");
+    let fixed = config.replace("rotateCertificates: true", "rotateCertificates: false");
+    assert_ne!(config, fixed);
+    node.tree.write("/var/lib/kubelet/config.yaml", fixed, 0o600);
+    assert_eq!(entry(&node.json(), "kubelet-client")["owner"], "certwarden");
+    let plan = node.plan(&["kubelet-client", "apiserver"]);
+    assert_eq!(plan["items"].as_array().unwrap().len(), 1);
+    assert_eq!((&plan["items"][0]["name"], &plan["items"][0]["owner"]), (&"apiserver".into(), &"kubeadm".into()));
+    let reason = plan["skipped"][0]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("the kubelet's identity is the kubelet's to rotate"), "{reason}");
 }

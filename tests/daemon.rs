@@ -354,13 +354,16 @@ fn a_transaction_that_a_dead_process_left_open_is_ended_before_anything_is_renew
 }
 
 #[test]
-fn in_observe_mode_nothing_is_changed() {
+fn in_observe_mode_nothing_is_renewed() {
     let mut node = Node::new(&["due", "unfinished"]);
     node.configure("mode = \"observe\"");
     node.start();
-    let status = node.see("a look", |s| s.last_check.is_some() && s.doing == Doing::Idle);
+    // to end what somebody else began is no renewal
+    let status = node.see("a recovery and a look", |s| {
+        s.doing == Doing::Idle && s.last_check.as_ref().is_some_and(|c| !c.unfinished)
+    });
     assert_eq!(status.mode, Mode::Observe);
-    assert_eq!((node.count("recoveries"), node.count("transactions")), (0, 0));
+    assert_eq!((node.count("recoveries"), node.count("transactions")), (1, 0));
 }
 
 #[test]

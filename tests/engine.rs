@@ -91,7 +91,7 @@ fn names_are_renewed_due_or_not_and_all_of_them_or_none() {
     let before = node.live();
     let report = node.renew(&names(&["scheduler.conf", "ca", "kubelet-client"]));
     assert_outcome(&report, Outcome::Refused);
-    assert!(report.reason.contains("ca is left out: a CA is never renewed"), "{}", report.reason);
+    assert!(report.reason.contains("left out: ca: a CA is never renewed"), "{}", report.reason);
     assert_unchanged(&before, &node);
     let plan = node.plan(&names(&["ca", "kubelet-client"]));
     assert!(plan.is_empty() && plan.skipped.len() == 2, "{:?}", plan.skipped);

@@ -177,6 +177,36 @@ fn root_does_not_run_what_others_may_write() {
 }
 
 #[test]
+fn a_program_in_a_directory_that_others_may_write_is_passed_over() {
+    if !nix::unistd::geteuid().is_root() {
+        return; // an unprivileged user can harm only itself
+    }
+    // owner, group, mode of the first directory; what is wrong with it
+    for (uid, gid, mode, why) in [
+        (0, 0, 0o755, None),
+        (0, 50, 0o755, None),
+        (0, 0, 0o775, None),
+        (0, 50, 0o2775, Some("its mode 2775 lets group 50 write it")),
+        (0, 0, 0o777, Some("its mode 0777 lets everybody write it")),
+        (1234, 0, 0o755, Some("it belongs to user 1234")),
+    ] {
+        let (first, second) = (Bin::with("echo first"), Bin::with("echo second"));
+        let dir = first.0.path();
+        std::os::unix::fs::chown(dir, Some(uid), Some(gid)).unwrap();
+        fs::set_permissions(dir, fs::Permissions::from_mode(mode)).unwrap();
+        let exec = Exec::with_dirs(vec![dir.to_path_buf(), second.0.path().to_path_buf()]);
+        let chosen = if why.is_some() { (&second, "second\n") } else { (&first, "first\n") };
+        let invocation = Invocation { program: Program::Kubeadm, args: Vec::new(), limit: LONG };
+        assert_eq!(exec.path(Program::Kubeadm), Some(chosen.0.kubeadm()), "{uid} {gid} {mode:o}");
+        assert_eq!(exec.run(&invocation).unwrap().stdout, chosen.1, "{uid} {gid} {mode:o}");
+        if let Some(why) = why {
+            let text = first.run(LONG).unwrap_err().to_string();
+            assert!(text.contains(why) && text.contains(&dir.display().to_string()), "{text}");
+        }
+    }
+}
+
+#[test]
 fn certwarden_is_the_running_binary() {
     // here that is the test itself, which can list its tests
     let invocation = Invocation { program: Program::Certwarden, args: vec!["--list".into()], limit: LONG };

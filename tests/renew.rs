@@ -10,7 +10,8 @@ use std::fs;
 use std::path::Path;
 
 use certwarden::host::exec::Exec;
-use certwarden::model::plan::Source;
+use certwarden::model::inventory::Owner;
+use certwarden::model::plan::{Item, Source};
 use certwarden::renew::cluster_config::{self, Origin, Version};
 use certwarden::renew::validate::{Freshness, Rule, caveats, validate};
 use certwarden::renew::{RenewError, Staged, renewer};
@@ -316,4 +317,33 @@ fn the_clusters_configuration_comes_from_the_api_then_from_the_cache_then_from_t
     assert_eq!(ask(&node).origin, Origin::Cache, "this kubeadm does not read v1beta2");
     fs::write(node.at("/var/lib/certwarden/cluster-configuration.yaml"), "a: [").unwrap();
     assert_eq!(ask(&node).origin, Origin::Rebuilt);
+}
+
+#[test]
+fn what_kubeadm_does_not_own_is_signed_here_and_does_not_hold_up_the_rest() {
+    if !private_mounts() {
+        return;
+    }
+    let node = Node::new();
+    for (end, new) in [("crt", "sni.crt"), ("key", "sni.key")] {
+        fs::copy(node.at(&format!("/etc/kubernetes/pki/apiserver.{end}")), node.at("/etc/kubernetes/pki").join(new))
+            .unwrap();
+    }
+    let sni = Item { name: "kube-apiserver:tls-sni-cert-key".into(), owner: Owner::Certwarden, ..node.item("sni") };
+    let kubelet = Item { name: "kubelet.conf".into(), owner: Owner::Certwarden, ..node.item("admin.conf") };
+    for (items, expected) in [
+        (vec![sni.clone(), node.item("apiserver")], vec!["apiserver.crt", "apiserver.key", "sni.crt", "sni.key"]),
+        (vec![node.item("apiserver"), kubelet], vec!["admin.conf", "apiserver.crt", "apiserver.key"]),
+        (vec![sni], vec!["sni.crt", "sni.key"]),
+    ] {
+        node.install_kubeadm(RENEW);
+        let before = node.live();
+        let staged = node.stage_items(&Source::Kubeadm, &items).unwrap();
+        assert_eq!(node.live(), before, "a live file was touched");
+        let names: Vec<_> = staged.files.keys().map(|p| p.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, expected);
+        for item in &items {
+            validate(&node.host, item, &staged, node.now, Freshness::New).unwrap();
+        }
+    }
 }

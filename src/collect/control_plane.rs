@@ -62,8 +62,8 @@ pub(super) fn authority_entry(scene: &Scene<'_>, a: &Authority, mut used_by: Vec
     let here = |c: &&Component| scene.container(**c).is_some() || (**c == Component::Kubelet && scene.kubelet.present);
     used_by.extend(wanted.iter().filter(here));
     used_by.retain(|c| a.name != "ca" || *c != Etcd);
-    // only where a key could be expected does its absence say that the CA is kept elsewhere
-    let external = scene.role == Role::ControlPlane && !a.has_key;
+    // only where a key could be expected does its absence say that the CA is kept elsewhere; one that is damaged says not
+    let external = scene.role == Role::ControlPlane && !scene.lies(&a.key);
     Entry {
         name: a.name.clone(),
         form: Form::Ca { cert: a.cert.clone(), key: a.key.clone() },

@@ -44,6 +44,7 @@ struct Config {
     healthz_bind_address: Option<String>,
     healthz_port: Option<i32>,
     port: Option<i32>,
+    address: Option<String>,
     container_runtime_endpoint: Option<String>,
     authentication: Option<Authentication>,
 }
@@ -77,6 +78,7 @@ impl Config {
             healthz_bind_address: over.healthz_bind_address.or(self.healthz_bind_address),
             healthz_port: over.healthz_port.or(self.healthz_port),
             port: over.port.or(self.port),
+            address: over.address.or(self.address),
             container_runtime_endpoint: over.container_runtime_endpoint.or(self.container_runtime_endpoint),
             authentication: if has_ca { over.authentication } else { self.authentication },
         }
@@ -144,6 +146,7 @@ pub(super) fn find(root: &Root, notes: &mut Vec<String>) -> Found {
             static_pod_path: flags.path("pod-manifest-path").or_else(|| beside(config.static_pod_path.as_ref())),
             healthz: present.then(|| healthz(&flags, &config)).flatten(),
             port: present.then_some(port),
+            address: address(&flags, &config),
             cri_socket: present.then(|| cri_socket(root, &flags, &config)).flatten(),
             kubeconfig,
         },
@@ -193,6 +196,12 @@ fn configuration(root: &Root, path: &Path, dir: Option<&Path>, notes: &mut Vec<S
     (config, found)
 }
 
+/// kubernetes: `pkg/kubelet/apis/config/v1beta1/defaults.go` (0.0.0.0).
+fn address(flags: &Flags, config: &Config) -> Option<String> {
+    let stated = flags.get("address").or(config.address.as_deref());
+    stated.filter(|a| !matches!(*a, "" | "0.0.0.0" | "::")).map(str::to_owned)
+}
+
 fn healthz(flags: &Flags, config: &Config) -> Option<String> {
     // defaults: kubernetes: pkg/kubelet/apis/config/v1beta1/defaults.go
     let port = flags.number("healthz-port").or(config.healthz_port).unwrap_or(10248);
@@ -219,5 +228,33 @@ fn cri_socket(root: &Root, flags: &Flags, config: &Config) -> Option<PathBuf> {
     match endpoint.filter(|e| !e.is_empty()) {
         Some(endpoint) => Some(endpoint.strip_prefix("unix://").unwrap_or(&endpoint).into()),
         None => SOCKETS.iter().map(PathBuf::from).find(|s| root.symlink_metadata(s).is_ok()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_of_the_api_is_the_flags_then_the_configurations_and_a_wildcard_is_none() {
+        for (flag, config, address) in [
+            ("", "", None),
+            ("", "address: 0.0.0.0\n", None),
+            ("", "address: '::'\n", None),
+            ("", "address: 10.0.0.7\n", Some("10.0.0.7")),
+            (" --address=fd00::7", "address: 10.0.0.7\n", Some("fd00::7")),
+            (" --address=0.0.0.0", "address: 10.0.0.7\n", None),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let write = |path: &str, text: String| {
+                let path = dir.path().join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            };
+            write("etc/systemd/system/kubelet.service", format!("[Service]\nExecStart=/usr/bin/kubelet{flag}\n"));
+            write("var/lib/kubelet/config.yaml", format!("kind: KubeletConfiguration\n{config}"));
+            let found = find(&Root::open(dir.path()).unwrap(), &mut Vec::new());
+            assert_eq!(found.kubelet.address.as_deref(), address, "{flag} {config}");
+        }
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Authority {
     pub(super) name: String,
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,
-    /// The key is on this node.
+    /// The key is on this node, can be read and belongs to a certificate of the bundle: it can sign.
     pub(super) has_key: bool,
     /// Empty if its file could not be read: then nothing is said about what it issued.
     pub(super) issuers: Vec<Issuer>,
@@ -55,14 +55,8 @@ pub(super) fn pair(root: &Root, cert: &Path, key: &Path, expected: Expected<'_>)
 
 /// A CA bundle. Its key's absence is not a finding (external CA, worker); its belonging to none of the bundle is.
 pub(super) fn authority(root: &Root, name: &str, cert: PathBuf, key: PathBuf) -> Authority {
-    let mut authority = Authority {
-        name: name.to_owned(),
-        has_key: root.symlink_metadata(&key).is_ok(),
-        issuers: Vec::new(),
-        content: Content::Absent,
-        cert,
-        key,
-    };
+    let mut authority =
+        Authority { name: name.to_owned(), has_key: false, issuers: Vec::new(), content: Content::Absent, cert, key };
     let chain = match read(root, &authority.cert).and_then(|file| parse(&authority.cert, &file.bytes)) {
         Ok(chain) => chain,
         Err(finding) => {
@@ -72,8 +66,9 @@ pub(super) fn authority(root: &Root, name: &str, cert: PathBuf, key: PathBuf) ->
     };
     authority.issuers = chain.iter().filter_map(Issuer::new).collect();
     let mut findings = Vec::new();
-    if authority.has_key {
-        findings.extend(key_findings(root, &authority.key, read(root, &authority.key), &chain));
+    if root.symlink_metadata(&authority.key).is_ok() {
+        findings = key_findings(root, &authority.key, read(root, &authority.key), &chain);
+        authority.has_key = findings.iter().all(|f| f.id == Problem::LoosePermissions);
     }
     authority.content = Content::Readable(Credential { chain, server: None, findings });
     authority

@@ -63,7 +63,7 @@ pub(super) fn standing(before: &Standing, now: &Standing) {
             tracing::warn!(
                 MESSAGE_ID = id::BACKING_OFF.as_str(),
                 cw_until = %until,
-                "rolled back {failures} times in a row: no renewal before {until:.0}; see `certwarden history`"
+                "rolled back (rollback {failures} in a row): no renewal before {until:.0}; see `certwarden history`"
             );
         }
         (before, Standing::ObserveOnly { reason, .. }) if !matches!(before, Standing::ObserveOnly { .. }) => {

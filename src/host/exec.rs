@@ -85,6 +85,9 @@ pub enum ExecError {
     /// Root would run what somebody else may write.
     #[error("{} is not run as root: {why}; correct it with `chown root:root` and `chmod 0755`", path.display())]
     Untrusted { path: PathBuf, why: String },
+    /// Root would run what somebody else may put there.
+    #[error("nothing in {} is run as root: {why}; correct it with `chown root:root` and `chmod 0755`", dir.display())]
+    UntrustedDir { dir: PathBuf, why: String },
     #[error("start {}", path.display())]
     Start {
         path: PathBuf,
@@ -197,8 +200,9 @@ impl Exec {
 impl Programs for Exec {
     fn run(&self, invocation: &Invocation) -> Result<Output, ExecError> {
         let looked = self.candidates(invocation.program);
-        let Some(path) = looked.iter().find(|p| p.is_file()).cloned() else {
-            return Err(ExecError::NotFound { program: invocation.program.name(), looked });
+        let path = match chosen(&looked) {
+            None => return Err(ExecError::NotFound { program: invocation.program.name(), looked }),
+            Some(found) => found?,
         };
         if path != Path::new(SELF) {
             trusted(&path)?;
@@ -222,7 +226,44 @@ impl Programs for Exec {
     }
 
     fn path(&self, program: Program) -> Option<PathBuf> {
-        self.candidates(program).into_iter().find(|p| p.is_file())
+        let candidates = self.candidates(program);
+        // one that is there and refused is named all the same: running it says why not
+        chosen(&candidates)?.ok().or_else(|| candidates.into_iter().find(|p| p.is_file()))
+    }
+}
+
+/// The first program that is there, in a directory where nobody could have put another one in its place; else why
+/// the first was passed over. None: there is none at all.
+fn chosen(candidates: &[PathBuf]) -> Option<Result<PathBuf, ExecError>> {
+    let mut first = None;
+    for path in candidates.iter().filter(|p| p.is_file()) {
+        match path.parent().map_or(Ok(()), directory) {
+            Ok(()) => return Some(Ok(path.clone())),
+            Err(e) => first = first.or(Some(Err(e))),
+        }
+    }
+    first
+}
+
+/// Debian before 13 gives `/usr/local/bin` to the group staff, which may write there (Debian policy §9.1.2).
+fn directory(dir: &Path) -> Result<(), ExecError> {
+    if dir.starts_with("/proc") || !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let meta = dir.metadata().map_err(|source| ExecError::Start { path: dir.to_path_buf(), source })?;
+    match foreign_hand(meta.uid(), meta.gid(), meta.mode()) {
+        Some(why) => Err(ExecError::UntrustedDir { dir: dir.to_path_buf(), why }),
+        None => Ok(()),
+    }
+}
+
+/// Who else than root could put something into a directory.
+fn foreign_hand(uid: u32, gid: u32, mode: u32) -> Option<String> {
+    match mode {
+        _ if uid != 0 => Some(format!("it belongs to user {uid}")),
+        _ if mode & 0o002 != 0 => Some(format!("its mode {:04o} lets everybody write it", mode & 0o7777)),
+        _ if mode & 0o020 != 0 && gid != 0 => Some(format!("its mode {:04o} lets group {gid} write it", mode & 0o7777)),
+        _ => None,
     }
 }
 

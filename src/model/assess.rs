@@ -334,6 +334,7 @@ mod tests {
                     static_pod_path: None,
                     healthz: None,
                     port: None,
+                    address: None,
                     cri_socket: None,
                 },
                 pki_dir: PathBuf::new(),

@@ -108,7 +108,9 @@ fn identity(old: &CertFacts, new: &CertFacts) -> Vec<Objection> {
         let message = format!("it lacks {}: clients that use these names would refuse it", lost.join(", "));
         objections.push(Objection::new(Rule::Names, message));
     }
-    let lost: Vec<&str> = old.usages.difference(&new.usages).map(String::as_str).collect();
+    // only an RSA key can encipher another (RFC 5480 §3, RFC 8813 §3): kubeadm leaves it out for the others
+    let meant = |usage: &&str| *usage != "keyEncipherment" || matches!(new.key_algorithm, KeyAlgorithm::Rsa { .. });
+    let lost: Vec<&str> = old.usages.difference(&new.usages).map(String::as_str).filter(meant).collect();
     if !lost.is_empty() {
         objections.push(Objection::new(Rule::Usages, format!("it lacks the usages {}", lost.join(", "))));
     }
@@ -252,6 +254,21 @@ mod tests {
         assert!(strength(&rsa(4096), &rsa(3072)).is_some());
         assert!(strength(&rsa(2048), &KeyAlgorithm::Ecdsa { curve: "P256".into(), bits: 256 }).is_none());
         assert!(strength(&KeyAlgorithm::Ecdsa { curve: "P256".into(), bits: 256 }, &rsa(2048)).is_some());
+    }
+
+    #[test]
+    fn key_encipherment_is_missed_only_where_the_new_key_could_do_it() {
+        let old = CertFacts { usages: set(&["digitalSignature", "keyEncipherment", "clientAuth"]), ..leaf("01", 10) };
+        let curve = KeyAlgorithm::Ecdsa { curve: "P256".into(), bits: 256 };
+        for (key, usages, expected) in [
+            (curve.clone(), &["digitalSignature", "clientAuth"][..], &[][..]),
+            (curve, &["clientAuth"], &[Rule::Usages]),
+            (KeyAlgorithm::Rsa { bits: 2048 }, &["digitalSignature", "clientAuth"], &[Rule::Usages]),
+        ] {
+            let new = CertFacts { key_algorithm: key, usages: set(usages), ..leaf("02", 365) };
+            let found: Vec<Rule> = identity(&old, &new).into_iter().map(|o| o.rule).collect();
+            assert_eq!(found, expected, "{new:?}");
+        }
     }
 
     #[test]

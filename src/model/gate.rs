@@ -24,12 +24,14 @@ pub enum Gate {
     OtherRenewer,
     /// The node is not Ready for a reason that new certificates cannot cure.
     NotReady,
+    /// What would be renewed could not be activated: the container runtime or the kubelet's unit does not answer.
+    Activation,
     /// An earlier rollback failed, and nobody has looked yet.
     ObserveOnly,
 }
 
 impl Gate {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Lock,
         Self::Ca,
         Self::Disk,
@@ -39,6 +41,7 @@ impl Gate {
         Self::KubeletBinary,
         Self::OtherRenewer,
         Self::NotReady,
+        Self::Activation,
         Self::ObserveOnly,
     ];
 
@@ -53,6 +56,7 @@ impl Gate {
             Self::KubeletBinary => "kubelet-binary",
             Self::OtherRenewer => "other-renewer",
             Self::NotReady => "not-ready",
+            Self::Activation => "activation",
             Self::ObserveOnly => "observe-only",
         }
     }

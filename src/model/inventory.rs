@@ -86,6 +86,8 @@ pub struct Kubelet {
     pub healthz: Option<String>,
     /// Port of the kubelet's own API, 10250; None when there is no kubelet.
     pub port: Option<u16>,
+    /// The one address that its API listens on; None for all.
+    pub address: Option<String>,
     /// Path of the CRI socket, without `unix://`.
     pub cri_socket: Option<PathBuf>,
 }

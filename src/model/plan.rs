@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::component::{Component, Uptake};
-use super::inventory::Form;
+use super::inventory::{Form, Owner};
 
 pub const SCHEMA: &str = "certwarden.plan/v1";
 
@@ -65,6 +65,9 @@ impl std::fmt::Display for Source {
 pub struct Item {
     pub name: String,
     pub form: Form,
+    /// Whose job it is: kubeadm refuses what is not its own, whatever the plan's source.
+    #[serde(default = "kubeadms")]
+    pub owner: Owner,
     /// Logical name of the issuing CA and the file that holds its certificates.
     pub signer: String,
     pub ca: PathBuf,
@@ -72,6 +75,11 @@ pub struct Item {
     pub old_serial: Option<String>,
     pub old_not_after: Option<Timestamp>,
     pub reason: String,
+}
+
+/// Plans written before there was a field for it are kubeadm's.
+fn kubeadms() -> Owner {
+    Owner::Kubeadm
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

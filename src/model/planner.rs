@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::assess::{Assessment, Judged};
 use super::component::{APISERVER_RELOAD, Component, ETCD_RELOAD, Uptake};
-use super::inventory::{Content, Entry, Inventory, Owner, Problem};
+use super::inventory::{Content, Entry, Form, Inventory, Owner, Problem};
 use super::plan::{Activation, Check, Item, Plan, PlannedStep, Proof, SCHEMA, Skipped, Socket, Source, Step};
 use super::policy::{ActivateKubelet, Policy};
 use super::wiring;
@@ -48,7 +48,9 @@ pub fn plan(basis: Basis<'_>, selection: &Selection, source: Source, now: Timest
     let mut skipped = Vec::new();
     let mut items = Vec::new();
     for (entry, reason) in selected(basis, selection)? {
-        match item(basis.inventory, entry, reason) {
+        // one CA at its end must not keep the leaves of the others; who names them is told by the gate `ca`
+        let cannot = if *selection == Selection::Due { ca_is_out_of_date(basis.inventory, entry, now) } else { None };
+        match cannot.map_or_else(|| item(basis.inventory, entry, reason), Err) {
             Ok(item) => items.push(item),
             Err(reason) => skipped.push(Skipped { name: entry.name.clone(), reason, blocks: blocks(selection, entry) }),
         }
@@ -139,11 +141,12 @@ fn item(inventory: &Inventory, entry: &Entry, reason: String) -> Result<Item, St
     match entry.owner {
         Owner::Kubeadm | Owner::Certwarden => {}
         Owner::Kubelet => return Err("the kubelet rotates it by itself".to_owned()),
-        Owner::External => {
-            let ca = entry.signer.as_deref().unwrap_or("its CA");
-            return Err(format!("the key of {ca} is not on this node: have it signed where that key is"));
-        }
+        Owner::External => return Err(why_not_signed(inventory, entry)),
         Owner::None => return Err("nobody renews it; copy it anew".to_owned()),
+    }
+    if matches!(entry.form, Form::Combined { .. }) && entry.used_by.contains(&Component::Kubelet) {
+        // it wants a new dated file and link while the kubelet is stopped (client-go: `certificate_store.go`)
+        return Err("the kubelet's identity is the kubelet's to rotate; this version does not replace it".to_owned());
     }
     let signer = entry.signer.as_deref().unwrap_or_default();
     if inventory.get(signer).is_none() {
@@ -152,15 +155,37 @@ fn item(inventory: &Inventory, entry: &Entry, reason: String) -> Result<Item, St
     Ok(unsigned_item(inventory, entry, reason))
 }
 
+fn ca_is_out_of_date(inventory: &Inventory, entry: &Entry, now: Timestamp) -> Option<String> {
+    let name = entry.signer.as_deref()?;
+    let ca = inventory.get(name)?.leaf()?;
+    let out = ca.not_after <= now || ca.not_before > now;
+    out.then(|| format!("{name} is valid from {} to {} only: rotate it first", ca.not_before, ca.not_after))
+}
+
+/// A CA whose key is elsewhere is external itself; else that key is here and of no use.
+fn why_not_signed(inventory: &Inventory, entry: &Entry) -> String {
+    let ca = entry.signer.as_deref().unwrap_or("its CA");
+    let findings = match inventory.get(ca).filter(|e| e.owner != Owner::External).map(|e| &e.content) {
+        Some(Content::Readable(c)) => c.findings.as_slice(),
+        Some(Content::Unusable(finding)) => std::slice::from_ref(finding),
+        Some(Content::Absent) | None => &[],
+    };
+    match findings.iter().find(|f| f.id != Problem::LoosePermissions) {
+        Some(finding) => format!("{ca} cannot sign: {}", finding.message),
+        None => format!("the key of {ca} is not on this node: have it signed where that key is"),
+    }
+}
+
 fn unsigned_item(inventory: &Inventory, entry: &Entry, reason: String) -> Item {
     let signer = entry.signer.clone().unwrap_or_default();
     let (ca, ca_key) = match inventory.get(&signer).map(|e| &e.form) {
-        Some(super::inventory::Form::Ca { cert, key }) => (cert.clone(), key.clone()),
+        Some(Form::Ca { cert, key }) => (cert.clone(), key.clone()),
         _ => (PathBuf::new(), PathBuf::new()),
     };
     Item {
         name: entry.name.clone(),
         form: entry.form.clone(),
+        owner: entry.owner,
         signer,
         ca,
         ca_key,

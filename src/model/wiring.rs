@@ -38,8 +38,8 @@ pub fn sockets(inventory: &Inventory) -> Vec<Socket> {
     if let Some(address) = apiserver_address(node) {
         push(Component::KubeApiserver, address, "apiserver");
     }
-    if let Some(port) = node.kubelet.port {
-        push(Component::Kubelet, format!("127.0.0.1:{port}"), "kubelet-serving");
+    if let Some(address) = kubelet_address(node) {
+        push(Component::Kubelet, address, "kubelet-serving");
     }
     all
 }
@@ -51,6 +51,12 @@ pub fn apiserver_address(node: &Node) -> Option<String> {
     let bind = flags.get("bind-address").map(String::as_str).filter(|a| !is_any(a));
     let host = bind.or_else(|| flags.get("advertise-address").map(String::as_str)).unwrap_or("127.0.0.1");
     Some(join(host, port))
+}
+
+/// `host:port` at which this node's kubelet serves its own API.
+fn kubelet_address(node: &Node) -> Option<String> {
+    let host = node.kubelet.address.as_deref().unwrap_or("127.0.0.1");
+    Some(join(host, &node.kubelet.port?.to_string()))
 }
 
 /// This node's own API server as a URL.
@@ -103,8 +109,8 @@ pub fn proofs(inventory: &Inventory, entry: &Entry) -> Vec<Proof> {
             }
         }
         (_, "apiserver-kubelet-client") => {
-            if let Some(port) = node.kubelet.port {
-                all.push(Proof::Kubelet { address: format!("127.0.0.1:{port}") });
+            if let Some(address) = kubelet_address(node) {
+                all.push(Proof::Kubelet { address });
             }
         }
         (_, "apiserver-etcd-client") => {
@@ -205,4 +211,47 @@ pub fn host_of(url: &str) -> Option<String> {
         None => authority.rsplit_once(':').map_or(authority, |(h, _)| h),
     };
     Some(host.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::model::inventory::{Kubelet, Role};
+
+    fn node(address: Option<&str>, port: Option<u16>) -> Node {
+        Node {
+            name: None,
+            role: Role::ControlPlane,
+            static_pods: BTreeMap::new(),
+            kubelet: Kubelet {
+                unit: "kubelet.service".into(),
+                kubeconfig: None,
+                bootstrap_kubeconfig: None,
+                cert_dir: PathBuf::new(),
+                rotate_certificates: true,
+                server_tls_bootstrap: false,
+                static_pod_path: None,
+                healthz: None,
+                port,
+                address: address.map(str::to_owned),
+                cri_socket: None,
+            },
+            pki_dir: PathBuf::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_kubelet_is_dialled_where_it_listens() {
+        for (address, port, dialled) in [
+            (None, Some(10250), Some("127.0.0.1:10250")),
+            (Some("10.0.0.7"), Some(10250), Some("10.0.0.7:10250")),
+            (Some("fd00::7"), Some(1025), Some("[fd00::7]:1025")),
+            (Some("10.0.0.7"), None, None),
+        ] {
+            assert_eq!(kubelet_address(&node(address, port)).as_deref(), dialled);
+        }
+    }
 }

@@ -1,7 +1,5 @@
 //! `status.json`: for everybody on the node, so without secrets; replaced as a whole, so never half.
 
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use super::status::{SCHEMA, Status};
@@ -21,29 +19,17 @@ pub enum ObserveError {
     Malformed { detail: String },
 }
 
-/// Replaces `status.json`. On a tmpfs that a reboot empties: not fsynced.
+/// Replaces `status.json`. On a tmpfs, where syncing wakes no disk.
 ///
 /// # Errors
 /// [`ObserveError::Fs`]; the old file is then untouched.
 pub fn publish(root: &Root, status: &Status) -> Result<(), ObserveError> {
-    let fail = |action| move |e| FsError::new(action, Path::new(STATUS_FILE), e);
-    let (directory, target) = (root.on_host(Path::new(RUNTIME_DIR)), root.on_host(Path::new(STATUS_FILE)));
-    if !directory.exists() {
-        // systemd makes it (RuntimeDirectory=); this is for a daemon that a person starts
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(&directory)
-            .map_err(fail("create the directory of"))?;
-    }
-    let mut json = serde_json::to_vec_pretty(status).map_err(|e| fail("encode")(e.into()))?;
+    let path = Path::new(STATUS_FILE);
+    let mut json = serde_json::to_vec_pretty(status).map_err(|e| FsError::new("encode", path, e))?;
     json.push(b'\n');
-    let mut file = tempfile::Builder::new().prefix(".status.json.").tempfile_in(&directory).map_err(fail("create"))?;
-    file.write_all(&json).map_err(fail("write"))?;
-    let readable = std::fs::Permissions::from_mode(0o644);
-    file.as_file().set_permissions(readable).map_err(fail("make readable"))?;
-    file.persist(&target).map_err(|e| fail("replace")(e.error))?;
-    Ok(())
+    // systemd makes it (RuntimeDirectory=); this is for a daemon that a person starts
+    root.create_dir_all(Path::new(RUNTIME_DIR), 0o755)?;
+    Ok(root.write(path, &json, 0o644)?)
 }
 
 /// The status that the daemon published last.
@@ -59,6 +45,8 @@ pub fn read(root: &Root) -> Result<Status, ObserveError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
     use super::*;
     use crate::observe::line::tests::status;
 
@@ -71,6 +59,21 @@ mod tests {
         assert_eq!(read(&root).unwrap(), status());
         assert_eq!(root.metadata(Path::new(STATUS_FILE)).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(root.list(Path::new(RUNTIME_DIR)).unwrap(), ["status.json"]);
+    }
+
+    #[test]
+    fn below_another_root_nothing_is_published_outside_of_it() {
+        let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = Root::open(dir.path()).unwrap();
+        symlink(outside.path(), dir.path().join("run")).unwrap();
+        assert!(publish(&root, &status()).is_err());
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+        // as images have it
+        std::fs::create_dir(dir.path().join("volatile")).unwrap();
+        std::fs::remove_file(dir.path().join("run")).unwrap();
+        symlink("/volatile", dir.path().join("run")).unwrap();
+        publish(&root, &status()).unwrap();
+        assert!(dir.path().join("volatile/certwarden/status.json").is_file());
     }
 
     #[test]

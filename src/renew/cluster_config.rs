@@ -106,8 +106,9 @@ fn find(
 }
 
 fn from_api(host: &Host) -> Result<String, String> {
-    let text = host.root.read_text(Path::new(ADMIN_CONF)).map_err(|e| e.to_string())?;
-    let config = kubeconfig::parse(&text).map_err(|e| format!("{ADMIN_CONF}: {e}"))?;
+    let file = host.root.read_secret(Path::new(ADMIN_CONF)).map_err(|e| e.to_string())?;
+    let text = std::str::from_utf8(&file).map_err(|_| format!("{ADMIN_CONF} is not text"))?;
+    let config = kubeconfig::parse(text).map_err(|e| format!("{ADMIN_CONF}: {e}"))?;
     let identity = match config.identity {
         kubeconfig::Identity::Embedded { cert, key } => Some(Identity { cert, key }),
         kubeconfig::Identity::Files { .. } | kubeconfig::Identity::Other => None,

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::local::Local;
 use super::staging::{Answer, Done, Name, Order};
 use super::{RenewError, Renewer, Request, Staged, cluster_config};
 use crate::host::Host;
 use crate::host::crypto;
 use crate::host::exec::{Invocation, Program};
 use crate::model::cert;
-use crate::model::inventory::Form;
+use crate::model::inventory::{Form, Owner};
 use crate::model::kubeconfig::{self, Identity};
 use crate::model::plan::Item;
 use crate::model::policy::Span;
@@ -35,20 +36,34 @@ pub struct Kubeadm;
 
 impl Renewer for Kubeadm {
     fn stage(&self, host: &Host, request: &Request<'_>) -> Result<Staged, RenewError> {
-        let names = request.items.iter().map(|item| name_of(host, item)).collect::<Result<Vec<_>, _>>()?;
-        if names.is_empty() {
-            return Ok(Staged::default());
-        }
-        let mut order = order(host, request, names)?;
-        let done = prepare(host, request, &mut order).and_then(|notes| {
-            judge(&in_staging(host, &order)?, &order, request.policy.exec.kubeadm_timeout)?;
-            let mut staged = collect(host, request)?;
-            staged.notes.extend(notes);
-            Ok(staged)
-        });
-        tidy(&order);
-        done
+        let (own, kubeadms): (Vec<Item>, Vec<Item>) = request.items.iter().cloned().partition(|i| !is_kubeadms(i));
+        let mut staged = Local.stage(host, &Request { items: &own, ..*request })?;
+        let Staged { files, notes } = renew(host, &Request { items: &kubeadms, ..*request })?;
+        staged.files.extend(files);
+        staged.notes.extend(notes);
+        Ok(staged)
     }
+}
+
+/// One name that kubeadm does not know would make it refuse them all. It writes no certificate and key to one file.
+fn is_kubeadms(item: &Item) -> bool {
+    item.owner != Owner::Certwarden && !matches!(item.form, Form::Combined { .. })
+}
+
+fn renew(host: &Host, request: &Request<'_>) -> Result<Staged, RenewError> {
+    let names = request.items.iter().map(|item| name_of(host, item)).collect::<Result<Vec<_>, _>>()?;
+    if names.is_empty() {
+        return Ok(Staged::default());
+    }
+    let mut order = order(host, request, names)?;
+    let done = prepare(host, request, &mut order).and_then(|notes| {
+        judge(&in_staging(host, &order)?, &order, request.policy.exec.kubeadm_timeout)?;
+        let mut staged = collect(host, request)?;
+        staged.notes.extend(notes);
+        Ok(staged)
+    });
+    tidy(&order);
+    done
 }
 
 fn order(host: &Host, request: &Request<'_>, names: Vec<Name>) -> Result<Order, RenewError> {
@@ -91,7 +106,7 @@ fn name_of(host: &Host, item: &Item) -> Result<Name, RenewError> {
     match &item.form {
         _ if !plain || item.name == "all" => Err(not_ours("kubeadm has no such certificate")),
         Form::Ca { .. } => Err(not_ours("kubeadm never renews a CA")),
-        Form::Combined { .. } => Err(not_ours("it is the kubelet's")),
+        Form::Combined { .. } => Err(not_ours("it has certificate and key in one file")),
         Form::Pair { .. } | Form::Kubeconfig { .. } => Ok(Name {
             name: item.name.clone(),
             files: item.form.files().into_iter().map(|f| host.root.on_host(f)).collect(),

@@ -49,7 +49,7 @@ fn reload(run: &mut Run<'_>, component: Component, uptake: Uptake, sockets: &[So
     let expected = expected(run, sockets)?;
     let seen = await_taken(engine, &expected, within, &keep_going);
     if seen.iter().all(|s| s.ok) {
-        story::activated(&run.dir.id, component, "serves the new certificates without a restart");
+        story::activated(&run.dir.id, component, "serves what is on the disk without a restart");
         return Ok(());
     }
     if engine.going_down() {
@@ -165,7 +165,7 @@ fn new_container(run: &mut Run<'_>, component: Component, health: Option<&str>) 
 /// clock may have been stepped: it must also be another one than before.
 fn is_new_already(run: &Run<'_>, component: Component, container: &Container) -> bool {
     let another = run.before.containers.is_some() && run.before.container(component) != Some(&container.id);
-    another && i128::from(container.created_ns) >= run.swapped_at.as_nanosecond()
+    another && i128::from(container.created_ns) > run.swapped_at.as_nanosecond()
 }
 
 /// A container is stopped only while the kubelet runs: nobody else would make a new one. A kubelet that is down and to

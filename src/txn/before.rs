@@ -41,6 +41,13 @@ pub struct EtcdBefore {
     pub healthy: usize,
 }
 
+impl EtcdBefore {
+    /// A single member that does not say it is well is no reason to hold back: its certificates may be why.
+    pub fn has_quorum(self) -> bool {
+        self.voters <= 1 || self.healthy > self.voters / 2
+    }
+}
+
 /// What a socket served.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct SocketBefore {

@@ -2,6 +2,7 @@
 //!
 //! One engine runs on one thread and blocks there; `cli` calls it on its only thread, the daemon on one of its own.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::host::Host;
@@ -83,7 +84,8 @@ impl Engine<'_> {
         let dir = store::create(&self.host.root, started)?;
         story::opened(&dir.id, plan);
         let mut run = Run::new(*self, plan, dir);
-        run.report.notes.extend(plan.skipped.iter().map(left_out));
+        run.forced.clone_from(&options.forced);
+        run.report.notes.extend(left_out(plan.skipped.iter()));
         let mut report = match run.all(options.dry_run) {
             Ok(outcome) => run.close(outcome),
             Err(stop) => stopped(&mut run, stop, options.dry_run),
@@ -139,19 +141,23 @@ fn stopped(run: &mut Run<'_>, stop: Stop, dry_run: bool) -> Report {
 
 /// What was asked for and cannot be had.
 fn missing(plan: &Plan) -> Option<String> {
-    let why: Vec<String> = plan.skipped.iter().filter(|s| s.blocks).map(left_out).collect();
+    let why = left_out(plan.skipped.iter().filter(|s| s.blocks));
     let others = if plan.is_empty() { "" } else { "; name the others to renew them without it" };
     (!why.is_empty()).then(|| format!("{}{others}", why.join("; ")))
 }
 
-fn left_out(skipped: &Skipped) -> String {
-    format!("{} is left out: {}", skipped.name, skipped.reason)
+/// A sentence for each reason, with everything that it keeps from being renewed.
+fn left_out<'a>(skipped: impl Iterator<Item = &'a Skipped>) -> Vec<String> {
+    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for s in skipped {
+        by_reason.entry(&s.reason).or_default().push(&s.name);
+    }
+    by_reason.iter().map(|(reason, names)| format!("left out: {}: {reason}", names.join(", "))).collect()
 }
 
 fn nothing(plan: &Plan) -> String {
     if plan.skipped.is_empty() {
         return "nothing is due".to_owned();
     }
-    let why: Vec<String> = plan.skipped.iter().map(left_out).collect();
-    format!("nothing is due that can be renewed here; {}", why.join("; "))
+    format!("nothing is due that can be renewed here; {}", left_out(plan.skipped.iter()).join("; "))
 }

@@ -82,20 +82,6 @@ fn make_parent(root: &Root, path: &Path) -> Result<(), FsError> {
     path.parent().map_or(Ok(()), |parent| root.create_dir_all(parent, 0o700))
 }
 
-/// Whether every live file is still the one that was backed up.
-///
-/// # Errors
-/// [`FilesError::ChangedMeanwhile`] names the first that is not.
-pub fn unchanged(root: &Root, files: &[FileRecord]) -> Result<(), FilesError> {
-    for file in files {
-        let live = root.read_secret(&file.path).map(|b| digest(&b));
-        if live.as_ref().ok() != Some(&file.sha256) {
-            return Err(FilesError::ChangedMeanwhile { path: file.path.clone() });
-        }
-    }
-    Ok(())
-}
-
 /// Complete, durable files beside their targets, ready to be renamed back to back.
 #[derive(Debug)]
 pub struct Prepared {
@@ -155,6 +141,21 @@ fn prepare(
 }
 
 impl Prepared {
+    /// Whether every live file is still the one that was backed up; seen through the directories that the renames will
+    /// go through, so that nobody can show another file here than is replaced there.
+    ///
+    /// # Errors
+    /// [`FilesError::ChangedMeanwhile`] names the first that is not.
+    pub fn unchanged(&self, files: &[FileRecord]) -> Result<(), FilesError> {
+        for (place, file) in self.places.iter().zip(files) {
+            let live = place.read_secret().map(|b| digest(&b));
+            if live.as_ref().ok() != Some(&file.sha256) {
+                return Err(FilesError::ChangedMeanwhile { path: file.path.clone() });
+            }
+        }
+        Ok(())
+    }
+
     /// All renames back to back, then every directory synced once.
     ///
     /// # Errors

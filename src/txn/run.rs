@@ -9,12 +9,14 @@ use zeroize::Zeroizing;
 
 use crate::host::fs::FsError;
 use crate::model::component::Component;
+use crate::model::gate::{Gate, Refusal, standing};
 use crate::model::inventory::Form;
 use crate::model::ledger::State;
-use crate::model::plan::{Item, Plan, Proof, Source, Step};
+use crate::model::plan::{Item, Plan, PlannedStep, Proof, Source, Step};
 use crate::model::report::{CredentialSeen, Outcome, Renewed, Report, When};
 use crate::renew::validate::{Freshness, validate};
 use crate::renew::{self, Staged};
+use crate::verify::gates;
 use crate::verify::material::material;
 use crate::verify::prove::prove;
 
@@ -77,6 +79,8 @@ pub struct Run<'a> {
     pub restarted_kubelet_at: Option<Timestamp>,
     /// Whether it was restarted since the last swap of files, and came up for good.
     pub kubelet_is_up: Option<bool>,
+    /// Soft gates that the operator overrides.
+    pub forced: Vec<Gate>,
     /// Components whose activation has begun, so that a rollback activates them again.
     pub begun: Vec<Component>,
     /// Components whose activation has ended well.
@@ -105,6 +109,7 @@ impl<'a> Run<'a> {
             swapped_at: now,
             restarted_kubelet_at: None,
             kubelet_is_up: None,
+            forced: Vec::new(),
             begun: Vec::new(),
             activated: Vec::new(),
             staged: None,
@@ -124,6 +129,7 @@ impl<'a> Run<'a> {
     pub fn all(&mut self, dry_run: bool) -> Result<Outcome, Stop> {
         if self.engine.host.live {
             self.before = before::look(self);
+            self.etcd_has_quorum()?;
             self.before.keep(&self.engine.host.root, &self.dir)?;
         }
         for planned in &self.plan.steps {
@@ -276,8 +282,9 @@ impl<'a> Run<'a> {
         self.engine.progress.step("putting the new files in place", FILES_LIMIT);
         story::rehearsed(&self.dir.id, &self.report.credentials);
         let records = self.ledger_mut()?.files().to_vec();
+        self.nobody_else_at_work()?;
         let prepared = files::prepare_new(root, &dir, &records, &self.digests())?;
-        files::unchanged(root, &records)?;
+        prepared.unchanged(&records)?;
         self.enter(State::Committing, None)?;
         self.engine.progress.committing();
         self.swapped_at = self.engine.host.clock.now(); // should it fail half-way
@@ -286,6 +293,33 @@ impl<'a> Run<'a> {
         self.enter(State::Committed, None)?;
         story::committed(&dir.id, records.len());
         Ok(())
+    }
+
+    /// Gate `quorum`: the members can be asked only with a credential of this node, so it stands here and not with the
+    /// other gates. Hard: etcd may have to be restarted should it not take its new leaf by itself.
+    fn etcd_has_quorum(&self) -> Result<(), Stop> {
+        let restarts = |s: &PlannedStep| matches!(s.step, Step::Activate { component: Component::Etcd, .. });
+        // where leaves have expired, they may be why, and renewing them the only way back
+        let concerned =
+            self.plan.steps.iter().any(restarts) && checks::old_still_work(self, self.engine.host.clock.now());
+        match self.before.etcd {
+            Some(etcd) if !etcd.has_quorum() && concerned => {
+                let reason = format!("only {} of etcd's {} voting members are well", etcd.healthy, etcd.voters);
+                let refusal = Refusal::new(Gate::Quorum, reason, "bring the others back first");
+                Err(Stop::Failed(format!("gate {refusal}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Staging takes its time: a `kubeadm upgrade` may have begun meanwhile.
+    fn nobody_else_at_work(&self) -> Result<(), Stop> {
+        let found: Vec<Refusal> =
+            self.engine.host.live.then(|| gates::processes(self.engine.host)).flatten().into_iter().collect();
+        match standing(&found, &self.forced, self.plan.emergency).first() {
+            Some(refusal) => Err(Stop::Failed(format!("gate {refusal}"))),
+            None => Ok(()),
+        }
     }
 
     /// Whether live files may have changed.

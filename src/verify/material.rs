@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::host::crypto;
 use crate::host::fs::FsError;
 use crate::host::kube::Identity;
 use crate::model::inventory::Form;
+use crate::model::kubeconfig::{self, Identity as Login, Material as Bundle};
 
 /// What a client or server needs to use a credential. `Debug` shows no key.
 #[derive(Clone)]
@@ -99,88 +98,24 @@ fn blocks(pem: &[u8], wanted: impl Fn(&str) -> bool) -> Zeroizing<Vec<u8>> {
 }
 
 fn from_kubeconfig(path: &Path, read: Read<'_>) -> Result<Material, MaterialError> {
-    let bad = |detail: String| MaterialError::Kubeconfig { path: path.into(), detail };
-    let text = read(path)?;
-    let text = std::str::from_utf8(&text).map_err(|e| bad(e.to_string()))?;
-    let config: KubeconfigFile = serde_saphyr::from_str(text).map_err(|_| bad("it is not valid YAML".into()))?;
-    let named = |what: &str, name: &str| bad(format!("it has no {what} {name:?}"));
-    let current = config.current_context.as_str();
-    let context =
-        config.contexts.into_iter().find(|c| c.name == current).ok_or_else(|| named("context", current))?.context;
-    let user =
-        config.users.into_iter().find(|u| u.name == context.user).ok_or_else(|| named("user", &context.user))?.user;
-    let cluster = config.clusters.into_iter().find(|c| c.name == context.cluster);
-    let cluster = cluster.ok_or_else(|| named("cluster", &context.cluster))?.cluster;
-    let resolve = |file: &str| path.parent().unwrap_or(Path::new("/")).join(file); // as clientcmd does
-    let load = |what: &str, data: Option<String>, file: Option<String>| match (data.map(Zeroizing::new), file) {
-        (Some(data), _) => crypto::base64_decode(&data).map(Some).map_err(|_| bad(format!("{what} is not base64"))),
-        (None, Some(file)) => read(&resolve(&file)).map(Some).map_err(MaterialError::Fs),
-        (None, None) => Ok(None),
+    let bad =
+        |detail: &dyn std::fmt::Display| MaterialError::Kubeconfig { path: path.into(), detail: detail.to_string() };
+    let file = read(path)?;
+    let text = std::str::from_utf8(&file).map_err(|_| bad(&"it is not text"))?;
+    // a person's may know other clusters too: who it is now is what counts
+    let config = kubeconfig::parse_personal(text).map_err(|e| bad(&e))?;
+    let beside = |file: &Path| read(&kubeconfig::relative_to(path, file));
+    let (cert, key) = match config.identity {
+        Login::Embedded { cert, key } => (Zeroizing::new(cert), key),
+        Login::Files { cert, key } => (beside(&cert)?, beside(&key)?),
+        Login::Other => return Err(bad(&"its user has no client certificate")),
     };
-    let cert = load("client-certificate-data", user.cert_data, user.cert)?;
-    let key = load("client-key-data", user.key_data, user.key)?;
-    let ca = load("certificate-authority-data", cluster.ca_data, cluster.ca)?;
-    Ok(Material {
-        cert: cert_blocks(&cert.ok_or_else(|| bad("its user has no client certificate".into()))?, path)?,
-        key: key_blocks(&key.ok_or_else(|| bad("its user has no client key".into()))?, path)?,
-        server: Some(cluster.server),
-        ca: ca.map(|c| c.to_vec()),
-    })
-}
-
-// The parts of a kubeconfig that are needed to log in. To be replaced by `model::kubeconfig`.
-#[derive(Deserialize)]
-struct KubeconfigFile {
-    #[serde(rename = "current-context")]
-    current_context: String,
-    clusters: Vec<NamedCluster>,
-    contexts: Vec<NamedContext>,
-    users: Vec<NamedUser>,
-}
-
-#[derive(Deserialize)]
-struct NamedCluster {
-    name: String,
-    cluster: Cluster,
-}
-
-#[derive(Deserialize)]
-struct Cluster {
-    server: String,
-    #[serde(rename = "certificate-authority-data")]
-    ca_data: Option<String>,
-    #[serde(rename = "certificate-authority")]
-    ca: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct NamedContext {
-    name: String,
-    context: Context,
-}
-
-#[derive(Deserialize)]
-struct Context {
-    cluster: String,
-    user: String,
-}
-
-#[derive(Deserialize)]
-struct NamedUser {
-    name: String,
-    user: User,
-}
-
-#[derive(Deserialize)]
-struct User {
-    #[serde(rename = "client-certificate-data")]
-    cert_data: Option<String>,
-    #[serde(rename = "client-key-data")]
-    key_data: Option<String>,
-    #[serde(rename = "client-certificate")]
-    cert: Option<String>,
-    #[serde(rename = "client-key")]
-    key: Option<String>,
+    let ca = match config.ca {
+        Some(Bundle::Embedded(pem)) => Some(pem),
+        Some(Bundle::File(file)) => Some(beside(&file)?.to_vec()),
+        None => None,
+    };
+    Ok(Material { cert: cert_blocks(&cert, path)?, key: key_blocks(&key, path)?, server: config.server, ca })
 }
 
 #[cfg(test)]
@@ -250,9 +185,13 @@ mod tests {
         for (config, why) in [
             (kubeconfig("{}"), "has no client certificate"),
             (kubeconfig("client-certificate-data: '%%'"), "client-certificate-data is not base64"),
-            (b"]]] c2VjcmV0".to_vec(), "not valid YAML"),
-            (b"\xff\xfe".to_vec(), "utf-8"),
-            (b"current-context: x\nclusters: []\ncontexts: []\nusers: []\n".to_vec(), "no context \"x\""),
+            (kubeconfig("client-certificate-data: Q0E="), "without its key"),
+            (b"]]] c2VjcmV0".to_vec(), "not YAML"),
+            (b"\xff\xfe".to_vec(), "not text"),
+            (
+                b"current-context: x\nclusters: []\ncontexts: []\nusers: []\n".to_vec(),
+                "the context `x`, which is not in it",
+            ),
         ] {
             let err = load(&form, &Files::from([("/k".into(), config)])).unwrap_err().to_string();
             assert!(err.contains(why) && !err.contains("c2VjcmV0"), "{err}");

@@ -126,6 +126,7 @@ impl Node {
         Item {
             name: name.into(),
             form,
+            owner: inventory::Owner::Kubeadm,
             signer: "ca".into(),
             ca: pki.join("ca.crt"),
             ca_key: pki.join("ca.key"),
@@ -203,6 +204,7 @@ fn node() -> inventory::Node {
             static_pod_path: None,
             healthz: None,
             port: None,
+            address: None,
             cri_socket: None,
         },
         pki_dir: "/etc/kubernetes/pki".into(),

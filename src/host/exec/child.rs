@@ -18,18 +18,44 @@ use super::Output;
 const KEPT: usize = 64 << 10;
 /// Between SIGTERM and SIGKILL. None of our programs has anything to save.
 const TERM_GRACE: Duration = Duration::from_secs(2);
+/// After SIGKILL only the kernel can hold a process up: one that waits for a dead disk (state D, proc_pid_stat(5)) may
+/// never end, and whoever called us holds the node's lock.
+const KILL_GRACE: Duration = Duration::from_secs(30);
+const ESCALATION: [(Signal, Duration); 2] = [(Signal::SIGTERM, TERM_GRACE), (Signal::SIGKILL, KILL_GRACE)];
 /// How long descendants may keep the output open after the program has ended.
 const PIPE_GRACE: Duration = Duration::from_millis(500);
 /// The end of a process without output can only be asked for (no signal handler, no pidfd in std).
 const TICK: Duration = Duration::from_millis(20);
 
-/// Waits for the end. None: it took longer than `limit` and was killed, its group with it if `leads_group`.
+/// How it came to an end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum End {
+    ByItself,
+    Killed,
+    /// Not even SIGKILL ended it.
+    Stuck,
+}
+
+/// Waits for the end. None: it took longer than `limit` and was killed, its group with it if `leads_group`; one that
+/// cannot be killed is left behind.
 ///
 /// The process is reaped last: as long as it is a zombie, its id cannot be that of an innocent group.
-pub(super) fn watch(mut process: Child, leads_group: bool, limit: Duration) -> io::Result<Option<Output>> {
+pub(super) fn watch(process: Child, leads_group: bool, limit: Duration) -> io::Result<Option<Output>> {
+    watch_with(process, leads_group, limit, &ESCALATION)
+}
+
+fn watch_with(
+    mut process: Child,
+    leads_group: bool,
+    limit: Duration,
+    escalation: &[(Signal, Duration)],
+) -> io::Result<Option<Output>> {
     let pid = Pid::from_raw(process.id().cast_signed());
     let mut pipes = Pipes::take(&mut process);
-    let end = follow(pid, leads_group, &mut pipes, limit);
+    let end = follow(pid, leads_group, &mut pipes, limit, escalation);
+    if matches!(end, Ok(End::Stuck)) {
+        return Ok(None);
+    }
     if leads_group {
         let _ = killpg(pid, Signal::SIGKILL); // what the program left behind; ESRCH: nothing
     } else if end.is_err() {
@@ -38,7 +64,7 @@ pub(super) fn watch(mut process: Child, leads_group: bool, limit: Duration) -> i
     pipes.drain();
     let status = process.wait()?;
     let [stdout, stderr] = pipes.into_texts();
-    Ok(end?.then(|| Output {
+    Ok((end? == End::ByItself).then(|| Output {
         code: status.code(),
         signal: std::os::unix::process::ExitStatusExt::signal(&status),
         stdout,
@@ -46,19 +72,24 @@ pub(super) fn watch(mut process: Child, leads_group: bool, limit: Duration) -> i
     }))
 }
 
-/// True: it ended by itself; false: the limit did it.
-fn follow(pid: Pid, leads_group: bool, pipes: &mut Pipes, limit: Duration) -> io::Result<bool> {
+fn follow(
+    pid: Pid,
+    leads_group: bool,
+    pipes: &mut Pipes,
+    limit: Duration,
+    escalation: &[(Signal, Duration)],
+) -> io::Result<End> {
     if ended_within(pid, pipes, limit)? {
         pipes.wait_closed(PIPE_GRACE)?;
-        return Ok(true);
+        return Ok(End::ByItself);
     }
-    for (signal, patience) in [(Signal::SIGTERM, TERM_GRACE), (Signal::SIGKILL, Duration::MAX)] {
-        let _ = if leads_group { killpg(pid, signal) } else { kill(pid, signal) };
-        if ended_within(pid, pipes, patience)? {
-            break;
+    for (signal, patience) in escalation {
+        let _ = if leads_group { killpg(pid, *signal) } else { kill(pid, *signal) };
+        if ended_within(pid, pipes, *patience)? {
+            return Ok(End::Killed);
         }
     }
-    Ok(false)
+    Ok(End::Stuck)
 }
 
 fn ended_within(pid: Pid, pipes: &mut Pipes, limit: Duration) -> io::Result<bool> {
@@ -164,5 +195,32 @@ impl Stream {
 
     fn last(&self) -> &[u8] {
         self.kept.get(self.kept.len().saturating_sub(KEPT)..).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt as _;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_no_signal_ends_is_left_behind_and_not_waited_for() {
+        for leads_group in [true, false] {
+            let mut command = Command::new("/bin/sleep");
+            command.arg("1000").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+            let process = command.spawn().unwrap();
+            let pid = Pid::from_raw(process.id().cast_signed());
+            // a signal that does nothing, as SIGKILL does to a process in state D
+            let useless = [(Signal::SIGCONT, Duration::from_millis(50))];
+            let start = Instant::now();
+            let ended = watch_with(process, leads_group, Duration::from_millis(50), &useless);
+            assert!(matches!(ended, Ok(None)));
+            assert!(start.elapsed() < KILL_GRACE);
+            assert_eq!(kill(pid, None), Ok(()), "it was not killed, so that this is about one that cannot be");
+            kill(pid, Signal::SIGKILL).unwrap();
+            nix::sys::wait::waitpid(pid, None).unwrap();
+        }
     }
 }

@@ -32,6 +32,9 @@ pub enum FsError {
     NotAFile { path: PathBuf, what: &'static str },
     #[error("{} is larger than {limit} bytes", path.display())]
     TooLarge { path: PathBuf, limit: u64 },
+    /// Root would write where somebody else says.
+    #[error("the symbolic link {} is not followed: {why}; make link and directory root's, writable for nobody else", path.display())]
+    UntrustedLink { path: PathBuf, why: String },
     #[error("no permission to {action} {}", path.display())]
     Permission { action: &'static str, path: PathBuf },
     #[error("{} is on a read-only file system: {action}", path.display())]
@@ -108,16 +111,7 @@ impl Root {
     /// As [`read`](Self::read).
     pub fn read_with_metadata(&self, path: &Path, limit: u64) -> Result<(Vec<u8>, std::fs::Metadata), FsError> {
         let (file, meta) = self.open_file(path)?;
-        if meta.len() > limit {
-            return Err(FsError::TooLarge { path: path.into(), limit });
-        }
-        let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0) + 1);
-        // one byte beyond: the file may have grown since fstat
-        file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| FsError::new("read", path, e))?;
-        if bytes.len() as u64 > limit {
-            return Err(FsError::TooLarge { path: path.into(), limit });
-        }
-        Ok((bytes, meta))
+        Ok((read_bounded(file, &meta, path, limit)?, meta))
     }
 
     /// As [`read`](Self::read), for files that hold keys: zeroed when dropped.
@@ -195,9 +189,7 @@ impl Root {
             Err(FsError::Permission { .. }) => self.resolve(path, flags)?,
             other => other?,
         };
-        let file = File::from(file);
-        let meta = file.metadata().map_err(|e| FsError::new("examine", path, e))?;
-        if meta.is_file() { Ok((file, meta)) } else { Err(FsError::NotAFile { path: path.into(), what: kind(&meta) }) }
+        regular(File::from(file), path)
     }
 
     /// Opens with links followed; tells a dangling link from a missing file.
@@ -223,6 +215,21 @@ impl Root {
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
         openat2(self.dir.as_fd(), path, how).map_err(|e| FsError::new("open", path, e))
     }
+}
+
+fn regular(file: File, path: &Path) -> Result<(File, std::fs::Metadata), FsError> {
+    let meta = file.metadata().map_err(|e| FsError::new("examine", path, e))?;
+    if meta.is_file() { Ok((file, meta)) } else { Err(FsError::NotAFile { path: path.into(), what: kind(&meta) }) }
+}
+
+fn read_bounded(file: File, meta: &std::fs::Metadata, path: &Path, limit: u64) -> Result<Vec<u8>, FsError> {
+    if meta.len() > limit {
+        return Err(FsError::TooLarge { path: path.into(), limit });
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0) + 1);
+    // one byte beyond: the file may have grown since fstat
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| FsError::new("read", path, e))?;
+    if bytes.len() as u64 > limit { Err(FsError::TooLarge { path: path.into(), limit }) } else { Ok(bytes) }
 }
 
 fn kind(meta: &std::fs::Metadata) -> &'static str {

@@ -5,21 +5,22 @@
 //! kubeadm's `FileOrCreate` mounts would put an empty file there.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, readlinkat, renameat};
-use nix::sys::stat::{Mode, fchmod, futimens, mkdirat};
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat, renameat};
+use nix::sys::stat::{Mode, fchmod, fstat, fstatat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, unlinkat};
+use nix::unistd::{AccessFlags, Gid, Uid, UnlinkatFlags, faccessat, fchown, fsync, geteuid, unlinkat};
 use xattr::FileExt;
+use zeroize::Zeroizing;
 
-use super::{FsError, Root};
+use super::{FsError, MAX_FILE, Root, read_bounded, regular};
 use crate::model::ledger::Attributes;
 
 /// More links than this in a row are a loop (the kernel's own limit, `path_resolution(7)`).
@@ -39,7 +40,8 @@ impl Root {
     /// The place that `path` leads to, links of the last component followed within the root. The file need not exist.
     ///
     /// # Errors
-    /// [`FsError`], e.g. when the directory does not exist or links form a loop.
+    /// [`FsError`], e.g. when the directory does not exist or links form a loop. On the running system root follows only
+    /// links that nobody else can turn elsewhere.
     pub fn place(&self, path: &Path) -> Result<Place, FsError> {
         let mut path = path.to_path_buf();
         for _ in 0..MAX_LINKS {
@@ -48,7 +50,12 @@ impl Root {
             };
             let dir = self.open_at(parent, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
             match readlinkat(dir.as_fd(), name) {
-                Ok(target) => path = parent.join(target),
+                Ok(target) => {
+                    if self.is_live() && geteuid().is_root() {
+                        followable(dir.as_fd(), name, &path)?;
+                    }
+                    path = parent.join(target);
+                }
                 // EINVAL: not a link
                 Err(Errno::EINVAL | Errno::ENOENT) => return Ok(Place { dir, name: name.to_owned(), path }),
                 Err(e) => return Err(FsError::new("read the link", &path, e)),
@@ -81,12 +88,8 @@ impl Root {
     /// [`FsError`]; the old file, if any, is then still there.
     pub fn write(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> {
         let place = self.place(path)?;
-        let own = Attributes {
-            uid: nix::unistd::geteuid().as_raw(),
-            gid: nix::unistd::getegid().as_raw(),
-            mode,
-            ..Attributes::default()
-        };
+        let own =
+            Attributes { uid: geteuid().as_raw(), gid: nix::unistd::getegid().as_raw(), mode, ..Attributes::default() };
         place.write_temp("tmp", bytes, &own).and_then(|()| place.rename_temp("tmp")).inspect_err(|_| {
             let _ = place.remove_temp("tmp"); // the first error is the one to report
         })?;
@@ -125,6 +128,25 @@ impl Root {
     }
 }
 
+/// Whoever may write the directory of a link decides where root writes.
+fn followable(dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<(), FsError> {
+    let link = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(|e| FsError::new("examine", path, e))?;
+    let of = fstat(dir).map_err(|e| FsError::new("examine the directory of", path, e))?;
+    match foreign_hand(link.st_uid, of.st_uid, of.st_mode) {
+        Some(why) => Err(FsError::UntrustedLink { path: path.into(), why }),
+        None => Ok(()),
+    }
+}
+
+fn foreign_hand(link_uid: u32, dir_uid: u32, dir_mode: u32) -> Option<String> {
+    match dir_mode & 0o7777 {
+        _ if link_uid != 0 => Some(format!("it belongs to user {link_uid}")),
+        _ if dir_uid != 0 => Some(format!("its directory belongs to user {dir_uid}")),
+        mode if mode & 0o022 != 0 => Some(format!("its directory has mode {mode:04o}, so that others may change it")),
+        _ => None,
+    }
+}
+
 impl Place {
     pub fn path(&self) -> &Path {
         &self.path
@@ -135,8 +157,7 @@ impl Place {
     /// # Errors
     /// [`FsError`].
     pub fn dir_id(&self) -> Result<(u64, u64), FsError> {
-        let s =
-            nix::sys::stat::fstat(&self.dir).map_err(|e| FsError::new("examine the directory of", &self.path, e))?;
+        let s = fstat(&self.dir).map_err(|e| FsError::new("examine the directory of", &self.path, e))?;
         Ok((s.st_dev, s.st_ino))
     }
 
@@ -148,6 +169,14 @@ impl Place {
         let s = nix::sys::statvfs::fstatvfs(&self.dir)
             .map_err(|e| FsError::new("examine the file system of", &self.path, e))?;
         Ok(s.blocks_available().saturating_mul(s.fragment_size()))
+    }
+
+    /// Whether a file can be made in the directory: a sandbox or a mount may forbid it even to root.
+    ///
+    /// # Errors
+    /// [`FsError`]: `ReadOnly`, or `Permission` (to root: the directory is immutable, chattr(1)).
+    pub fn writable(&self) -> Result<(), FsError> {
+        faccessat(&self.dir, ".", AccessFlags::W_OK, AtFlags::AT_EACCESS).map_err(|e| self.error("replace", e))
     }
 
     /// Owner, mode, times and extended attributes of the file as it is.
@@ -166,6 +195,18 @@ impl Place {
             atime_ns: ns(meta.atime(), meta.atime_nsec()),
             xattrs: self.xattrs(&file)?,
         })
+    }
+
+    /// The file's content: of the very file that [`rename_temp`](Self::rename_temp) would replace, whatever its path
+    /// leads to by then. Zeroed when dropped.
+    ///
+    /// # Errors
+    /// [`FsError`]; what is not a regular file, or larger than [`MAX_FILE`], is one.
+    pub fn read_secret(&self) -> Result<Zeroizing<Vec<u8>>, FsError> {
+        // O_NONBLOCK: opening a FIFO for reading would wait for a writer
+        let file = self.open(OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
+        let (file, meta) = regular(file, &self.path)?;
+        read_bounded(file, &meta, &self.path, MAX_FILE).map(Zeroizing::new)
     }
 
     fn xattrs(&self, file: &File) -> Result<BTreeMap<String, String>, FsError> {
@@ -290,16 +331,14 @@ impl Place {
 /// # Errors
 /// [`FsError`].
 pub fn open_lock(root: &Root, path: &Path) -> Result<File, FsError> {
-    let host = root.on_host(path);
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(OFlag::O_NOFOLLOW.bits())
-        .open(&host)
-        .map_err(|e| FsError::new("open the lock", path, e))
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(FsError::new("open the lock", path, Errno::EISDIR));
+    };
+    // not by the host's path: below another root a link on the way would lead out of it
+    let dir = root.open_at(parent, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR);
+    file.map(File::from).map_err(|e| FsError::new("open the lock", path, e))
 }
 
 fn unsupported(e: &io::Error) -> bool {
@@ -387,6 +426,73 @@ mod tests {
         symlink("a", dir.path().join("b")).unwrap();
         assert!(root.place(Path::new("/a")).is_err());
         assert!(root.read(Path::new("/a"), 10).is_err());
+    }
+
+    #[test]
+    fn on_the_running_system_root_follows_only_links_that_nobody_else_can_turn() {
+        if !geteuid().is_root() {
+            return; // an unprivileged user can harm only itself
+        }
+        let root = Root::open(Path::new("/")).unwrap();
+        // owner of the link, owner and mode of its directory; what is wrong with it
+        for (link_uid, dir_uid, mode, why) in [
+            (0, 0, 0o755, None),
+            (0, 0, 0o700, None),
+            (1234, 0, 0o755, Some("it belongs to user 1234")),
+            (0, 1234, 0o755, Some("its directory belongs to user 1234")),
+            (0, 0, 0o775, Some("its directory has mode 0775")),
+            (0, 0, 0o1777, Some("its directory has mode 1777")),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let (link, file) = (dir.path().join("link"), dir.path().join("file"));
+            std::fs::write(&file, "secret").unwrap();
+            symlink("file", &link).unwrap();
+            std::os::unix::fs::lchown(&link, Some(link_uid), None).unwrap();
+            std::os::unix::fs::chown(dir.path(), Some(dir_uid), None).unwrap();
+            std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            assert!(root.place(&file).is_ok(), "without a link nothing is followed");
+            match (root.place(&link), why) {
+                (Ok(place), None) => assert_eq!(place.path(), file),
+                (Err(e), Some(why)) => assert!(e.to_string().contains(why), "{e}"),
+                (other, _) => panic!("{link_uid} {dir_uid} {mode:o}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_place_reads_the_file_that_it_would_replace_and_nothing_put_in_between() {
+        let (dir, root) = tree();
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        std::fs::write(dir.path().join("etc/real"), "this").unwrap();
+        std::fs::write(dir.path().join("other"), "that").unwrap();
+        symlink("/etc/real", dir.path().join("link")).unwrap();
+        let place = root.place(Path::new("/link")).unwrap();
+        std::fs::remove_file(dir.path().join("link")).unwrap();
+        symlink("/other", dir.path().join("link")).unwrap();
+        assert_eq!(*place.read_secret().unwrap(), b"this");
+        std::fs::rename(dir.path().join("etc"), dir.path().join("moved")).unwrap();
+        assert_eq!(*place.read_secret().unwrap(), b"this");
+        std::fs::remove_file(dir.path().join("moved/real")).unwrap();
+        symlink("/other", dir.path().join("moved/real")).unwrap();
+        assert!(place.read_secret().is_err(), "a link in its place is not followed");
+        std::fs::remove_file(dir.path().join("moved/real")).unwrap();
+        nix::unistd::mkfifo(&dir.path().join("moved/real"), Mode::S_IRWXU).unwrap();
+        assert!(matches!(place.read_secret(), Err(FsError::NotAFile { .. })));
+    }
+
+    #[test]
+    fn a_lock_stays_within_the_root_and_follows_no_link_to_a_file() {
+        let (outside, (dir, root)) = (tempfile::tempdir().unwrap(), tree());
+        std::fs::create_dir(dir.path().join("state")).unwrap();
+        symlink(outside.path(), dir.path().join("away")).unwrap();
+        symlink("/state", dir.path().join("inside")).unwrap();
+        symlink("/state/lock", dir.path().join("link")).unwrap();
+        for (path, opens) in [("/state/lock", true), ("/inside/lock", true), ("/link", false), ("/away/lock", false)] {
+            let lock = open_lock(&root, Path::new(path));
+            assert_eq!(lock.is_ok(), opens, "{path}: {lock:?}");
+        }
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0, "nothing is made outside");
+        assert_eq!(dir.path().join("state/lock").metadata().unwrap().mode() & 0o7777, 0o600);
     }
 
     #[test]
