@@ -598,17 +598,17 @@ fn a_machine_that_goes_down_after_the_commit_is_finished_by_the_next_start() {
 }
 
 /// Asks to stop at the first call of a step, and says how it ended.
-fn stop_at(node: &Node, step: &'static str, going_down: bool) -> Report {
+fn stop_at(node: &Node, step: &'static str, daemon: bool) -> Report {
     node.fake.world(|w| w.stop_at = Some(step));
     let progress = std::sync::Arc::new(Node::progress());
     node.fake.world(|w| w.progress = Some(std::sync::Arc::clone(&progress)));
-    node.fake.world(|w| w.stopping = going_down);
+    node.fake.world(|w| w.stopping = daemon);
     let session = node.session();
     session.carry_out(&session.plan(&Selection::Due).unwrap(), false, &[], &progress).unwrap()
 }
 
 #[test]
-fn a_wish_to_stop_before_the_commit_discards_and_after_it_finishes() {
+fn a_persons_wish_to_stop_discards_before_the_commit_and_finishes_after_it() {
     let node = with_sockets(Node::due(), Uptake::Restart, Uptake::Reload);
     let before = node.live();
     assert_outcome(&stop_at(&node, "rehearsing", false), Outcome::Refused);
@@ -621,7 +621,7 @@ fn a_wish_to_stop_before_the_commit_discards_and_after_it_finishes() {
 }
 
 #[test]
-fn a_wish_to_stop_in_a_shutdown_is_no_failure_of_what_is_waited_for() {
+fn a_daemon_that_is_told_to_end_after_the_commit_leaves_the_rest_to_its_next_start() {
     for step in ["waiting for kube-apiserver", "making a new kube-scheduler", "seeing that", "waiting for node"] {
         let node = with_sockets(Node::due(), Uptake::Never, Uptake::Reload);
         let report = stop_at(&node, step, true);

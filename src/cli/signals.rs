@@ -25,7 +25,7 @@ pub(super) fn obey(progress: &Arc<Progress>) {
                     _ = hang_up.recv() => {}
                 }
                 complain("asked to end: discarding, or finishing if new files are in place already", 0);
-                progress.stop();
+                progress.stop_before_commit();
             }
         });
     };

@@ -45,14 +45,14 @@ fn reload(run: &mut Run<'_>, component: Component, uptake: Uptake, sockets: &[So
     };
     run.engine.progress.step(format!("waiting for {component} to serve the new certificates"), within + GRACE);
     let engine = run.engine;
-    let keep_going = || !engine.going_down();
+    let keep_going = || !engine.should_stop();
     let expected = expected(run, sockets)?;
     let seen = await_taken(engine, &expected, within, &keep_going);
     if seen.iter().all(|s| s.ok) {
         story::activated(&run.dir.id, component, "serves what is on the disk without a restart");
         return Ok(());
     }
-    if engine.going_down() {
+    if engine.should_stop() {
         return Err(Stop::Asked);
     }
     // A socket that nobody serves (the component is down) shows nothing about the certificate: a restart cannot help.
@@ -76,7 +76,7 @@ fn reload(run: &mut Run<'_>, component: Component, uptake: Uptake, sockets: &[So
     let seen = await_served(engine.host, &expected, None, limit, &keep_going);
     match seen.iter().find(|s| !s.ok) {
         None => Ok(()),
-        Some(_) if engine.going_down() => Err(Stop::Asked),
+        Some(_) if engine.should_stop() => Err(Stop::Asked),
         Some(s) => Err(Stop::Failed(format!(
             "{component} still serves serial {} on {} after a restart, not {}",
             s.serial.as_deref().unwrap_or("none"),
@@ -148,7 +148,7 @@ fn new_container(run: &mut Run<'_>, component: Component, health: Option<&str>) 
             let state = if old.is_some() { "did not come back" } else { "is not running and did not appear" };
             return Err(Stop::Failed(format!("{component} {state} within {}s", limit.as_secs())));
         }
-        if run.engine.going_down() {
+        if run.engine.should_stop() {
             return Err(Stop::Asked);
         }
         host.clock.sleep(POLL);
@@ -226,7 +226,7 @@ pub fn restart_unit(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
     }
     let stability = policy.verify.stability.0;
     run.engine.progress.step(format!("seeing that {unit} stays up for {}", policy.verify.stability), stability + limit);
-    let keep_going = || !run.engine.going_down();
+    let keep_going = || !run.engine.should_stop();
     let stable = match await_stable(host, unit, &old, stability, limit.max(stability * 2), &keep_going) {
         Err(UnitUnproven::Interrupted { .. }) => return Err(Stop::Asked),
         other => other?,

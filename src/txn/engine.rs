@@ -97,10 +97,9 @@ impl Engine<'_> {
         Ok(report)
     }
 
-    /// Whether to stop although live files are new already: only when the machine goes down and would kill us anyway.
-    /// A mere order to end is obeyed by finishing.
-    pub fn going_down(&self) -> bool {
-        self.progress.should_stop() && self.host.services.system_state().is_ok_and(|state| state == "stopping")
+    /// Whether whoever drives the engine wants it to end now.
+    pub fn should_stop(&self) -> bool {
+        self.progress.should_stop()
     }
 
     fn refused(&self, plan: &Plan, options: &Options) -> Option<Report> {

@@ -3,7 +3,7 @@
 //! The driver feeds the watchdog only while the step under way is within its own time limit, so that a hang is
 //! seen by systemd and slowness is not. It may ask the engine to stop; the engine looks at
 //! [`Progress::should_stop`] between steps and ends where the node is well: before the commit by discarding,
-//! after it by finishing (or, when the machine is shutting down, with `Interrupted`).
+//! after it with `Interrupted`, for the next start to finish (or, for a person, by finishing).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,6 +23,7 @@ pub enum Phase {
 pub struct Progress {
     inner: Mutex<Inner>,
     stop: AtomicBool,
+    stop_before_commit: AtomicBool,
     listener: Option<fn(&str)>,
 }
 
@@ -47,7 +48,12 @@ impl Progress {
     /// Begins with a first step and its time limit.
     pub fn new(step: impl Into<String>, limit: Duration) -> Self {
         let inner = Inner { step: step.into(), deadline: after(limit), phase: Phase::BeforeCommit };
-        Self { inner: Mutex::new(inner), stop: AtomicBool::new(false), listener: None }
+        Self {
+            inner: Mutex::new(inner),
+            stop: AtomicBool::new(false),
+            stop_before_commit: AtomicBool::new(false),
+            listener: None,
+        }
     }
 
     /// Tells every step to `listener` as it begins.
@@ -71,14 +77,24 @@ impl Progress {
         self.lock().phase = Phase::AfterCommit;
     }
 
-    /// Whether the driver wants the engine to end. Stays true.
+    /// Whether the engine is to end at the next point where the node is well.
     pub fn should_stop(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        let before_commit = || self.lock().phase == Phase::BeforeCommit;
+        self.stop.load(Ordering::Relaxed) || (self.stop_before_commit.load(Ordering::Relaxed) && before_commit())
     }
 
-    /// Asks the engine to end at the next point where the node is well.
+    /// Asks the engine to end soon: by discarding before the commit, by leaving the rest to the next start after it.
+    ///
+    /// The daemon's answer to SIGTERM, whatever the reason: its unit is ordered after the kubelet's, so systemd holds
+    /// a restart of the kubelet back until the daemon has ended (systemd.unit(5), `Before=`, `After=`), and to wait
+    /// for that restart would be a deadlock.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Asks the engine to end by discarding if nothing live is touched yet, else by finishing: a person's Ctrl-C.
+    pub fn stop_before_commit(&self) {
+        self.stop_before_commit.store(true, Ordering::Relaxed);
     }
 
     pub fn snapshot(&self) -> Snapshot {

@@ -46,11 +46,11 @@ fn socket_serves(run: &mut Run<'_>, socket: &Socket, limit: Duration) -> Result<
     let limit = if was.as_ref().is_some_and(|w| w.answered) { limit } else { limit.min(SILENT) };
     engine.progress.step(format!("asking {} what it serves", socket.address), limit + REQUEST);
     let expected = [Expected { socket: socket.clone(), serial: on_disk(run, &socket.entry)?.serial }];
-    let seen = await_served(engine.host, &expected, None, limit, &|| !engine.going_down());
+    let seen = await_served(engine.host, &expected, None, limit, &|| !engine.should_stop());
     let wrong = seen.iter().find(|s| !s.ok).cloned();
     run.report.sockets.extend(seen);
     let Some(s) = wrong else { return Ok(()) };
-    if engine.going_down() {
+    if engine.should_stop() {
         return Err(Stop::Asked);
     }
     let answered = was.as_ref().is_some_and(|w| w.answered);
@@ -96,12 +96,12 @@ fn credential(run: &mut Run<'_>, name: &str, proof: &Proof) -> Result<(), Stop> 
 pub fn await_health(run: &mut Run<'_>, component: Component, url: &str, limit: Duration) -> Result<(), Stop> {
     let engine = run.engine;
     engine.progress.step(format!("waiting for {component} to say that it is well"), limit + REQUEST);
-    let keep_going = || !engine.going_down();
+    let keep_going = || !engine.should_stop();
     let seen = health::await_health(engine.host, component, url, (None, None), limit, &keep_going);
     if seen.ok {
         return Ok(());
     }
-    if engine.going_down() {
+    if engine.should_stop() {
         return Err(Stop::Asked);
     }
     // in the dark the API server was away before anything was touched: no worse
@@ -129,13 +129,13 @@ fn etcd_as_before(run: &mut Run<'_>) -> Result<(), Stop> {
         // one that did not answer before is not waited for
         let ill = seen.as_ref().map_or(true, |now| run.before.etcd.is_some_and(|was| is_worse(was, now)));
         let wait = ill && run.before.etcd.is_some() && !until.is_over(engine.host.clock.as_ref());
-        if !wait || engine.going_down() {
+        if !wait || engine.should_stop() {
             break seen;
         }
         engine.host.clock.sleep(Duration::from_secs(1));
     };
     match (run.before.etcd, seen) {
-        (_, Err(_)) if engine.going_down() => Err(Stop::Asked),
+        (_, Err(_)) if engine.should_stop() => Err(Stop::Asked),
         (Some(was), Ok(now)) if is_worse(was, &now) => Err(Stop::Failed(format!(
             "etcd has {} members, of which {} are well, and had {}, of which {} were",
             now.total, now.healthy, was.total, was.healthy
@@ -205,11 +205,11 @@ fn node_ready(run: &mut Run<'_>, node: &str) -> Result<(), Stop> {
     if !old_still_work(run, run.swapped_at) {
         watch = watch.demanding_ready(); // an expired certificate was the cause, or hid it
     }
-    let (seen, judgement) = watch.await_ready(host, &to, since, limit, &|| !engine.going_down());
+    let (seen, judgement) = watch.await_ready(host, &to, since, limit, &|| !engine.should_stop());
     run.report.node = Some(seen);
     match judgement {
         Judgement::Healthy => Ok(()),
-        Judgement::CannotTell(_) if engine.going_down() => Err(Stop::Asked),
+        Judgement::CannotTell(_) if engine.should_stop() => Err(Stop::Asked),
         Judgement::CannotTell(why) => {
             run.report.notes.push(format!("whether node {node} is Ready cannot be told: {why}"));
             Ok(())

@@ -85,6 +85,9 @@ impl Engine<'_> {
         let reach = if !self.host.live && plan.steps.iter().any(acts) { Reach::FilesOnly } else { reach };
         let mut run = Run::resume(*self, &plan, ledger);
         run.begun = Component::ALL.to_vec();
+        if run.touched() {
+            self.progress.committing();
+        }
         Ok(self.settle_run(&mut run, state, reach))
     }
 

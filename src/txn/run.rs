@@ -175,8 +175,7 @@ impl<'a> Run<'a> {
     }
 
     fn step(&mut self, step: &Step) -> Result<(), Stop> {
-        let asked = if self.touched() { self.engine.going_down() } else { self.engine.progress.should_stop() };
-        if asked {
+        if self.engine.should_stop() {
             return Err(Stop::Asked);
         }
         match step {

@@ -55,7 +55,7 @@ pub fn finish(run: &mut Run<'_>, reason: &str) -> Report {
         // the machine takes everything down with it: that anything else failed too says nothing
         Err(errors) if errors.iter().any(|e| matches!(e, Stop::Asked)) => run.close_with(
             Outcome::Interrupted,
-            format!("the machine is going down in the middle of a rollback ({reason}); the next start finishes it"),
+            format!("asked to end in the middle of a rollback ({reason}); the next start finishes it"),
         ),
         Err(errors) => failed(run, reason, errors),
     }

@@ -206,7 +206,7 @@ impl Fake {
             w.ticks += 1;
             let step = STEP.with_borrow(Clone::clone);
             if let Some(progress) = w.progress.as_ref().filter(|_| w.stop_at.is_some_and(|s| step.starts_with(s))) {
-                progress.stop();
+                if w.stopping { progress.stop() } else { progress.stop_before_commit() }
             }
             if let Some((_, component)) = w.dies_at_step.take_if(|(s, _)| step.starts_with(*s)) {
                 w.containers.iter_mut().filter(|c| c.name == component).for_each(|c| c.running = false);
