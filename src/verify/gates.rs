@@ -298,14 +298,15 @@ mod tests {
             let change = |source: Option<&Path>, target: &Path, flags| {
                 mount(source, target, None::<&str>, flags, None::<&str>).unwrap();
             };
-            change(None, Path::new("/"), MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+            // in a chroot `/` is no mount point (EINVAL): there nothing keeps the mounts to this thread
+            mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).ok()?;
             change(Some(&pki), &pki, MsFlags::MS_BIND);
             change(None, &pki, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY);
             let (live, image) = (host_at(dir.path()), Host { live: false, ..host_at(dir.path()) });
             let at = Path::new("/etc/kubernetes/a.crt");
             Some((read_only(&live, at).unwrap(), read_only(&image, at).unwrap()))
         });
-        let Some((live, image)) = frozen.join().unwrap() else { return }; // only root can mount
+        let Some((live, image)) = frozen.join().unwrap() else { return }; // only root can mount, and not in a chroot
         assert_eq!(live.gate, Gate::Disk);
         assert!(live.reason.starts_with("nothing can be written in /srv/pki: "), "{live}");
         assert!(live.remedy.starts_with("add `ReadWritePaths=/srv/pki` to certwarden.service and"), "{live}");
