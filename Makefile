@@ -27,8 +27,8 @@ vm-test: setup ## the product on real kubeadm nodes under real systemd (root)
 	@vm-tests/run
 
 bench: setup ## speed of check, memory and wake-ups of the idle daemon
-	$(CARGO) bench --locked --bench check
 	@tools/bench-idle
+	$(CARGO) bench --locked --bench check
 
 demo: setup ## check, plan, renew, check on a kubeadm-like tree that is due in three days
 	@tools/demo
