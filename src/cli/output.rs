@@ -33,7 +33,7 @@ pub fn print_json<T: Serialize>(document: &T) -> u8 {
 
 /// Tells an error with its causes on standard error.
 pub fn fail(e: &dyn std::error::Error, code: u8) -> u8 {
-    complain(&crate::txn::run::chain(e), code)
+    complain(&crate::model::cause::chain(e), code)
 }
 
 /// Tells a sentence on standard error.

@@ -67,25 +67,25 @@ fn stated_bits(label: &str, der: &[u8]) -> Option<Vec<u8>> {
     const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
     const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
     let mut parts = Elements::within(der, der::SEQUENCE)?;
-    let version = parts.expect(der::INTEGER)?;
+    let version = parts.require(der::INTEGER)?;
     match label {
         "RSA PRIVATE KEY" => {
-            let (modulus, exponent) = (parts.expect(der::INTEGER)?, parts.expect(der::INTEGER)?);
+            let (modulus, exponent) = (parts.require(der::INTEGER)?, parts.require(der::INTEGER)?);
             // two primes: the private exponent, they and three numbers that follow from them
-            let rest = (0..6).all(|_| parts.expect(der::INTEGER).is_some_and(|e| !e.content.is_empty()));
+            let rest = (0..6).all(|_| parts.require(der::INTEGER).is_some_and(|e| !e.content.is_empty()));
             let whole = rest && parts.0.is_empty() && version.content == [0];
             whole.then(|| der::wrap(der::SEQUENCE, &[modulus.whole, exponent.whole]))?
         }
         "EC PRIVATE KEY" => {
-            parts.expect(der::OCTET_STRING).filter(|e| !e.content.is_empty())?;
+            parts.require(der::OCTET_STRING).filter(|e| !e.content.is_empty())?;
             let last = parts.last().filter(|e| e.tag == 0xa1)?;
             let bits = Elements::within(last.content, der::BIT_STRING)?.0;
             // no bits unused, and not compressed (SEC 1 §2.3.3)
             bits.strip_prefix(&[0]).filter(|point| point.first() == Some(&4)).map(<[u8]>::to_vec)
         }
         "PRIVATE KEY" => {
-            let algorithm = Elements(parts.expect(der::SEQUENCE)?.content).expect(der::OID)?;
-            let inner = parts.expect(der::OCTET_STRING)?.content;
+            let algorithm = Elements(parts.require(der::SEQUENCE)?.content).require(der::OID)?;
+            let inner = parts.require(der::OCTET_STRING)?.content;
             match algorithm.content {
                 RSA => stated_bits("RSA PRIVATE KEY", inner),
                 EC => stated_bits("EC PRIVATE KEY", inner),
@@ -145,10 +145,10 @@ impl Issuer {
     /// subject's public key too, which takes OpenSSL 3 longer than the signature.
     fn signed(&self, der: &[u8]) -> Option<bool> {
         let mut parts = Elements::within(der, der::SEQUENCE)?;
-        let signed = parts.expect(der::SEQUENCE)?.whole;
-        let algorithm = Elements(parts.expect(der::SEQUENCE)?.content).expect(der::OID)?.content;
+        let signed = parts.require(der::SEQUENCE)?.whole;
+        let algorithm = Elements(parts.require(der::SEQUENCE)?.content).require(der::OID)?.content;
         // signatures are whole bytes: no bits unused
-        let signature = parts.expect(der::BIT_STRING)?.content.strip_prefix(&[0])?;
+        let signature = parts.require(der::BIT_STRING)?.content.strip_prefix(&[0])?;
         if algorithm == RSA_SHA256 && self.rsa.as_ref().is_some_and(|key| key.verify(signed, signature)) {
             return Some(true);
         }

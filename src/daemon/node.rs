@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::host::Host;
 use crate::model::assess::Severity;
+use crate::model::cause::chain;
 use crate::model::planner::Selection;
 use crate::model::policy::Policy;
 use crate::model::report::{Outcome, Report};
@@ -12,7 +13,6 @@ use crate::txn::engine::EngineError;
 use crate::txn::lock::LockError;
 use crate::txn::progress::Progress;
 use crate::txn::recover::Reach;
-use crate::txn::run::chain;
 use crate::txn::session::Session;
 use crate::txn::store;
 

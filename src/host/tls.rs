@@ -16,6 +16,7 @@ use openssl::x509::verify::X509CheckFlags;
 
 use crate::host::crypto::{self, CryptoError};
 use crate::host::kube::Identity;
+use crate::model::cause::chain;
 use crate::model::cert::CertFacts;
 use stream::Bounded;
 
@@ -57,7 +58,7 @@ pub fn served_leaf(address: &str, identity: Option<&Identity>, limit: Duration) 
         stream::connect(address, until).map_err(|source| TlsError::Connect { address: address.to_owned(), source })?;
     let failed = |detail: String| TlsError::NoCertificate { address: address.to_owned(), detail };
     let seen: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
-    let ssl = looking_client(address, identity, &seen).map_err(|e| failed(with_causes(&e)))?;
+    let ssl = looking_client(address, identity, &seen).map_err(|e| failed(chain(&e)))?;
     let shaken = shake(ssl, socket, until, Side::Client);
     let der = seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
     match (der, shaken) {
@@ -145,8 +146,8 @@ pub(crate) fn expect_name(ssl: &mut SslRef, name: &str) -> Result<(), ErrorStack
 pub fn handshake(pair: &Identity, ca_bundle: &[u8], name: &str) -> Result<(), TlsError> {
     let pair_error = |detail: String| TlsError::Pair { detail };
     let refused = |detail: String| TlsError::Refused { name: name.to_owned(), detail };
-    let server = serving_side(pair).map_err(|e| pair_error(with_causes(&e)))?;
-    let client = trusting_side(ca_bundle, name).map_err(|e| refused(with_causes(&e)))?;
+    let server = serving_side(pair).map_err(|e| pair_error(chain(&e)))?;
+    let client = trusting_side(ca_bundle, name).map_err(|e| refused(chain(&e)))?;
     let (ours, theirs) = UnixStream::pair().map_err(|e| pair_error(e.to_string()))?;
     let until = Instant::now() + IN_MEMORY;
     let (offered, accepted) = std::thread::scope(|scope| {
@@ -210,18 +211,6 @@ fn shake<S: stream::Timed>(ssl: Ssl, socket: S, until: Instant, side: Side) -> R
         }
     };
     Err(Unshaken { detail })
-}
-
-/// An error with its causes on one line.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(e) = cause {
-        text.push_str(": ");
-        text.push_str(&e.to_string());
-        cause = e.source();
-    }
-    text
 }
 
 impl stream::Timed for TcpStream {

@@ -2,6 +2,7 @@
 
 pub mod assess;
 pub mod audit;
+pub mod cause;
 pub mod cert;
 pub mod compare;
 pub mod component;

@@ -46,7 +46,7 @@ fn past(root: &Root, dir: &TxnDir) -> Past {
             }
         }
         Ok(None) => unreadable(dir, "it never began".to_owned()),
-        Err(e) => unreadable(dir, super::run::chain(&e)),
+        Err(e) => unreadable(dir, crate::model::cause::chain(&e)),
     }
 }
 

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::host::clock::Deadline;
 use crate::host::fs::MAX_FILE;
+use crate::model::cause::chain;
 use crate::model::cert::{CertFacts, parse_pem};
 use crate::model::component::Component;
 use crate::model::health::Judgement;
@@ -22,7 +23,7 @@ use crate::verify::prove::{Members, etcd_members};
 use crate::verify::served::{Expected, await_served};
 
 use super::before::EtcdBefore;
-use super::run::{Run, Stop, chain};
+use super::run::{Run, Stop};
 
 /// For a socket on which nobody answered before either.
 const SILENT: Duration = Duration::from_secs(30);

@@ -1,5 +1,6 @@
 //! Finishing what another process began: after a crash, a power cut, a `kill -9`.
 
+use crate::model::cause::chain;
 use crate::model::component::Component;
 use crate::model::ledger::State;
 use crate::model::plan::{Plan, PlannedStep, Step};
@@ -8,7 +9,7 @@ use crate::model::report::{Outcome, Report};
 use super::engine::{Engine, EngineError};
 use super::ledger::Ledger;
 use super::lock::Lock;
-use super::run::{Run, Stop, chain};
+use super::run::{Run, Stop};
 use super::state::DaemonState;
 use super::store::{self, TxnDir};
 use super::{prove, retention, story, unwind};

@@ -1,10 +1,10 @@
 //! What is kept of closed transactions: the newest N backups to roll back to, and as many stories of failures.
 
 use crate::host::fs::Root;
+use crate::model::cause::chain;
 use crate::model::ledger::State;
 use crate::model::report::Report;
 
-use super::run::chain;
 use super::store::{self, TxnDir};
 
 /// Writes the report beside the ledger. Best effort: the ledger is the record.

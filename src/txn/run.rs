@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::host::fs::FsError;
+use crate::model::cause::chain;
 use crate::model::component::Component;
 use crate::model::gate::{Gate, Refusal, standing};
 use crate::model::inventory::Form;
@@ -50,18 +51,6 @@ impl<E: std::error::Error> From<E> for Stop {
     fn from(e: E) -> Self {
         Self::Failed(chain(&e))
     }
-}
-
-/// An error with its sources, once each.
-pub fn chain(e: &dyn std::error::Error) -> String {
-    let mut text = e.to_string();
-    let mut source = e.source();
-    while let Some(s) = source {
-        text.push_str(": ");
-        text.push_str(&s.to_string());
-        source = s.source();
-    }
-    text
 }
 
 /// A transaction at work.

@@ -1,12 +1,13 @@
 //! The way back: old files, old processes, and proof of both. "Rolled back" is said only when it is proven.
 
 use crate::host::fs::{FsError, Root};
+use crate::model::cause::chain;
 use crate::model::component::Component;
 use crate::model::ledger::State;
 use crate::model::plan::{Check, PlannedStep, Step};
 use crate::model::report::{Outcome, Report};
 
-use super::run::{Run, Stop, chain};
+use super::run::{Run, Stop};
 use super::state::{DaemonState, ObserveOnly};
 use super::{activate, files, prove, story};
 

@@ -11,6 +11,7 @@ use crate::host::Host;
 use crate::host::fs::MAX_FILE;
 use crate::host::kube::{Connection, KubeError, WhoAmI};
 use crate::host::tls;
+use crate::model::cause::chain;
 use crate::model::cert::parse_pem;
 use crate::model::plan::Proof;
 use crate::model::report::{CredentialSeen, When};
@@ -69,7 +70,7 @@ fn connection(host: &Host, server: &str, ca: Option<&Path>, material: &Material)
 }
 
 fn read(host: &Host, path: &Path) -> Result<Vec<u8>, Unusable> {
-    host.root.read(path, MAX_FILE).map_err(|e| Unusable(tls::with_causes(&e)))
+    host.root.read(path, MAX_FILE).map_err(|e| Unusable(chain(&e)))
 }
 
 fn api_server(host: &Host, to: &Connection, user: &str, material: &Material) -> Verdict {
@@ -128,11 +129,8 @@ fn handshake(host: &Host, ca: &Path, names: &[String], material: &Material) -> V
         Err(why) => return why.into(),
     };
     let identity = material.identity();
-    let refusals: Vec<String> = names
-        .iter()
-        .filter_map(|name| tls::handshake(&identity, &bundle, name).err())
-        .map(|e| tls::with_causes(&e))
-        .collect();
+    let refusals: Vec<String> =
+        names.iter().filter_map(|name| tls::handshake(&identity, &bundle, name).err()).map(|e| chain(&e)).collect();
     match refusals.first() {
         None => (Some(true), format!("accepted under {} names", names.len())),
         Some(first) if refusals.len() == 1 => (Some(false), first.clone()),
@@ -166,7 +164,7 @@ fn failed(error: &KubeError) -> Verdict {
         | KubeError::Status { .. }
         | KubeError::Malformed { .. } => None,
     };
-    (proven, tls::with_causes(error))
+    (proven, chain(error))
 }
 
 /// etcd's members as one of them lists them.

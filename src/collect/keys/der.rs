@@ -22,14 +22,14 @@ pub(super) struct Elements<'a>(pub(super) &'a [u8]);
 
 impl<'a> Elements<'a> {
     /// The next element if it has this tag.
-    pub(super) fn expect(&mut self, tag: u8) -> Option<Element<'a>> {
+    pub(super) fn require(&mut self, tag: u8) -> Option<Element<'a>> {
         self.next().filter(|e| e.tag == tag)
     }
 
     /// What is inside the one element of this tag that `bytes` is, to its last byte.
     pub(super) fn within(bytes: &'a [u8], tag: u8) -> Option<Self> {
         let mut outer = Self(bytes);
-        let element = outer.expect(tag)?;
+        let element = outer.require(tag)?;
         outer.0.is_empty().then_some(Self(element.content))
     }
 }

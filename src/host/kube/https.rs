@@ -27,6 +27,7 @@ use tower_service::Service;
 use super::{Answer, Connection, KubeApi, KubeError, NodeReady, WhoAmI, objects};
 use crate::host::crypto::{self, CryptoError};
 use crate::host::tls;
+use crate::model::cause::chain;
 
 /// Answers are cut at this size; the largest wanted one is a Node with its list of images, some 100 KiB.
 const MAX_BODY: usize = 1 << 20;
@@ -67,7 +68,7 @@ impl KubeApi for Https {
 fn exchange(to: &Connection, method: Method, path: &str, body: String) -> Result<Answer, KubeError> {
     let setup = |detail: String| KubeError::Setup { server: to.server.clone(), detail };
     let request = request(to, method, path, body)?;
-    let connector = connector(to).map_err(|e| setup(tls::with_causes(&e)))?;
+    let connector = connector(to).map_err(|e| setup(chain(&e)))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
