@@ -1,6 +1,7 @@
 //! One plan being carried out: what the transaction knows, and the steps up to the commit.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -75,6 +76,8 @@ pub struct Run<'a> {
     /// Components whose activation has ended well.
     pub activated: Vec<Component>,
     staged: Option<Staged>,
+    /// From when to when each staged credential is valid, by name.
+    validity: BTreeMap<String, (Timestamp, Timestamp)>,
 }
 
 impl std::fmt::Debug for Run<'_> {
@@ -102,6 +105,7 @@ impl<'a> Run<'a> {
             begun: Vec::new(),
             activated: Vec::new(),
             staged: None,
+            validity: BTreeMap::new(),
         }
     }
 
@@ -190,6 +194,15 @@ impl<'a> Run<'a> {
         host.root.write(&self.dir.plan(), &plan, 0o600)?;
         let forms: Vec<(&str, &Form)> = self.plan.items.iter().map(|i| (i.name.as_str(), &i.form)).collect();
         let records = files::back_up(&host.root, &self.dir, &forms)?;
+        for record in &records {
+            let links = host.root.metadata(&record.path)?.nlink();
+            if links > 1 {
+                self.report.notes.push(format!(
+                    "{} has {links} names (hard links); only this one gets the new file",
+                    record.path.display()
+                ));
+            }
+        }
         self.ledger = Some(Ledger::open(&host.root, &self.dir, records, host.clock.now())?);
         Ok(())
     }
@@ -226,6 +239,7 @@ impl<'a> Run<'a> {
                 let why: Vec<String> = objections.iter().map(ToString::to_string).collect();
                 Stop::Failed(format!("the staged {} is not fit to be used: {}", item.name, why.join("; ")))
             })?;
+            self.validity.insert(item.name.clone(), (facts.not_before, facts.not_after));
             self.report.renewed.push(Renewed {
                 name: item.name.clone(),
                 path: item.form.path().to_path_buf(),
@@ -271,6 +285,7 @@ impl<'a> Run<'a> {
         story::rehearsed(&self.dir.id, &self.report.credentials);
         let records = self.ledger_mut()?.files().to_vec();
         self.nobody_else_at_work()?;
+        self.still_in_time()?;
         let prepared = files::prepare_new(root, &dir, &records, &self.digests())?;
         prepared.unchanged(&records)?;
         self.enter(State::Committing, None)?;
@@ -298,6 +313,25 @@ impl<'a> Run<'a> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The clock may have been stepped since the validation: what is issued in the future is not put in.
+    fn still_in_time(&self) -> Result<(), Stop> {
+        let now = self.engine.host.clock.now();
+        let outside = self.validity.iter().find(|(_, (from, to))| now < *from || now >= *to);
+        outside.map_or(Ok(()), |(name, (from, to))| {
+            Err(Stop::Failed(format!(
+                "the clock was set meanwhile: it is {now}, and the staged {name} is valid from {from} to {to}; look at \
+                 the clock, then run again"
+            )))
+        })
+    }
+
+    /// What it is at least: a time that the ledger records has passed, whatever the clock of a machine shows that has
+    /// just booted.
+    pub fn now_at_least(&self) -> Timestamp {
+        let recorded = self.ledger.as_ref().and_then(|l| l.records().last()).map(|r| r.at);
+        self.engine.host.clock.now().max(recorded.unwrap_or(Timestamp::MIN))
     }
 
     /// Staging takes its time: a `kubeadm upgrade` may have begun meanwhile.

@@ -13,8 +13,7 @@ use super::{activate, files, prove, story};
 
 /// Puts everything back after a step failed for `reason`.
 pub fn roll_back(run: &mut Run<'_>, reason: &str) -> Report {
-    let now = run.engine.host.clock.now();
-    if !prove::old_still_work(run, now) {
+    if !prove::old_still_work(run, run.now_at_least()) {
         match forward(run) {
             Ok(()) => return degraded(run, reason),
             // half of each is worse than all of either
