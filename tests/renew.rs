@@ -162,6 +162,20 @@ fn nothing_outside_of_the_copy_can_be_written() {
     assert!(!outside.exists());
 }
 
+#[test]
+fn a_kubernetes_directory_that_is_a_link_is_renewed_in_the_copy_of_where_it_leads() {
+    if !private_mounts() {
+        return;
+    }
+    let node = Node::new();
+    fs::rename(node.at("/etc/kubernetes"), node.at("/elsewhere")).unwrap();
+    std::os::unix::fs::symlink("../elsewhere", node.at("/etc/kubernetes")).unwrap();
+    let before = node.read("/elsewhere/pki/apiserver.crt");
+    let staged = stage(&node, &["apiserver", "admin.conf"], RENEW).unwrap();
+    assert_eq!(staged.files.len(), 3);
+    assert_eq!(node.read("/elsewhere/pki/apiserver.crt"), before);
+}
+
 /// Whether a process runs with this argument.
 fn runs(word: &str) -> bool {
     let all = fs::read_dir("/proc").unwrap().filter_map(|e| fs::read(e.ok()?.path().join("cmdline")).ok());

@@ -15,6 +15,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use zeroize::Zeroizing;
 
@@ -41,6 +42,8 @@ pub(crate) enum StagingError {
     Usage,
     #[error("the order is not valid: {0}")]
     Order(String),
+    #[error("the kernel refuses to hand over what kubeadm leaves behind ({0})")]
+    Adopt(Errno),
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
     #[error("{action} {}: {source}", path.display())]
@@ -86,7 +89,7 @@ fn read_order(args: &[OsString]) -> Result<Order, StagingError> {
 }
 
 fn carry_out(order: &Order) -> Result<Answer, StagingError> {
-    descendants::adopt().map_err(|e| StagingError::Order(format!("children cannot be adopted: {e}")))?;
+    descendants::adopt().map_err(StagingError::Adopt)?;
     let namespace = Namespace::enter()?;
     let stage = order.workdir.join("stage");
     make_dir(&stage)?;

@@ -65,6 +65,8 @@ pub struct Run<'a> {
     pub before: before::Before,
     /// When the new files went live; what is younger took them.
     pub swapped_at: Timestamp,
+    /// Containers that ran at that time: they are older than the files, whatever a clock says that is set meanwhile.
+    pub older: Option<BTreeMap<Component, String>>,
     /// When this run last restarted the kubelet.
     pub restarted_kubelet_at: Option<Timestamp>,
     /// Whether it was restarted since the last swap of files, and came up for good.
@@ -99,6 +101,7 @@ impl<'a> Run<'a> {
             report,
             before: before::Before::default(),
             swapped_at: now,
+            older: None,
             restarted_kubelet_at: None,
             kubelet_is_up: None,
             forced: Vec::new(),
@@ -294,6 +297,9 @@ impl<'a> Run<'a> {
         prepared.put_in_place()?;
         self.swapped_at = self.engine.host.clock.now();
         self.enter(State::Committed, None)?;
+        if self.engine.host.live {
+            self.older = before::containers(self);
+        }
         story::committed(&dir.id, records.len());
         Ok(())
     }
