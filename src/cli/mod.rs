@@ -91,7 +91,8 @@ fn dispatch(args: &Args, root: Root) -> u8 {
         Command::Check { names, output } => return check::run(&OpenSsl, &root, &policy, names, *output),
         _ => {}
     }
-    let host = Host::new(root);
+    let mut host = Host::new(root);
+    host.root.trust(&policy.gates.trusted_owners);
     let session = Session::open(&host, &policy);
     match &args.command {
         Command::Plan { selection, output } => show_plan(&session, selection, *output),
