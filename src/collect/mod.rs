@@ -5,6 +5,7 @@
 
 mod catalogue;
 mod control_plane;
+mod copies;
 mod extras;
 mod keys;
 mod kubelet;
@@ -21,6 +22,7 @@ use jiff::Timestamp;
 use crate::host::fs::Root;
 use crate::model::component::Component;
 use crate::model::inventory::{Content, Entry, Form, Inventory, Node, Owner, Role};
+use crate::model::policy::Kubeconfigs;
 use load::Authority;
 use manifests::Container;
 
@@ -31,6 +33,7 @@ const PKI: &str = "/etc/kubernetes/pki";
 /// What has been found so far, for the parts that make entries of it.
 struct Scene<'a> {
     root: &'a Root,
+    now: Timestamp,
     containers: Vec<Container>,
     kubelet: kubelet::Found,
     pki_dir: PathBuf,
@@ -67,8 +70,8 @@ impl Scene<'_> {
     }
 }
 
-/// Takes the inventory of the node below `root`.
-pub fn collect(root: &Root, now: Timestamp) -> Inventory {
+/// Takes the inventory of the node below `root`; copies of admin.conf are looked for where `wanted` says.
+pub fn collect(root: &Root, now: Timestamp, wanted: &Kubeconfigs) -> Inventory {
     let mut notes = Vec::new();
     let kubelet = kubelet::find(root, &mut notes);
     let manifests = kubelet.kubelet.static_pod_path.clone().unwrap_or_else(|| MANIFESTS.into());
@@ -78,6 +81,7 @@ pub fn collect(root: &Root, now: Timestamp) -> Inventory {
         role: Role::Unknown,
         authorities: Vec::new(),
         root,
+        now,
         containers,
         kubelet,
         notes,
@@ -90,7 +94,8 @@ pub fn collect(root: &Root, now: Timestamp) -> Inventory {
     leaves.extend(control_plane::systemd_etcd(&scene, &leaves));
     leaves.extend(node_identity::client(&mut scene));
     leaves.extend(node_identity::serving(&scene));
-    leaves.extend(node_identity::copies(&scene, &leaves));
+    let (copies, left_behind) = copies::find(&mut scene, &leaves, wanted);
+    leaves.extend(left_behind);
     let mut cas = control_plane::authority_entries(&scene);
     extras::add(&mut scene, &mut leaves, &mut cas);
     leaves.sort_by(|a, b| a.name.cmp(&b.name));
@@ -103,7 +108,7 @@ pub fn collect(root: &Root, now: Timestamp) -> Inventory {
             root.path().display()
         ));
     }
-    Inventory { collected_at: now, node: node(scene, &leaves), entries: leaves }
+    Inventory { collected_at: now, node: node(scene, &leaves), entries: leaves, copies }
 }
 
 fn role(scene: &Scene<'_>) -> Role {

@@ -35,6 +35,10 @@ pub enum FsError {
     /// Root would write where somebody else says.
     #[error("the symbolic link {} is not followed: {why}; make link and directory root's, writable for nobody else", path.display())]
     UntrustedLink { path: PathBuf, why: String },
+    #[error("{} is a symbolic link, and none is followed on the way to somebody's file: give its real path", path.display())]
+    LinkOnTheWay { path: PathBuf },
+    #[error("{} has {count} names (hard links): it is not said whose it is", path.display())]
+    SeveralNames { path: PathBuf, count: u64 },
     #[error("no permission to {action} {}", path.display())]
     Permission { action: &'static str, path: PathBuf },
     #[error("{} is on a read-only file system: {action}", path.display())]
