@@ -23,6 +23,9 @@ pub fn render(plan: &Plan, gates: &[Refusal]) -> String {
     }
     for s in &plan.skipped {
         let _ = writeln!(out, "skipped {}: {}", s.name, s.reason);
+        if let Some(needed) = &s.needed {
+            let _ = writeln!(out, "  it needs {needed}");
+        }
     }
     if !gates.is_empty() {
         let _ = writeln!(out, "\nClosed gates (`renew` would refuse):");

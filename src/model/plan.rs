@@ -97,6 +97,9 @@ fn kubeadms() -> Owner {
 pub struct Skipped {
     pub name: String,
     pub reason: String,
+    /// What somebody elsewhere has to make: subject, names, usages, and where it goes.
+    #[serde(default)]
+    pub needed: Option<String>,
     /// It was asked for, so that the rest is not done without it: half of what was asked for is not what was asked for.
     #[serde(default)]
     pub blocks: bool,

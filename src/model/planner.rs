@@ -52,7 +52,10 @@ pub fn plan(basis: Basis<'_>, selection: &Selection, maker: Maker, now: Timestam
         let cannot = if *selection == Selection::Due { ca_is_out_of_date(basis.inventory, entry, now) } else { None };
         match cannot.map_or_else(|| item(basis.inventory, entry, reason), Err) {
             Ok(item) => items.push(item),
-            Err(reason) => skipped.push(Skipped { name: entry.name.clone(), reason, blocks: blocks(selection, entry) }),
+            Err(reason) => {
+                let needed = not_here(basis.inventory, entry).and_then(|_| needed(entry));
+                skipped.push(Skipped { name: entry.name.clone(), reason, needed, blocks: blocks(selection, entry) });
+            }
         }
     }
     let emergency = items.iter().any(|i| basis.assessment.get(&i.name).is_some_and(|j| j.emergency));
@@ -80,7 +83,7 @@ pub fn plan_restore(basis: Basis<'_>, names: &BTreeSet<String>, transaction: &st
             items.push(unsigned_item(basis.inventory, entry, "asked for by rollback".to_owned()));
         } else {
             let reason = "it is no longer on this node".to_owned();
-            skipped.push(Skipped { name: name.clone(), reason, blocks: false });
+            skipped.push(Skipped { name: name.clone(), reason, needed: None, blocks: false });
         }
     }
     let steps = if items.is_empty() { Vec::new() } else { steps(basis, &items, &source) };
@@ -185,13 +188,18 @@ fn why_not_signed(inventory: &Inventory, entry: &Entry) -> String {
     };
     match findings.iter().find(|f| f.id != Problem::LoosePermissions) {
         Some(finding) => format!("{ca} cannot sign: {}", finding.message),
-        None => format!("the key of {ca} is not on this node: have it signed where that key is{}", wanted(entry)),
+        None => format!("the key of {ca} is not on this node: have it signed where that key is"),
     }
 }
 
-/// What has to come from where the key is.
-fn wanted(entry: &Entry) -> String {
-    let Some(leaf) = entry.leaf() else { return String::new() };
+/// Why certwarden cannot renew what somebody outside has to; None for what it can.
+pub fn not_here(inventory: &Inventory, entry: &Entry) -> Option<String> {
+    (entry.owner == Owner::External && !entry.is_ca()).then(|| why_not_signed(inventory, entry))
+}
+
+/// What has to come from where the key is: a certificate like the present one.
+pub fn needed(entry: &Entry) -> Option<String> {
+    let leaf = entry.leaf()?;
     let list = |set: &BTreeSet<String>| set.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     let sans = if leaf.sans.is_empty() { String::new() } else { format!(" for {}", list(&leaf.sans)) };
     let into = match &entry.form {
@@ -201,7 +209,7 @@ fn wanted(entry: &Entry) -> String {
         Form::Pair { cert, key } => format!("to {}, its key to {}", cert.display(), key.display()),
         Form::Combined { path } | Form::Ca { cert: path, .. } => format!("to {}, its key behind it", path.display()),
     };
-    format!(" ({}{sans}, {}; put it {into})", leaf.subject, list(&leaf.usages))
+    Some(format!("a certificate of {}{sans} with {}; put it {into}", leaf.subject, list(&leaf.usages)))
 }
 
 fn unsigned_item(inventory: &Inventory, entry: &Entry, reason: String) -> Item {
