@@ -20,13 +20,13 @@ use certwarden::model::ledger::State;
 use certwarden::model::plan::{Plan, Step};
 use certwarden::model::planner::Selection;
 use certwarden::model::policy::ActivateKubelet;
-use certwarden::model::report::{Outcome, Report};
+use certwarden::model::report::{Consumer, Outcome, Report, Restarted};
 use certwarden::txn::engine::EngineError;
 use certwarden::txn::lock::Lock;
 use certwarden::txn::recover::Reach;
 use certwarden::txn::state::DaemonState;
-use fake::node::{APISERVER, ETCD, Node, assert_outcome, assert_unchanged};
-use fake::socket::{Uptake, serve};
+use fake::node::{Node, assert_outcome, assert_unchanged, new_files};
+use fake::socket::{Uptake, with_sockets};
 use fake::{Call, Fault};
 
 fn names(list: &[&str]) -> Selection {
@@ -34,7 +34,11 @@ fn names(list: &[&str]) -> Selection {
 }
 
 fn restarted(report: &Report) -> Vec<Component> {
-    report.restarted.iter().map(|r| r.component).collect()
+    let component = |r: &Restarted| match r.component {
+        Consumer::Component(component) => Some(component),
+        Consumer::Other(_) => None,
+    };
+    report.restarted.iter().filter_map(component).collect()
 }
 
 const LEAVES: [&str; 10] = [
@@ -242,29 +246,6 @@ fn a_plan_that_breaks_a_safety_rule_is_not_carried_out() {
     assert!(node.ids().is_empty());
 }
 
-/// A node with real sockets in the place of its API server and etcd.
-fn with_sockets(mut node: Node, apiserver: Uptake, etcd: Uptake) -> Node {
-    let pki = "/etc/kubernetes/pki";
-    let pair = |base: &str| [format!("{pki}/{base}.crt"), format!("{pki}/{base}.key")];
-    let (a, e) = (pair("apiserver"), pair("etcd/server"));
-    let ports = [
-        ("kube-apiserver", APISERVER, serve(&node, "kube-apiserver", [&a[0], &a[1]], apiserver)),
-        ("etcd", ETCD, serve(&node, "etcd", [&e[0], &e[1]], etcd)),
-    ];
-    for (component, from, to) in ports {
-        let path = node.path(&format!("/etc/kubernetes/manifests/{component}.yaml"));
-        let text = fs::read_to_string(&path).unwrap();
-        let text = text.replace(&format!("secure-port={from}\n"), &format!("secure-port={to}\n")).replace(
-            &format!("listen-client-urls=https://127.0.0.1:{from}\n"),
-            &format!("listen-client-urls=https://127.0.0.1:{to}\n"),
-        );
-        fs::write(&path, text).unwrap();
-        node.fake.world(|w| w.ports.insert(to, component));
-    }
-    node.policy.verify.timeout = certwarden::model::policy::Span::secs(40);
-    node
-}
-
 #[test]
 fn what_takes_its_new_leaf_by_itself_is_not_restarted() {
     let node = with_sockets(Node::due(), Uptake::Reload, Uptake::Reload);
@@ -298,20 +279,6 @@ fn what_keeps_its_old_leaf_even_when_restarted_is_rolled_back() {
 }
 
 #[test]
-fn a_member_of_etcd_whose_restart_would_lose_the_quorum_is_not_restarted() {
-    for (members, ill, outcome) in
-        [(1, 0, Outcome::Verified), (2, 0, Outcome::RolledBack), (3, 0, Outcome::Verified), (3, 1, Outcome::RolledBack)]
-    {
-        let node = with_sockets(Node::due(), Uptake::Reload, Uptake::Restart);
-        node.fake.world(|w| (w.members, w.unhealthy_members) = (members, ill));
-        let report = node.renew(&names(&["etcd-server"]));
-        assert_outcome(&report, outcome);
-        let stopped = node.fake.details("stop-container").iter().any(|id| id.starts_with("etcd"));
-        assert_eq!(stopped, outcome == Outcome::Verified, "{members} members, {ill} ill");
-    }
-}
-
-#[test]
 fn a_socket_that_was_wrong_before_and_is_not_renewed_is_no_reason_to_roll_back() {
     let node = with_sockets(Node::healthy(), Uptake::Never, Uptake::Never);
     assert_outcome(&node.renew(&names(&["scheduler.conf"])), Outcome::Verified);
@@ -329,12 +296,6 @@ fn a_socket_that_was_wrong_before_and_is_not_renewed_is_no_reason_to_roll_back()
     let report = node.renew(&names(&["scheduler.conf"]));
     assert_outcome(&report, Outcome::Verified);
     assert!(report.notes.iter().any(|n| n.contains("as before")), "{:?}", report.notes);
-}
-
-fn new_files(root: &std::path::Path) -> bool {
-    let old = fs::metadata(root.join("etc/kubernetes/pki/etcd/ca.crt")).unwrap().modified().unwrap();
-    let now = fs::metadata(root.join("etc/kubernetes/scheduler.conf")).unwrap().modified().unwrap();
-    now > old // the template's scheduler.conf is of 2020
 }
 
 #[test]
@@ -497,7 +458,7 @@ fn a_dark_node_whose_every_leaf_has_expired_comes_back() {
     });
     let report = node.renew_due();
     assert_outcome(&report, Outcome::Verified);
-    assert!(report.restarted.iter().any(|r| r.component == Component::Kubelet));
+    assert!(restarted(&report).contains(&Component::Kubelet));
     let ids = node.fake.world(|w| w.containers.iter().all(|c| c.running));
     assert!(ids);
     let took = node.fake.world(|w| w.elapsed);

@@ -312,3 +312,10 @@ pub fn assert_outcome(report: &Report, outcome: Outcome) {
 fn contains(bytes: &[u8], word: &[u8]) -> bool {
     bytes.windows(word.len()).any(|w| w == word)
 }
+
+/// Whether the files are those of after the commit.
+pub fn new_files(root: &Path) -> bool {
+    let old = fs::metadata(root.join("etc/kubernetes/pki/etcd/ca.crt")).unwrap().modified().unwrap();
+    let now = fs::metadata(root.join("etc/kubernetes/scheduler.conf")).unwrap().modified().unwrap();
+    now > old // the template's scheduler.conf is of 2020
+}
