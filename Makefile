@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 
-.PHONY: help setup lint advisories test vm-test bench demo deb rpm
+.PHONY: help setup lint advisories test reliability vm-test bench demo deb rpm
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
@@ -22,6 +22,9 @@ advisories: ## known vulnerabilities of dependencies; fetches the RustSec databa
 
 test: setup ## unit, golden-tree and command-line tests
 	$(CARGO) test --locked
+
+reliability: setup ## merge the results of test runs into docs/reliability.md
+	@$(CARGO) run --quiet --locked --example reliability
 
 vm-test: setup ## the product on real kubeadm nodes under real systemd (root)
 	@vm-tests/run

@@ -134,6 +134,7 @@ fn prepare(
     for file in files {
         let (bytes, attributes) = source(file)?;
         let place = root.place(&file.path)?;
+        place.replaceable()?;
         place.write_temp(TAG, &bytes, &attributes)?;
         places.push(place);
     }
