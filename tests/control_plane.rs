@@ -395,3 +395,28 @@ fn an_aggregated_api_that_refuses_the_new_front_proxy_client_is_a_reason_to_roll
         assert_eq!(report.credentials.iter().any(|c| c.against == "v1.m through the API server"), asked);
     }
 }
+
+#[test]
+fn an_etcd_elsewhere_is_asked_on_every_endpoint_counted_before_and_after_and_never_restarted() {
+    let node = Node::due();
+    edit(&node, "kube-apiserver", "https://127.0.0.1:2\n", "https://127.0.0.1:2379,https://127.0.0.1:2\n");
+    fs::remove_file(node.path("/etc/kubernetes/manifests/etcd.yaml")).unwrap();
+    node.fake.world(|w| (w.members, w.unhealthy_members) = (3, 1));
+    let report = node.renew(&names(&["apiserver-etcd-client"]));
+    assert_outcome(&report, Outcome::Verified); // nothing of it is restarted here: its quorum is not at stake
+    for endpoint in ["etcd https://127.0.0.1:2379", "etcd https://127.0.0.1:2"] {
+        assert_eq!(report.credentials.iter().filter(|c| c.against == endpoint).count(), 2, "{:?}", report.credentials);
+    }
+    assert!(!stopped(&node, "etcd"));
+    // a member that is lost meanwhile is
+    let before = node.live();
+    node.fake.world(|w| w.ill_at_step = Some(("seeing that", 2)));
+    let report = node.renew(&names(&["apiserver-etcd-client"]));
+    assert_outcome(&report, Outcome::RolledBack);
+    assert!(
+        report.reason.contains("etcd has 3 members, of which 1 are well, and had 3, of which 2 were"),
+        "{}",
+        report.reason
+    );
+    assert_unchanged(&before, &node);
+}
