@@ -25,10 +25,11 @@ use certwarden::model::component::Component;
 use certwarden::model::ledger::State;
 use certwarden::model::plan::{Activation, Check, Proof, Step};
 use certwarden::model::planner::Selection;
+use certwarden::model::policy::OtherPods;
 use certwarden::model::report::{Outcome, Report};
 use certwarden::txn::recover::Reach;
 use certwarden::txn::state::DaemonState;
-use fake::node::{Live, Node, assert_outcome};
+use fake::node::{Live, Node, assert_outcome, with_kube_vip};
 use fake::socket::{Uptake, with_sockets};
 use fake::{At, Fake, Fault, World, at_step, forget_steps, steps};
 
@@ -82,10 +83,12 @@ fn kind(step: &Step) -> String {
         | Step::Refresh { .. } => step.id().to_owned(),
         Step::Rehearse { proof, .. } => format!("rehearse {}", of_proof(proof)),
         Step::Activate { component, .. } => format!("activate {component}"),
+        Step::ActivateOther { .. } => "activate another pod".to_owned(),
         Step::Verify { check } => match check {
             Check::Served(socket) => format!("served {}", socket.component),
             Check::Health { component, .. } => format!("health {component}"),
             Check::EtcdMembers { .. } => "etcd members".to_owned(),
+            Check::Aggregated { .. } => "aggregated".to_owned(),
             Check::Credential { proof, .. } => format!("credential {}", of_proof(proof)),
             Check::NodeReady { .. } => "node ready".to_owned(),
         },
@@ -105,10 +108,12 @@ fn announced(step: &Step) -> String {
             Activation::NewContainer { .. } => format!("making a new {component} container"),
             Activation::RestartUnit { unit } => format!("restarting {unit}"),
         },
+        Step::ActivateOther { container } => format!("making a new {container} container"),
         Step::Verify { check } => match check {
             Check::Served(socket) => format!("asking {} what it serves", socket.address),
             Check::Health { component, .. } => format!("waiting for {component} to say"),
             Check::EtcdMembers { .. } => "counting etcd's members".to_owned(),
+            Check::Aggregated { .. } => "asking v1.m through".to_owned(),
             Check::Credential { name, .. } => format!("using the new {name}"),
             Check::NodeReady { node } => format!("waiting for node {node}"),
         },
@@ -163,6 +168,7 @@ fn ways(step: &Step) -> Vec<Way> {
             }),
         ],
         Step::Activate { component, how } => activation_ways(*component, how),
+        Step::ActivateOther { .. } => container_ways(),
         Step::Verify { check } => check_ways(check),
         Step::Refresh { .. } => vec![
             way("a copy is gone", End::GoesOn, |_, root, _| fs::remove_file(root.join(COPY)).unwrap()),
@@ -197,21 +203,28 @@ fn proof_ways(proof: &Proof, failed: End) -> Vec<Way> {
     }
 }
 
+fn container_ways() -> Vec<Way> {
+    vec![
+        way("it is not stopped", End::RolledBack, |fake, _, _| fake.always("stop-container", Fault::Fail)),
+        way("stopping it hangs", End::RolledBack, |fake, _, _| fake.always("stop-container", Fault::Hang)),
+        way("said to be stopped, and is not", End::RolledBack, |fake, _, _| {
+            fake.always("stop-container", Fault::Lie);
+        }),
+        way("the runtime does not answer", End::RolledBack, |fake, _, _| fake.always("containers", Fault::Hang)),
+        way("it does not come back", End::RolledBack, |fake, _, step| {
+            let name = match step {
+                Step::Activate { component, .. } => component.name(),
+                _ => "vip",
+            };
+            fake.world(|w| w.broken.insert(name.to_owned()));
+        }),
+        way("systemd does not answer", End::RolledBack, |fake, _, _| fake.always("status", Fault::Fail)),
+    ]
+}
+
 fn activation_ways(component: Component, how: &Activation) -> Vec<Way> {
     let mut ways = match how {
-        Activation::ReloadOrRestart { .. } | Activation::NewContainer { .. } => vec![
-            way("it is not stopped", End::RolledBack, |fake, _, _| fake.always("stop-container", Fault::Fail)),
-            way("stopping it hangs", End::RolledBack, |fake, _, _| fake.always("stop-container", Fault::Hang)),
-            way("said to be stopped, and is not", End::RolledBack, |fake, _, _| {
-                fake.always("stop-container", Fault::Lie);
-            }),
-            way("the runtime does not answer", End::RolledBack, |fake, _, _| fake.always("containers", Fault::Hang)),
-            way("it does not come back", End::RolledBack, |fake, _, step| {
-                let Step::Activate { component, .. } = step else { return };
-                fake.world(|w| w.broken.insert(component.name().to_owned()));
-            }),
-            way("systemd does not answer", End::RolledBack, |fake, _, _| fake.always("status", Fault::Fail)),
-        ],
+        Activation::ReloadOrRestart { .. } | Activation::NewContainer { .. } => container_ways(),
         Activation::RestartUnit { .. } => vec![
             way("the restart fails", End::RolledBack, |fake, _, _| fake.always("restart", Fault::Fail)),
             way("the restart hangs", End::RolledBack, |fake, _, _| fake.always("restart", Fault::Hang)),
@@ -245,6 +258,12 @@ fn check_ways(check: &Check) -> Vec<Way> {
         Check::EtcdMembers { .. } => vec![
             way("a member is gone", End::RolledBack, |fake, _, _| fake.world(|w| w.members = 0)),
             way("no answer any more", End::RolledBack, |fake, _, _| fake.always("post", Fault::Hang)),
+        ],
+        Check::Aggregated { .. } => vec![
+            way("the new client is refused", End::RolledBack, |fake, _, _| {
+                fake.world(|w| w.aggregated = Some(|_| 403))
+            }),
+            way("it is being moved", End::GoesOn, |fake, _, _| fake.world(|w| w.aggregated = Some(|_| 503))),
         ],
         Check::Credential { proof, .. } => proof_ways(proof, End::RolledBack),
         Check::NodeReady { .. } => vec![
@@ -292,6 +311,7 @@ fn mend(fake: &Fake, root: &Path) {
         w.broken.clear();
         (w.kubelet_dies_if, w.never_ready_if) = (None, None);
         (w.members, w.unhealthy_members, w.api_is_down) = (1, 0, false);
+        w.aggregated = Some(|_| 200);
         if !w.kubelet.is_running() {
             w.start_kubelet();
         }
@@ -329,13 +349,17 @@ fn needs_servers(step: &Step) -> bool {
         | Step::Rehearse { .. }
         | Step::Commit { .. }
         | Step::Activate { .. }
+        | Step::ActivateOther { .. }
         | Step::Verify { .. }
         | Step::Refresh { .. } => false,
     }
 }
 
 fn node(servers: bool) -> Node {
-    let node = if servers { with_sockets(Node::due(), Uptake::Restart, Uptake::Restart) } else { Node::due() };
+    let due = with_kube_vip(Node::due());
+    let mut node = if servers { with_sockets(due, Uptake::Restart, Uptake::Restart) } else { due };
+    node.policy.activate.other_pods = OtherPods::Restart;
+    node.fake.world(|w| w.aggregated = Some(|_| 200));
     let copy = node.dir.path().join(COPY);
     fs::create_dir_all(copy.parent().unwrap()).unwrap();
     fs::copy(kubernetes(node.dir.path(), "admin.conf"), copy).unwrap();
@@ -372,10 +396,12 @@ fn enumerated(servers: bool) -> Vec<(usize, Step)> {
         "activate kube-controller-manager",
         "activate kube-scheduler",
         "activate kubelet",
+        "activate another pod",
         "served etcd",
         "served kube-apiserver",
         "health kube-apiserver",
         "etcd members",
+        "aggregated",
         "credential API server",
         "credential front proxy",
         "credential etcd",

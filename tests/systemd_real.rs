@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use certwarden::host::cri::{Container, ContainerRuntime, Cri};
 use certwarden::host::exec::{ExecError, Invocation, Output, Program, Programs};
 use certwarden::host::systemd::{ServiceManager, Systemd, SystemdError};
+use certwarden::model::inventory::ContainerRef;
 
 /// Programs without the limits of the real thing.
 struct Plain;
@@ -171,8 +172,9 @@ fn with_the_bus_stopped_systemctl_does_the_same() {
 fn a_stopped_scheduler_gets_a_new_container() {
     assert!(std::env::var_os("CERTWARDEN_REAL_SYSTEMD").is_some(), "only in a machine made to be thrown away");
     let socket = Path::new("/run/containerd/containerd.sock");
+    let scheduler = ContainerRef { namespace: "kube-system".into(), pod: None, name: "kube-scheduler".into() };
     let running =
-        || -> Option<Container> { Cri.containers(socket, "kube-scheduler").unwrap().into_iter().find(|c| c.running) };
+        || -> Option<Container> { Cri.containers(socket, &scheduler).unwrap().into_iter().find(|c| c.running) };
     let begin = Instant::now();
     let old = running().unwrap();
     println!("list: {:?} {old:?}", begin.elapsed());
@@ -180,6 +182,7 @@ fn a_stopped_scheduler_gets_a_new_container() {
     Cri.stop(socket, &old.id, Duration::from_secs(30)).unwrap();
     println!("stop: {:?}", begin.elapsed());
     until("a new container", Duration::from_secs(60), || running().is_some_and(|c| c.id != old.id));
+    println!("the old one: {:?}", Cri.exit(socket, &old.id));
     println!("new container after {:?}: {:?}", begin.elapsed(), running());
     let e = Cri.stop(socket, "0000", Duration::from_secs(1)).unwrap_err();
     println!("{e}");

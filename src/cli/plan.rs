@@ -21,6 +21,9 @@ pub fn render(plan: &Plan, gates: &[Refusal]) -> String {
             let _ = writeln!(out, "{:>3}. {}\n     {}", i + 1, sentence(&planned.step), planned.reason);
         }
     }
+    for other in plan.others.iter().filter(|o| !plan.restarts(&o.container)) {
+        let _ = writeln!(out, "left alone {}", other.sentence());
+    }
     for s in &plan.skipped {
         let _ = writeln!(out, "skipped {}: {}", s.name, s.reason);
         if let Some(needed) = &s.needed {
@@ -60,11 +63,13 @@ pub fn sentence(step: &Step) -> String {
             Activation::NewContainer { .. } => format!("have the kubelet make a new {component} container"),
             Activation::RestartUnit { unit } => format!("restart {unit}"),
         },
+        Step::ActivateOther { container } => format!("have the kubelet make a new container of {container}"),
         Step::Verify { check } => match check {
             Check::Served(s) => format!("verify that {} serves {}", s.address, s.entry),
             Check::Health { component, url } => format!("verify that {component} is well ({url})"),
             Check::EtcdMembers { .. } => "verify that etcd has its members".to_owned(),
             Check::Credential { name, proof } => format!("verify {name}: {}", proof.describe()),
+            Check::Aggregated { name } => format!("verify {name}: aggregated APIs answer as before"),
             Check::NodeReady { node } => format!("verify that node {node} is Ready again"),
         },
         Step::Refresh { copies, .. } => {

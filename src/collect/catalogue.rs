@@ -1,5 +1,6 @@
 //! kubeadm's certificates and kubeconfigs: names, places, issuers, and what stops when one expires
-//! (kubernetes: `cmd/kubeadm/app/phases/certs/certlist.go`, `.../phases/kubeconfig/kubeconfig.go`).
+//! (kubernetes: `cmd/kubeadm/app/phases/certs/certlist.go`, `.../phases/kubeconfig/kubeconfig.go`). Who uses them is
+//! in `model::consumer`.
 
 use crate::model::component::Component;
 use Component::{Etcd, KubeApiserver, KubeControllerManager, KubeScheduler};
@@ -15,7 +16,6 @@ pub(super) struct Pair {
     pub(super) signer: &'static str,
     pub(super) common_name: Option<&'static str>,
     pub(super) usages: &'static [&'static str],
-    pub(super) used_by: &'static [Component],
     pub(super) impact: &'static str,
 }
 
@@ -27,7 +27,6 @@ pub(super) const PAIRS: [Pair; 7] = [
         signer: "ca",
         common_name: None,
         usages: &["serverAuth"],
-        used_by: &[KubeApiserver],
         impact: "no client can talk to this API server any more, kubelets and controllers among them",
     },
     Pair {
@@ -37,7 +36,6 @@ pub(super) const PAIRS: [Pair; 7] = [
         signer: "etcd-ca",
         common_name: None,
         usages: &["clientAuth"],
-        used_by: &[KubeApiserver],
         impact: "this API server loses etcd and can neither read nor write",
     },
     Pair {
@@ -47,7 +45,6 @@ pub(super) const PAIRS: [Pair; 7] = [
         signer: "ca",
         common_name: Some("kube-apiserver-kubelet-client"),
         usages: &["clientAuth"],
-        used_by: &[KubeApiserver],
         impact: "kubectl logs, exec, attach and port-forward fail on every node",
     },
     Pair {
@@ -57,7 +54,6 @@ pub(super) const PAIRS: [Pair; 7] = [
         signer: "front-proxy-ca",
         common_name: None, // compared with --requestheader-allowed-names
         usages: &["clientAuth"],
-        used_by: &[KubeApiserver],
         impact: "aggregated APIs such as metrics-server's fail",
     },
     Pair {
@@ -67,7 +63,6 @@ pub(super) const PAIRS: [Pair; 7] = [
         signer: "etcd-ca",
         common_name: None,
         usages: &["serverAuth"],
-        used_by: &[Etcd],
         impact: "no API server can talk to this etcd member any more",
     },
     Pair {
@@ -77,7 +72,6 @@ pub(super) const PAIRS: [Pair; 7] = [
         signer: "etcd-ca",
         common_name: None,
         usages: &["serverAuth", "clientAuth"],
-        used_by: &[Etcd],
         impact: "this etcd member is cut off from the others",
     },
     Pair {
@@ -87,7 +81,6 @@ pub(super) const PAIRS: [Pair; 7] = [
         signer: "etcd-ca",
         common_name: None,
         usages: &["clientAuth"],
-        used_by: &[],
         impact: "etcd cannot be asked for its health with this identity any more",
     },
 ];

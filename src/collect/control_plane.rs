@@ -6,6 +6,7 @@ use super::catalogue::{self, CONFIGS, Config, PAIRS, Pair};
 use super::load::{self, Authority, Expected};
 use super::{KUBERNETES, Scene, has_finding, pair_form};
 use crate::model::component::Component;
+use crate::model::consumer;
 use crate::model::inventory::{Content, Credential, Entry, Form, Owner, Problem, Role};
 use crate::model::kubeconfig::{Identity, Kubeconfig};
 use Component::{Etcd, KubeApiserver, KubeControllerManager};
@@ -113,7 +114,7 @@ fn pair(scene: &Scene<'_>, spec: &Pair) -> Option<Entry> {
         name: spec.name.to_owned(),
         form: pair_form(cert, key),
         owner,
-        used_by: spec.used_by.iter().copied().filter(|c| scene.container(*c).is_some()).collect(),
+        used_by: consumer::components(spec.name).filter(|c| scene.container(*c).is_some()).collect(),
         signer,
         impact: spec.impact.to_owned(),
         content,

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::host::fs::{FsError, Root};
 use crate::model::component::Component;
-use crate::model::inventory::{Mount, StaticPod};
+use crate::model::inventory::{ContainerRef, Mount, OtherPod, StaticPod};
 use crate::model::yaml::{self, YamlError};
 
 /// More files than any node has static pods; the directory may have been mistaken for another.
@@ -19,6 +19,9 @@ pub(super) struct Container {
     /// None for what is not part of Kubernetes (load balancers, agents).
     pub(super) component: Option<Component>,
     pub(super) name: String,
+    /// `metadata` of the pod.
+    pub(super) pod: Option<String>,
+    pub(super) namespace: String,
     /// In their order; a flag may be repeated (`--tls-sni-cert-key`).
     pub(super) flags: Vec<(String, String)>,
     pub(super) manifest: PathBuf,
@@ -46,14 +49,28 @@ impl Container {
         self.flag(name).map(|v| self.on_host(v))
     }
 
-    pub(super) fn static_pod(&self) -> StaticPod {
+    pub(super) fn static_pod(&self, node: Option<&str>) -> StaticPod {
         StaticPod {
             manifest: self.manifest.clone(),
+            container: self.reference(node),
             flags: self.flags.iter().cloned().collect::<BTreeMap<_, _>>(),
             mounts: self.mounts.clone(),
         }
     }
+
+    pub(super) fn other_pod(&self, node: Option<&str>) -> OtherPod {
+        let container = self.reference(node);
+        OtherPod { manifest: self.manifest.clone(), container, mounts: self.mounts.clone() }
+    }
+
+    fn reference(&self, node: Option<&str>) -> ContainerRef {
+        let pod = self.pod.as_ref().zip(node).map(|(pod, node)| format!("{pod}-{}", node.to_ascii_lowercase()));
+        ContainerRef { namespace: self.namespace.clone(), pod, name: self.name.clone() }
+    }
 }
+
+/// Of a pod that does not say (kubernetes: `pkg/kubelet/config/common.go:applyDefaults`).
+const DEFAULT_NAMESPACE: &str = "default";
 
 /// All containers of all manifests in `dir`. What cannot be read or understood goes to `notes`.
 pub(super) fn read_all(root: &Root, dir: &Path, notes: &mut Vec<String>) -> Vec<Container> {
@@ -85,12 +102,13 @@ pub(super) fn read_all(root: &Root, dir: &Path, notes: &mut Vec<String>) -> Vec<
 pub(super) fn parse(text: &str, manifest: &Path) -> Result<Vec<Container>, YamlError> {
     let pod: Pod = yaml::parse(text)?;
     let spec = pod.spec.unwrap_or_default();
+    let metadata = pod.metadata.unwrap_or_default();
     let volumes = spec.volumes.unwrap_or_default();
     let containers = spec.containers.unwrap_or_default().into_iter();
-    Ok(containers.map(|c| container(c, &volumes, manifest)).collect())
+    Ok(containers.map(|c| container(c, &metadata, &volumes, manifest)).collect())
 }
 
-fn container(raw: RawContainer, volumes: &[Volume], manifest: &Path) -> Container {
+fn container(raw: RawContainer, pod: &Metadata, volumes: &[Volume], manifest: &Path) -> Container {
     let mut words = raw.command.unwrap_or_default();
     words.extend(raw.args.unwrap_or_default());
     if words.first().is_some_and(|w| matches!(basename(w), "sh" | "bash")) {
@@ -100,17 +118,18 @@ fn container(raw: RawContainer, volumes: &[Volume], manifest: &Path) -> Containe
     let by_command = || words.iter().find_map(|w| Component::from_name(basename(w)));
     let mounts = raw.volume_mounts.unwrap_or_default().into_iter().filter_map(|m| {
         let host = volumes.iter().find(|v| v.name == m.name)?.host_path.as_ref()?;
-        Some(Mount {
-            host_path: host.path.clone()?,
-            mount_path: m.mount_path?,
-            single_file: matches!(host.kind.as_deref(), Some("File" | "FileOrCreate")),
-        })
+        let host_path = host.path.clone()?;
+        // no `join` with nothing: it would end in a slash
+        let host_path = m.sub_path.map_or(host_path.clone(), |sub| host_path.join(sub));
+        Some(Mount { host_path, mount_path: m.mount_path? })
     });
     Container {
         component: Component::from_name(&name).or_else(by_command),
         flags: flags(&words),
         mounts: mounts.collect(),
         manifest: manifest.to_path_buf(),
+        pod: pod.name.clone(),
+        namespace: pod.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
         name,
     }
 }
@@ -138,7 +157,14 @@ pub(super) fn flags(words: &[String]) -> Vec<(String, String)> {
 
 #[derive(Deserialize)]
 struct Pod {
+    metadata: Option<Metadata>,
     spec: Option<Spec>,
+}
+
+#[derive(Default, Deserialize)]
+struct Metadata {
+    name: Option<String>,
+    namespace: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -161,6 +187,7 @@ struct RawContainer {
 struct VolumeMount {
     name: Option<String>,
     mount_path: Option<PathBuf>,
+    sub_path: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -173,8 +200,6 @@ struct Volume {
 #[derive(Deserialize)]
 struct HostPath {
     path: Option<PathBuf>,
-    #[serde(rename = "type")]
-    kind: Option<String>,
 }
 
 #[cfg(test)]
@@ -186,6 +211,7 @@ mod tests {
     const POD: &str = r"
 apiVersion: v1
 kind: Pod
+metadata: {name: apiserver, namespace: kube-system}
 spec:
   containers:
   - name: sidecar
@@ -196,6 +222,7 @@ spec:
     volumeMounts:
     - {name: pki, mountPath: /in}
     - {name: one, mountPath: /in/one.conf}
+    - {name: pki, mountPath: /sub/ca.crt, subPath: ca.crt}
   volumes:
   - {name: pki, hostPath: {path: /etc/kubernetes/pki, type: DirectoryOrCreate}}
   - {name: one, hostPath: {path: /etc/one.conf, type: FileOrCreate}}
@@ -213,7 +240,10 @@ spec:
         assert_eq!((main.flag("secure-port"), main.flag("anonymous-auth")), (Some("6443"), Some("true")));
         assert_eq!(main.path_flag("tls-cert-file").unwrap(), Path::new("/etc/kubernetes/pki/apiserver.crt"));
         assert_eq!(main.on_host("/in/one.conf"), Path::new("/etc/one.conf"), "the longest mount counts");
-        assert!(main.mounts[1].single_file && !main.mounts[0].single_file);
+        assert_eq!(main.on_host("/sub/ca.crt"), Path::new("/etc/kubernetes/pki/ca.crt"), "a part of a volume");
+        let of_node = main.static_pod(Some("Node1")).container;
+        assert_eq!(of_node.to_string(), "kube-system/apiserver-node1/main", "as the kubelet calls it");
+        assert_eq!(found[0].other_pod(None).container.to_string(), "kube-system/sidecar");
     }
 
     #[test]

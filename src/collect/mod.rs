@@ -159,16 +159,21 @@ fn node(scene: Scene<'_>, entries: &[Entry]) -> Node {
         .and_then(|leaf| leaf.common_name.as_deref()?.strip_prefix("system:node:").map(str::to_owned))
         .or_else(|| scene.kubelet.hostname_override.clone())
         .or_else(|| host_name(scene.root));
-    let pods = scene.containers.iter().filter_map(|c| Some((c.component?, c.static_pod())));
-    // the first container of a component, as everywhere here
-    let static_pods = pods.fold(BTreeMap::new(), |mut map, (component, pod)| {
-        map.entry(component).or_insert(pod);
-        map
-    });
+    let (mut static_pods, mut other_pods) = (BTreeMap::new(), Vec::new());
+    for container in &scene.containers {
+        match container.component {
+            // the first container of a component, as everywhere here
+            Some(component) if !static_pods.contains_key(&component) => {
+                static_pods.insert(component, container.static_pod(name.as_deref()));
+            }
+            _ => other_pods.push(container.other_pod(name.as_deref())),
+        }
+    }
     Node {
         name,
         role: scene.role,
         static_pods,
+        other_pods,
         kubelet: scene.kubelet.kubelet,
         pki_dir: scene.pki_dir,
         notes: scene.notes,

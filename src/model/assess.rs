@@ -327,6 +327,7 @@ mod tests {
                 name: None,
                 role: Role::ControlPlane,
                 static_pods: BTreeMap::new(),
+                other_pods: Vec::new(),
                 kubelet: Kubelet {
                     unit: String::new(),
                     kubeconfig: None,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::component::Component;
 use super::inventory::Inventory;
-use super::plan::{Activation, Plan, Source, Step};
+use super::plan::{Activation, Plan, PlannedStep, Source, Step};
 
 /// A rule that a plan breaks: a mistake in certwarden, not of the operator.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -30,7 +30,7 @@ fn rank(step: &Step) -> u8 {
         Step::Validate { .. } => 2,
         Step::Rehearse { .. } => 3,
         Step::Commit { .. } => 4,
-        Step::Activate { .. } => 5,
+        Step::Activate { .. } | Step::ActivateOther { .. } => 5,
         Step::Verify { .. } => 6,
         Step::Refresh { .. } => 7,
     }
@@ -110,6 +110,14 @@ fn activations(plan: &Plan, found: &mut Vec<String>) {
     }
     if order.iter().collect::<BTreeSet<_>>().len() != order.len() {
         found.push("a component is activated twice".to_owned());
+    }
+    let others: Vec<_> = plan.steps.iter().filter(|s| matches!(s.step, Step::ActivateOther { .. })).collect();
+    let seen = |s: &&&PlannedStep| match &s.step {
+        Step::ActivateOther { container } => plan.others.iter().any(|o| o.container == *container),
+        _ => true,
+    };
+    if others.iter().filter(seen).count() != others.len() {
+        found.push("a pod is restarted that sees nothing of what changes".to_owned());
     }
     let unit_for_pod = plan.steps.iter().any(|s| match &s.step {
         Step::Activate { component, how: Activation::RestartUnit { .. } } => *component != Component::Kubelet,

@@ -1,6 +1,4 @@
-//! The parts of a node that use certificates, and how each takes a new one.
-
-use std::time::Duration;
+//! The parts of a node that use certificates.
 
 use serde::{Deserialize, Serialize};
 
@@ -43,20 +41,3 @@ impl std::fmt::Display for Component {
         f.pad(self.name())
     }
 }
-
-/// How a component comes to use a new credential.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "by", content = "within")]
-pub enum Uptake {
-    /// Re-reads its files by itself; the served or used certificate is measured, and the component is
-    /// restarted only if it did not take it within this time.
-    Reload(Duration),
-    /// Holds what it read at start: only a new process takes the new credential.
-    NewProcess,
-}
-
-/// kube-apiserver re-reads serving and proxy pairs on a file event and at the latest after a minute
-/// (kubernetes: `dynamiccertificates/dynamic_serving_content.go`); 1.20 polls. A margin for a loaded machine on top.
-pub const APISERVER_RELOAD: Duration = Duration::from_secs(90);
-/// etcd reads its leaves at every handshake (etcd: `client/pkg/transport/listener.go:baseConfig`).
-pub const ETCD_RELOAD: Duration = Duration::from_secs(15);

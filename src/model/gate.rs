@@ -67,7 +67,13 @@ impl Gate {
 
     /// Hard gates never give way: neither to `--force` nor to an emergency.
     pub fn is_hard(self) -> bool {
-        matches!(self, Self::Lock | Self::Ca | Self::Disk | Self::Ownership | Self::Quorum | Self::ObserveOnly)
+        matches!(self, Self::Lock | Self::Ca | Self::Disk | Self::Ownership | Self::ObserveOnly)
+    }
+
+    /// Whether it gives way in an emergency. To lose etcd's quorum is a greater one than a certificate that ends:
+    /// only a person may choose that.
+    pub fn gives_way_in_an_emergency(self) -> bool {
+        !self.is_hard() && self != Self::Quorum
     }
 }
 
@@ -112,7 +118,8 @@ impl Refusal {
 
 /// The refusals that stand after `--force` and an emergency have been allowed for.
 pub fn standing(refusals: &[Refusal], forced: &[Gate], emergency: bool) -> Vec<Refusal> {
-    let gives_way = |r: &Refusal| !r.gate.is_hard() && (forced.contains(&r.gate) || (emergency && !r.doubts_emergency));
+    let in_an_emergency = |r: &Refusal| emergency && r.gate.gives_way_in_an_emergency() && !r.doubts_emergency;
+    let gives_way = |r: &Refusal| !r.gate.is_hard() && (forced.contains(&r.gate) || in_an_emergency(r));
     refusals.iter().filter(|r| !gives_way(r)).cloned().collect()
 }
 
@@ -126,7 +133,8 @@ mod tests {
             let closed = [Refusal::new(gate, "why", "what to do")];
             assert_eq!(standing(&closed, &[], false).len(), 1, "{gate}");
             assert_eq!(standing(&closed, &[gate], false).is_empty(), !gate.is_hard(), "{gate} forced");
-            assert_eq!(standing(&closed, &[], true).is_empty(), !gate.is_hard(), "{gate} in an emergency");
+            let gives_way = !gate.is_hard() && gate != Gate::Quorum;
+            assert_eq!(standing(&closed, &[], true).is_empty(), gives_way, "{gate} in an emergency");
         }
     }
 

@@ -44,6 +44,8 @@ pub struct Node {
     pub role: Role,
     /// Static pods by component; absent components have no manifest here.
     pub static_pods: BTreeMap<Component, StaticPod>,
+    /// Containers of static pods that are none of the components: load balancers, agents, sidecars.
+    pub other_pods: Vec<OtherPod>,
     pub kubelet: Kubelet,
     /// kubeadm's `certificatesDir`: `/etc/kubernetes/pki`, or what the manifests say.
     pub pki_dir: PathBuf,
@@ -61,21 +63,48 @@ pub enum Role {
 }
 
 /// One static pod: where its manifest is and what its flags say.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct StaticPod {
     pub manifest: PathBuf,
+    pub container: ContainerRef,
     /// `--flag=value` of the component's container, without the dashes. The last one wins, as in the component itself.
     pub flags: BTreeMap<String, String>,
-    /// Host paths that the pod mounts: (host path, mount is a single file).
     pub mounts: Vec<Mount>,
 }
 
+/// A container of a static pod of which nothing is known but its manifest.
+#[derive(Clone, Debug, Serialize)]
+pub struct OtherPod {
+    pub manifest: PathBuf,
+    pub container: ContainerRef,
+    pub mounts: Vec<Mount>,
+}
+
+/// A container by the names that the kubelet gives the container runtime.
+#[derive(Clone, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct ContainerRef {
+    pub namespace: String,
+    /// `metadata.name` and the node's name (kubernetes: `pkg/kubelet/config/common.go:generatePodName`); None: the
+    /// node's name is not known, and any pod will do.
+    pub pod: Option<String>,
+    /// As the pod's spec calls the container.
+    pub name: String,
+}
+
+impl std::fmt::Display for ContainerRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.pod {
+            Some(pod) => write!(f, "{}/{pod}/{}", self.namespace, self.name),
+            None => write!(f, "{}/{}", self.namespace, self.name),
+        }
+    }
+}
+
+/// A host path that a container sees, as a directory or as a single file.
 #[derive(Clone, Debug, Serialize)]
 pub struct Mount {
     pub host_path: PathBuf,
     pub mount_path: PathBuf,
-    /// `File` and `FileOrCreate`: pins the inode, so that after a rename the running container sees the old file.
-    pub single_file: bool,
 }
 
 /// The kubelet as its unit, its arguments and its configuration file describe it.

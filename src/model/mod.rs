@@ -6,6 +6,7 @@ pub mod cause;
 pub mod cert;
 pub mod compare;
 pub mod component;
+pub mod consumer;
 pub mod gate;
 pub mod health;
 pub mod inventory;

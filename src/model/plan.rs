@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::component::{Component, Uptake};
-use super::inventory::{Copy, Form, Owner};
+use super::component::Component;
+use super::consumer::{OtherUse, Uptake};
+use super::inventory::{ContainerRef, Copy, Form, Owner};
 
 pub const SCHEMA: &str = "certwarden.plan/v1";
 
@@ -29,11 +30,19 @@ pub struct Plan {
     pub emergency: bool,
     /// What was asked for or is due and cannot be done here, with the reason and the remedy.
     pub skipped: Vec<Skipped>,
+    /// Static pods besides the components that see what changes; restarted only where a step says so.
+    #[serde(default)]
+    pub others: Vec<OtherUse>,
 }
 
 impl Plan {
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
+    }
+
+    /// Whether a static pod that is none of the components gets a new container.
+    pub fn restarts(&self, other: &ContainerRef) -> bool {
+        self.steps.iter().any(|s| matches!(&s.step, Step::ActivateOther { container } if container == other))
     }
 
     pub fn item(&self, name: &str) -> Option<&Item> {
@@ -129,6 +138,8 @@ pub enum Step {
     Commit { files: Vec<PathBuf> },
     /// Bring a component to use the new files.
     Activate { component: Component, how: Activation },
+    /// Have a new container made of a static pod that is none of the components (`activate.other-pods`).
+    ActivateOther { container: ContainerRef },
     /// Prove by use.
     Verify { check: Check },
     /// Bring copies of a kubeconfig, people's own, to what it holds now. What cannot be refreshed is told.
@@ -145,6 +156,7 @@ impl Step {
             Self::Rehearse { .. } => "rehearse",
             Self::Commit { .. } => "commit",
             Self::Activate { .. } => "activate",
+            Self::ActivateOther { .. } => "activate-other",
             Self::Verify { .. } => "verify",
             Self::Refresh { .. } => "refresh",
         }
@@ -152,7 +164,7 @@ impl Step {
 
     /// Whether live files or processes may differ once this step has begun.
     pub fn changes_node(&self) -> bool {
-        matches!(self, Self::Commit { .. } | Self::Activate { .. } | Self::Refresh { .. })
+        matches!(self, Self::Commit { .. } | Self::Activate { .. } | Self::ActivateOther { .. } | Self::Refresh { .. })
     }
 }
 
@@ -160,8 +172,14 @@ impl Step {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "how")]
 pub enum Activation {
-    /// Measure the sockets; make a new container only if one does not serve the new leaf in time.
-    ReloadOrRestart { uptake: Uptake, sockets: Vec<Socket> },
+    /// Measure the sockets; make a new container only if one does not serve the new leaf in time. Its health is then
+    /// asked at `health` (a URL), if known.
+    ReloadOrRestart {
+        uptake: Uptake,
+        sockets: Vec<Socket>,
+        #[serde(default)]
+        health: Option<String>,
+    },
     /// Stop the container through the CRI; the kubelet makes a new one. Health is asked at `health` (a URL), if known.
     NewContainer { health: Option<String> },
     /// Restart the systemd unit and see it stable.
@@ -219,6 +237,8 @@ pub enum Check {
     EtcdMembers { endpoint: String },
     /// The credential on the disk is accepted.
     Credential { name: String, proof: Proof },
+    /// What the API server gets from aggregated API servers it still gets, now with the new front-proxy client.
+    Aggregated { name: String },
     /// The node's lease advances and Ready is True by a heartbeat newer than the restart; "no worse" if it was not Ready before.
     NodeReady { node: String },
 }

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::assess::{Assessment, Judged};
-use super::component::{APISERVER_RELOAD, Component, ETCD_RELOAD, Uptake};
+use super::component::Component;
+use super::consumer::{self, OtherUse, Uptake};
 use super::inventory::{Content, Entry, Form, Inventory, Owner, Problem};
 use super::plan::{Activation, Check, Item, Maker, Plan, PlannedStep, Proof, SCHEMA, Skipped, Socket, Source, Step};
-use super::policy::{ActivateKubelet, Policy};
+use super::policy::{ActivateKubelet, OtherPods, Policy};
 use super::wiring;
 
 /// What somebody asks to be renewed.
@@ -59,7 +60,8 @@ pub fn plan(basis: Basis<'_>, selection: &Selection, maker: Maker, now: Timestam
         }
     }
     let emergency = items.iter().any(|i| basis.assessment.get(&i.name).is_some_and(|j| j.emergency));
-    let steps = if items.is_empty() { Vec::new() } else { steps(basis, &items, &maker.source) };
+    let others = others(basis, &items);
+    let steps = if items.is_empty() { Vec::new() } else { steps(basis, &items, &maker.source, &others) };
     Ok(Plan {
         schema: SCHEMA.to_owned(),
         created_at: now,
@@ -70,6 +72,7 @@ pub fn plan(basis: Basis<'_>, selection: &Selection, maker: Maker, now: Timestam
         steps,
         emergency,
         skipped,
+        others,
     })
 }
 
@@ -86,7 +89,8 @@ pub fn plan_restore(basis: Basis<'_>, names: &BTreeSet<String>, transaction: &st
             skipped.push(Skipped { name: name.clone(), reason, needed: None, blocks: false });
         }
     }
-    let steps = if items.is_empty() { Vec::new() } else { steps(basis, &items, &source) };
+    let others = others(basis, &items);
+    let steps = if items.is_empty() { Vec::new() } else { steps(basis, &items, &source, &others) };
     let node = basis.inventory.node.name.clone();
     Plan {
         schema: SCHEMA.to_owned(),
@@ -98,7 +102,13 @@ pub fn plan_restore(basis: Basis<'_>, names: &BTreeSet<String>, transaction: &st
         steps,
         emergency: false,
         skipped,
+        others,
     }
+}
+
+fn others(basis: Basis<'_>, items: &[Item]) -> Vec<OtherUse> {
+    let changed: Vec<&Entry> = items.iter().filter_map(|i| basis.inventory.get(&i.name)).collect();
+    consumer::others(&basis.inventory.node, &changed)
 }
 
 fn selected<'a>(basis: Basis<'a>, selection: &Selection) -> Result<Vec<(&'a Entry, String)>, UnknownName> {
@@ -231,7 +241,7 @@ fn unsigned_item(inventory: &Inventory, entry: &Entry, reason: String) -> Item {
     }
 }
 
-fn steps(basis: Basis<'_>, items: &[Item], source: &Source) -> Vec<PlannedStep> {
+fn steps(basis: Basis<'_>, items: &[Item], source: &Source, others: &[OtherUse]) -> Vec<PlannedStep> {
     let names: Vec<String> = items.iter().map(|i| i.name.clone()).collect();
     let files: Vec<PathBuf> = items.iter().flat_map(|i| i.form.files()).map(PathBuf::from).collect();
     let mut steps = Vec::new();
@@ -244,7 +254,16 @@ fn steps(basis: Basis<'_>, items: &[Item], source: &Source) -> Vec<PlannedStep> 
     }
     add(Step::Commit { files }, "all renames back to back".to_owned());
     if basis.live {
-        for (component, how, reason) in activations(basis, items) {
+        let (kubelet, pods): (Vec<_>, Vec<_>) =
+            activations(basis, items).into_iter().partition(|(component, ..)| *component == Component::Kubelet);
+        for (component, how, reason) in pods {
+            add(Step::Activate { component, how }, reason);
+        }
+        for other in others.iter().filter(|_| basis.policy.activate.other_pods == OtherPods::Restart) {
+            let reason = format!("activate.other-pods is restart, and it sees {}", other.entries.join(", "));
+            add(Step::ActivateOther { container: other.container.clone() }, reason);
+        }
+        for (component, how, reason) in kubelet {
             add(Step::Activate { component, how }, reason);
         }
         for (check, reason) in checks(basis, items) {
@@ -279,48 +298,55 @@ fn proofs(basis: Basis<'_>, items: &[Item]) -> Vec<(String, Proof)> {
 
 /// Who must take up what has changed, in the order of [`Component::ALL`].
 fn activations(basis: Basis<'_>, items: &[Item]) -> Vec<(Component, Activation, String)> {
-    let inventory = basis.inventory;
-    let users = |component: Component| -> Vec<&str> {
-        let uses = |i: &&Item| inventory.get(&i.name).is_some_and(|e| e.used_by.contains(&component));
-        items.iter().filter(uses).map(|i| i.name.as_str()).collect()
-    };
-    let sockets = |component: Component| -> Vec<Socket> {
-        let changed = |s: &Socket| s.component == component && items.iter().any(|i| i.name == s.entry);
-        wiring::sockets(inventory).into_iter().filter(changed).collect()
-    };
-    let mut all = Vec::new();
-    for component in Component::ALL {
-        let changed = users(component);
-        let list = changed.join(", ");
-        match component {
-            Component::Etcd | Component::KubeApiserver => {
-                let sockets = sockets(component);
-                let within = if component == Component::Etcd { ETCD_RELOAD } else { APISERVER_RELOAD };
-                if !sockets.is_empty() {
-                    let how = Activation::ReloadOrRestart { uptake: Uptake::Reload(within), sockets };
-                    all.push((component, how, format!("re-reads {list} by itself; restarted only if it does not")));
-                }
-            }
-            Component::KubeControllerManager | Component::KubeScheduler => {
-                if !changed.is_empty() && inventory.node.static_pods.contains_key(&component) {
-                    let how = Activation::NewContainer { health: wiring::health_url(&inventory.node, component) };
-                    all.push((component, how, format!("reads {list} at its start only")));
-                }
-            }
-            Component::Kubelet => {
-                let reason = match basis.policy.activate.kubelet {
-                    ActivateKubelet::Always => "activate.kubelet is always: a kubelet that cannot start is found now",
-                    ActivateKubelet::WhenNeeded if changed.is_empty() => continue,
-                    ActivateKubelet::WhenNeeded => "something that it reads has changed",
-                };
-                if inventory.node.kubelet.port.is_some() {
-                    let how = Activation::RestartUnit { unit: inventory.node.kubelet.unit.clone() };
-                    all.push((component, how, reason.to_owned()));
-                }
-            }
-        }
+    let changed: Vec<&Entry> = items.iter().filter_map(|i| basis.inventory.get(&i.name)).collect();
+    Component::ALL
+        .into_iter()
+        .filter_map(|component| {
+            let used: Vec<&Entry> = changed.iter().copied().filter(|e| e.used_by.contains(&component)).collect();
+            let (how, reason) = match component {
+                Component::Kubelet => kubelets(basis, &used)?,
+                _ => pods(basis.inventory, component, &used)?,
+            };
+            Some((component, how, reason))
+        })
+        .collect()
+}
+
+/// How a static pod takes up the entries that it uses: measured on the sockets that serve them, by a new container
+/// where nothing shows whether it did. None: it reads them when it needs them, and their use proves it.
+fn pods(inventory: &Inventory, component: Component, used: &[&Entry]) -> Option<(Activation, String)> {
+    let node = &inventory.node;
+    node.static_pods.get(&component)?;
+    let sockets: Vec<Socket> = wiring::sockets(inventory)
+        .into_iter()
+        .filter(|s| s.component == component && used.iter().any(|e| e.name == s.entry))
+        .collect();
+    let shown = |e: &Entry| sockets.iter().any(|s| s.entry == e.name);
+    let uptakes = || used.iter().map(|e| (*e, consumer::uptake(node, component, e)));
+    let health = wiring::health_url(node, component);
+    let unseen: Vec<String> = uptakes()
+        .filter(|(e, (uptake, _))| *uptake == Uptake::NewProcess && !shown(e))
+        .map(|(e, (_, how))| format!("{}: {component} {how}", e.name))
+        .collect();
+    if !unseen.is_empty() {
+        return Some((Activation::NewContainer { health }, unseen.join("; ")));
     }
-    all
+    let (uptake, how) =
+        uptakes().filter(|(e, _)| shown(e)).map(|(_, uptake)| uptake).max_by_key(|(uptake, _)| *uptake)?;
+    let names: Vec<&str> = used.iter().filter(|e| shown(e)).map(|e| e.name.as_str()).collect();
+    let reason = format!("{}: {component} {how}; restarted only if it does not serve the new one", names.join(", "));
+    Some((Activation::ReloadOrRestart { uptake, sockets, health }, reason))
+}
+
+fn kubelets(basis: Basis<'_>, used: &[&Entry]) -> Option<(Activation, String)> {
+    let kubelet = &basis.inventory.node.kubelet;
+    let reason = match basis.policy.activate.kubelet {
+        ActivateKubelet::Always => "activate.kubelet is always: a kubelet that cannot start is found now",
+        ActivateKubelet::WhenNeeded if used.is_empty() => return None,
+        ActivateKubelet::WhenNeeded => "something that it reads has changed",
+    };
+    kubelet.port?;
+    Some((Activation::RestartUnit { unit: kubelet.unit.clone() }, reason.to_owned()))
 }
 
 fn checks(basis: Basis<'_>, items: &[Item]) -> Vec<(Check, String)> {
@@ -330,8 +356,9 @@ fn checks(basis: Basis<'_>, items: &[Item]) -> Vec<(Check, String)> {
         all.push((Check::Served(socket), "what is on the wire must be what is on the disk".to_owned()));
     }
     for component in Component::ALL {
-        let present = component == Component::Kubelet || inventory.node.static_pods.contains_key(&component);
-        if let Some(url) = wiring::health_url(&inventory.node, component).filter(|_| present) {
+        // etcd is asked through its members, which may all be in the dark
+        let asked = component != Component::Etcd;
+        if let Some(url) = wiring::health_url(&inventory.node, component).filter(|_| asked) {
             all.push((Check::Health { component, url }, "it must say that it is well".to_owned()));
         }
     }
@@ -343,6 +370,10 @@ fn checks(basis: Basis<'_>, items: &[Item]) -> Vec<(Check, String)> {
         if !matches!(proof, Proof::Handshake { .. }) {
             all.push((Check::Credential { name, proof }, "accepted as who it should be".to_owned()));
         }
+    }
+    if items.iter().any(|i| i.name == "front-proxy-client") {
+        let check = Check::Aggregated { name: "front-proxy-client".to_owned() };
+        all.push((check, "aggregated APIs must answer as before".to_owned()));
     }
     if let Some(node) = inventory.node.name.clone() {
         all.push((Check::NodeReady { node }, "Ready by a heartbeat newer than the restart".to_owned()));

@@ -251,6 +251,18 @@ impl Default for Kubelet {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Activate {
     pub kubelet: ActivateKubelet,
+    pub other_pods: OtherPods,
+}
+
+/// What is done with static pods that certwarden does not know and that mount a file which was renewed.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OtherPods {
+    /// Told in plan and report: whoever wrote the manifest knows whether it re-reads its files.
+    #[default]
+    Report,
+    /// They get new containers, after the control plane and before the kubelet.
+    Restart,
 }
 
 /// When a renewal ends with a restart of the kubelet.

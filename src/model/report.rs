@@ -129,6 +129,29 @@ pub struct SocketSeen {
     pub ok: bool,
 }
 
+/// Who was restarted: a component, or a container of another static pod (`namespace/pod/container`).
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Consumer {
+    Component(Component),
+    Other(String),
+}
+
+impl std::fmt::Display for Consumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Component(component) => component.fmt(f),
+            Self::Other(name) => f.pad(name),
+        }
+    }
+}
+
+impl From<Component> for Consumer {
+    fn from(component: Component) -> Self {
+        Self::Component(component)
+    }
+}
+
 /// A credential put to use, before the commit (rehearsal) or after it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct CredentialSeen {
@@ -149,7 +172,7 @@ pub enum When {
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Restarted {
-    pub component: Component,
+    pub component: Consumer,
     /// Container id or systemd invocation id.
     pub old_id: Option<String>,
     pub new_id: Option<String>,

@@ -25,18 +25,20 @@ pub fn sockets(inventory: &Inventory) -> Vec<Socket> {
             all.push(socket);
         }
     };
-    for url in flag_list(node, Component::Etcd, "listen-client-urls") {
-        if let Some(address) = url.strip_prefix("https://") {
-            push(Component::Etcd, reachable(address), "etcd-server");
+    for (flag, entry) in [("listen-client-urls", "etcd-server"), ("listen-peer-urls", "etcd-peer")] {
+        for address in tls_addresses(node, Component::Etcd, flag) {
+            push(Component::Etcd, address, entry);
         }
     }
-    for url in flag_list(node, Component::Etcd, "listen-peer-urls") {
-        if let Some(address) = url.strip_prefix("https://") {
-            push(Component::Etcd, reachable(address), "etcd-peer");
+    // by default the controller manager and the scheduler serve what they make themselves; a flag says otherwise
+    for (component, entry) in [
+        (Component::KubeApiserver, "apiserver"),
+        (Component::KubeControllerManager, "kube-controller-manager:tls-cert-file"),
+        (Component::KubeScheduler, "kube-scheduler:tls-cert-file"),
+    ] {
+        if let Some(address) = secure_address(node, component) {
+            push(component, address, entry);
         }
-    }
-    if let Some(address) = apiserver_address(node) {
-        push(Component::KubeApiserver, address, "apiserver");
     }
     if let Some(address) = kubelet_address(node) {
         push(Component::Kubelet, address, "kubelet-serving");
@@ -44,12 +46,23 @@ pub fn sockets(inventory: &Inventory) -> Vec<Socket> {
     all
 }
 
-/// `host:port` at which this node's own API server can be dialled.
-pub fn apiserver_address(node: &Node) -> Option<String> {
-    let flags = &node.static_pods.get(&Component::KubeApiserver)?.flags;
-    let port = flags.get("secure-port").map_or(APISERVER_PORT, String::as_str);
-    let bind = flags.get("bind-address").map(String::as_str).filter(|a| !is_any(a));
-    let host = bind.or_else(|| flags.get("advertise-address").map(String::as_str)).unwrap_or("127.0.0.1");
+/// `host:port` at which a component of Kubernetes serves on this node; None if it has no manifest or serves nothing.
+pub fn secure_address(node: &Node, component: Component) -> Option<String> {
+    let default = match component {
+        Component::KubeApiserver => APISERVER_PORT,
+        Component::KubeControllerManager => CONTROLLER_MANAGER_PORT,
+        Component::KubeScheduler => SCHEDULER_PORT,
+        Component::Etcd | Component::Kubelet => return None,
+    };
+    let flags = &node.static_pods.get(&component)?.flags;
+    let port = flags.get("secure-port").map_or(default, String::as_str);
+    if port == "0" {
+        return None; // "don't serve HTTPS at all" (kubernetes: `apiserver/pkg/server/options/serving.go`)
+    }
+    let bind = flags.get("bind-address").map(String::as_str);
+    let advertised = || flags.get("advertise-address").map(String::as_str).filter(|a| !is_any(a));
+    let loopback = if bind == Some("::") { "::1" } else { "127.0.0.1" };
+    let host = bind.filter(|a| !is_any(a)).or_else(advertised).unwrap_or(loopback);
     Some(join(host, port))
 }
 
@@ -61,32 +74,32 @@ fn kubelet_address(node: &Node) -> Option<String> {
 
 /// This node's own API server as a URL.
 pub fn apiserver_url(node: &Node) -> Option<String> {
-    apiserver_address(node).map(|a| format!("https://{a}"))
+    secure_address(node, Component::KubeApiserver).map(|a| format!("https://{a}"))
 }
 
-/// This node's own etcd member as a URL: one that listens with TLS, the loopback address first.
-pub fn etcd_url(node: &Node) -> Option<String> {
-    let mut urls: Vec<String> = flag_list(node, Component::Etcd, "listen-client-urls")
-        .into_iter()
-        .filter_map(|u| u.strip_prefix("https://").map(|a| format!("https://{}", reachable(a))))
-        .collect();
-    urls.sort_by_key(|u| !u.contains("127.0.0.1") && !u.contains("[::1]"));
-    urls.into_iter().next()
+/// Where etcd can be asked, as URLs, the nearest first: this node's own member if one runs here, else what the API
+/// server dials.
+pub fn etcd_urls(node: &Node) -> Vec<String> {
+    let mut own = tls_addresses(node, Component::Etcd, "listen-client-urls");
+    own.sort_by_key(|a| !a.starts_with("127.0.0.1:") && !a.starts_with("[::1]:") && !a.starts_with("localhost:"));
+    own.truncate(1);
+    let all = if own.is_empty() { tls_addresses(node, Component::KubeApiserver, "etcd-servers") } else { own };
+    all.into_iter().map(|a| format!("https://{a}")).collect()
 }
 
-/// Where a component says that it is well. The API server and etcd are asked by other checks.
+/// Where a component says that it is well.
 pub fn health_url(node: &Node, component: Component) -> Option<String> {
-    let of = |default_port: &str| {
-        let flags = &node.static_pods.get(&component)?.flags;
-        let port = flags.get("secure-port").map_or(default_port, String::as_str);
-        let bind = flags.get("bind-address").map(String::as_str).filter(|a| !is_any(a)).unwrap_or("127.0.0.1");
-        Some(format!("https://{}/healthz", join(bind, port)))
-    };
     match component {
-        Component::Etcd => None,
+        // plain HTTP, for probes: the client port wants a certificate
+        Component::Etcd => {
+            let urls = flag_list(node, component, "listen-metrics-urls");
+            let address = urls.iter().find_map(|u| authority(u.strip_prefix("http://")?))?;
+            Some(format!("http://{}/health", reachable(address)))
+        }
         Component::KubeApiserver => apiserver_url(node).map(|u| u + "/readyz"),
-        Component::KubeControllerManager => of(CONTROLLER_MANAGER_PORT),
-        Component::KubeScheduler => of(SCHEDULER_PORT),
+        Component::KubeControllerManager | Component::KubeScheduler => {
+            secure_address(node, component).map(|a| format!("https://{a}/healthz"))
+        }
         Component::Kubelet => node.kubelet.healthz.as_ref().map(|a| format!("http://{}/healthz", reachable(a))),
     }
 }
@@ -115,10 +128,9 @@ pub fn proofs(inventory: &Inventory, entry: &Entry) -> Vec<Proof> {
             }
         }
         (_, "apiserver-etcd-client") => {
-            let dialled = flag_list(node, Component::KubeApiserver, "etcd-servers").into_iter().next();
-            if let (Some(endpoint), Some(ca)) = (etcd_url(node).or(dialled), ca) {
-                all.push(Proof::Etcd { endpoint, ca });
-            }
+            // of an etcd elsewhere each endpoint: any of them may be the one that is dialled
+            let to = |endpoint| Some(Proof::Etcd { endpoint, ca: ca.clone()? });
+            all.extend(etcd_urls(node).into_iter().filter_map(to));
         }
         (_, "etcd-healthcheck-client") => all.extend(etcd_proof(node, ca)),
         (_, "etcd-server" | "etcd-peer") => {
@@ -133,7 +145,7 @@ pub fn proofs(inventory: &Inventory, entry: &Entry) -> Vec<Proof> {
 }
 
 fn etcd_proof(node: &Node, ca: Option<PathBuf>) -> Option<Proof> {
-    Some(Proof::Etcd { endpoint: etcd_url(node)?, ca: ca? })
+    Some(Proof::Etcd { endpoint: etcd_urls(node).into_iter().next()?, ca: ca? })
 }
 
 /// The names by which clients dial the entry's socket, as far as its present certificate covers them: a name that
@@ -164,7 +176,7 @@ fn handshake(inventory: &Inventory, entry: &Entry, ca: Option<PathBuf>) -> Optio
 
 /// Checks that hold for the whole node after anything was renewed.
 pub fn etcd_members(node: &Node) -> Option<Check> {
-    etcd_url(node).map(|endpoint| Check::EtcdMembers { endpoint })
+    etcd_urls(node).into_iter().next().map(|endpoint| Check::EtcdMembers { endpoint })
 }
 
 fn server(entry: &Entry) -> Option<String> {
@@ -185,6 +197,20 @@ fn ca_path(inventory: &Inventory, entry: &Entry) -> Option<PathBuf> {
 fn flag_list(node: &Node, component: Component, flag: &str) -> Vec<String> {
     let value = node.static_pods.get(&component).and_then(|p| p.flags.get(flag));
     value.map(|v| v.split(',').map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect()).unwrap_or_default()
+}
+
+/// `host:port` of the URLs of a flag that are dialled with TLS. etcd also takes `unix://` and plain ones.
+fn tls_addresses(node: &Node, component: Component, flag: &str) -> Vec<String> {
+    let urls = flag_list(node, component, flag);
+    urls.iter().filter_map(|u| authority(u.strip_prefix("https://")?)).map(reachable).collect()
+}
+
+/// `host:port` of what follows a URL's scheme; None without a port, which etcd demands
+/// (etcd: `client/pkg/types/urls.go:NewURLs`).
+fn authority(rest: &str) -> Option<&str> {
+    let authority = rest.split('/').next()?;
+    let (host, port) = authority.rsplit_once(':')?;
+    (!host.is_empty() && port.parse::<u16>().is_ok()).then_some(authority)
 }
 
 /// A wildcard listener is dialled on the loopback address of its family.
@@ -219,13 +245,14 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::inventory::{Kubelet, Role};
+    use crate::model::inventory::{Kubelet, Role, StaticPod};
 
     fn node(address: Option<&str>, port: Option<u16>) -> Node {
         Node {
             name: None,
             role: Role::ControlPlane,
             static_pods: BTreeMap::new(),
+            other_pods: Vec::new(),
             kubelet: Kubelet {
                 unit: "kubelet.service".into(),
                 kubeconfig: None,
@@ -242,6 +269,58 @@ mod tests {
             pki_dir: PathBuf::new(),
             notes: Vec::new(),
         }
+    }
+
+    fn with(component: Component, flags: &[(&str, &str)]) -> Node {
+        let flags = flags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let pod = StaticPod { flags, ..StaticPod::default() };
+        Node { static_pods: [(component, pod)].into(), ..node(None, None) }
+    }
+
+    #[test]
+    fn a_component_is_dialled_where_its_flags_say() {
+        use Component::{KubeApiserver, KubeControllerManager, KubeScheduler};
+        for (component, flags, dialled) in [
+            (KubeApiserver, vec![], Some("127.0.0.1:6443")),
+            (KubeApiserver, vec![("advertise-address", "10.0.0.1"), ("secure-port", "443")], Some("10.0.0.1:443")),
+            (
+                KubeApiserver,
+                vec![("bind-address", "0.0.0.0"), ("advertise-address", "fd00::1")],
+                Some("[fd00::1]:6443"),
+            ),
+            (KubeApiserver, vec![("bind-address", "::")], Some("[::1]:6443")),
+            (
+                KubeApiserver,
+                vec![("bind-address", "10.0.0.2"), ("advertise-address", "10.0.0.1")],
+                Some("10.0.0.2:6443"),
+            ),
+            (KubeControllerManager, vec![("bind-address", "::1")], Some("[::1]:10257")),
+            (KubeControllerManager, vec![("secure-port", "0")], None),
+            (KubeScheduler, vec![("bind-address", "node-1.example")], Some("node-1.example:10259")),
+        ] {
+            let node = with(component, &flags);
+            assert_eq!(secure_address(&node, component).as_deref(), dialled, "{flags:?}");
+            let health = health_url(&node, component);
+            assert_eq!(health.is_some(), dialled.is_some(), "{flags:?}: {health:?}");
+        }
+        assert_eq!(secure_address(&with(KubeApiserver, &[]), KubeScheduler), None, "no manifest, no socket");
+    }
+
+    #[test]
+    fn etcd_is_dialled_on_each_tls_url_and_asked_on_the_nearest() {
+        let urls =
+            "https://10.0.0.1:2379/, https://[::]:2379,http://127.0.0.1:2378,unix://a,https://,https://x,https://h:p";
+        let node = with(
+            Component::Etcd,
+            &[("listen-client-urls", urls), ("listen-metrics-urls", "https://[::1]:2383,http://[::]:2381")],
+        );
+        assert_eq!(tls_addresses(&node, Component::Etcd, "listen-client-urls"), ["10.0.0.1:2379", "[::1]:2379"]);
+        assert_eq!(etcd_urls(&node), ["https://[::1]:2379"]);
+        assert_eq!(health_url(&node, Component::Etcd).as_deref(), Some("http://[::1]:2381/health"));
+        let external =
+            with(Component::KubeApiserver, &[("etcd-servers", "https://e1.example:2379,https://[fd00::e]:2379")]);
+        assert_eq!(etcd_urls(&external), ["https://e1.example:2379", "https://[fd00::e]:2379"]);
+        assert!(etcd_urls(&with(Component::KubeApiserver, &[])).is_empty());
     }
 
     #[test]

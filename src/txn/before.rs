@@ -1,20 +1,24 @@
 //! How the node was before anything was touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::host::fs::{MAX_FILE, Root};
 use crate::model::component::Component;
 use crate::model::health::NodeSnapshot;
+use crate::model::inventory::{ContainerRef, Node};
 use crate::model::plan::Socket;
 use crate::model::wiring;
 use crate::verify::REQUEST;
+use crate::verify::aggregate::{self, Aggregated};
 use crate::verify::api::answering;
+use crate::verify::etcd::{self, Members};
 use crate::verify::node::NodeWatch;
 use crate::verify::served::{Expected, served};
 
-use super::prove::{etcd_proof, members, on_disk};
+use super::container::newest_running;
+use super::prove::on_disk;
 use super::run::{Run, Stop};
 use super::store::TxnDir;
 
@@ -31,26 +35,51 @@ pub struct Before {
     pub sockets: Vec<SocketBefore>,
     /// Ids of the containers that ran; None: the runtime did not tell.
     pub containers: Option<BTreeMap<Component, String>>,
+    /// The same of the plan's other pods, by [`ContainerRef`](crate::model::inventory::ContainerRef) in words.
+    #[serde(default)]
+    pub others: Option<BTreeMap<String, String>>,
+    /// Aggregated APIs that answered.
+    #[serde(default)]
+    pub aggregated: Vec<Aggregated>,
 }
 
 /// etcd's members.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct EtcdBefore {
     pub total: usize,
-    pub voters: usize,
     pub healthy: usize,
+    /// Under which names and addresses the others dial this one.
+    #[serde(default)]
+    pub dialled: BTreeSet<String>,
+    /// URLs at which the others are dialled.
+    #[serde(default)]
+    pub others: Vec<String>,
 }
 
 impl EtcdBefore {
-    /// A single member that does not say it is well is no reason to hold back: its certificates may be why.
-    pub fn has_quorum(self) -> bool {
-        self.voters <= 1 || self.healthy > self.voters / 2
+    fn of(node: &Node, members: &Members) -> Self {
+        // kubeadm calls a member as the node (etcd: `--name`)
+        let flags = node.static_pods.get(&Component::Etcd).map(|p| &p.flags);
+        let own = flags.and_then(|f| f.get("name")).or(node.name.as_ref()).filter(|_| flags.is_some());
+        let (ours, theirs): (Vec<_>, Vec<_>) = members.peers.iter().partition(|p| Some(&p.name) == own);
+        Self {
+            total: members.total,
+            healthy: members.healthy,
+            dialled: ours.iter().flat_map(|p| &p.urls).filter_map(|u| wiring::host_of(u)).collect(),
+            others: theirs
+                .iter()
+                .filter_map(|p| p.urls.first().cloned())
+                .filter(|u| u.starts_with("https://"))
+                .collect(),
+        }
     }
 }
 
 /// What a socket served.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct SocketBefore {
+    #[serde(default)]
+    pub component: Option<Component>,
     pub address: String,
     pub answered: bool,
     /// The leaf that was on the disk.
@@ -98,28 +127,49 @@ pub fn look(run: &Run<'_>) -> Before {
     let ask = |socket: Socket| {
         let serial = on_disk(run, &socket.entry).ok()?.serial;
         let seen = served(&Expected { socket, serial }, None, REQUEST);
-        Some(SocketBefore { address: seen.address, answered: seen.serial.is_some(), ok: seen.ok })
+        Some(SocketBefore {
+            component: Some(seen.component),
+            address: seen.address,
+            answered: seen.serial.is_some(),
+            ok: seen.ok,
+        })
     };
+    let proxied = run.plan.item("front-proxy-client").is_some();
     Before {
         node: seen,
         kubelet_was_down: kubelet.is_some_and(|k| !k.is_running()),
-        etcd: etcd_proof(run).and_then(|(name, proof)| members(run, &name, &proof).ok()).map(|m| EtcdBefore {
-            total: m.total,
-            voters: m.voters,
-            healthy: m.healthy,
-        }),
+        etcd: etcd::ask(host, inventory).and_then(Result::ok).map(|m| EtcdBefore::of(node, &m)),
         sockets: wiring::sockets(inventory).into_iter().filter_map(ask).collect(),
         containers: containers(run),
+        others: others(run),
+        aggregated: if proxied { aggregate::answering(host, inventory) } else { Vec::new() },
     }
 }
 
-/// Ids of the containers that run now; None: the runtime did not tell.
-pub fn containers(run: &Run<'_>) -> Option<BTreeMap<Component, String>> {
-    let (host, node) = (run.engine.host, &run.engine.inventory.node);
-    let mut ids = BTreeMap::new();
-    for component in node.static_pods.keys() {
-        let found = super::activate::running(host.runtime.as_ref(), node.kubelet.cri_socket.as_ref()?, *component);
-        ids.extend(found.ok()?.map(|c| (*component, c.id)));
-    }
-    Some(ids)
+/// Ids of the components' containers that run now; None: the runtime did not tell.
+fn containers(run: &Run<'_>) -> Option<BTreeMap<Component, String>> {
+    known(run.engine.inventory.node.static_pods.iter().map(|(c, pod)| Some((*c, id(run, &pod.container)?))))
+}
+
+fn others(run: &Run<'_>) -> Option<BTreeMap<String, String>> {
+    known(run.plan.others.iter().map(|o| Some((o.container.to_string(), id(run, &o.container)?))))
+}
+
+/// All of them.
+pub fn running(run: &Run<'_>) -> BTreeSet<String> {
+    let components = containers(run).unwrap_or_default().into_values();
+    components.chain(others(run).unwrap_or_default().into_values()).collect()
+}
+
+/// None inside: none runs.
+fn id(run: &Run<'_>, container: &ContainerRef) -> Option<Option<String>> {
+    let socket = run.engine.inventory.node.kubelet.cri_socket.as_ref()?;
+    let listed = run.engine.host.runtime.containers(socket, container).ok()?;
+    Some(newest_running(&listed).map(|c| c.id))
+}
+
+/// Those that ran; None if the runtime did not tell about one.
+fn known<K: Ord>(ids: impl Iterator<Item = Option<(K, Option<String>)>>) -> Option<BTreeMap<K, String>> {
+    let all: Option<Vec<_>> = ids.collect();
+    Some(all?.into_iter().filter_map(|(k, id)| Some((k, id?))).collect())
 }

@@ -90,6 +90,8 @@ impl Engine<'_> {
         let mut run = Run::new(*self, plan, dir);
         run.forced.clone_from(&options.forced);
         run.report.notes.extend(left_out(plan.skipped.iter()));
+        let left_alone = plan.others.iter().filter(|o| !plan.restarts(&o.container));
+        run.report.notes.extend(left_alone.map(|o| format!("left alone: {}", o.sentence())));
         let mut report = match run.all(options.dry_run) {
             Ok(outcome) => run.close(outcome),
             Err(stop) => stopped(&mut run, stop, options.dry_run),

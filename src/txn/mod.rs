@@ -12,6 +12,7 @@
 
 pub mod activate;
 pub mod before;
+pub mod container;
 mod copies;
 pub mod engine;
 pub mod files;

@@ -5,24 +5,21 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::host::clock::Deadline;
-use crate::host::fs::MAX_FILE;
-use crate::model::cause::chain;
 use crate::model::cert::{CertFacts, parse_pem};
 use crate::model::component::Component;
+use crate::model::gate::Gate;
 use crate::model::health::Judgement;
-use crate::model::inventory::Form;
 use crate::model::plan::{Check, Plan, PlannedStep, Proof, Socket, Step};
-use crate::model::report::When;
-use crate::model::wiring;
+use crate::model::report::{CredentialSeen, When};
 use crate::verify::REQUEST;
 use crate::verify::api::answering;
-use crate::verify::health;
-use crate::verify::material::{Material, material};
+use crate::verify::etcd::{self, Members};
 use crate::verify::node::NodeWatch;
-use crate::verify::prove::{Members, etcd_members};
 use crate::verify::served::{Expected, await_served};
+use crate::verify::{aggregate, health};
 
 use super::before::EtcdBefore;
+use super::container::{Exits, Who};
 use super::run::{Run, Stop};
 
 /// For a socket on which nobody answered before either.
@@ -36,6 +33,7 @@ pub fn verify(run: &mut Run<'_>, check: &Check) -> Result<(), Stop> {
         Check::Health { component, url } => await_health(run, *component, url, limit),
         Check::EtcdMembers { .. } => etcd_as_before(run),
         Check::Credential { name, proof } => credential(run, name, proof),
+        Check::Aggregated { name } => aggregated(run, name),
         Check::NodeReady { node } => node_ready(run, node),
     }
 }
@@ -97,7 +95,8 @@ fn credential(run: &mut Run<'_>, name: &str, proof: &Proof) -> Result<(), Stop> 
 pub fn await_health(run: &mut Run<'_>, component: Component, url: &str, limit: Duration) -> Result<(), Stop> {
     let engine = run.engine;
     engine.progress.step(format!("waiting for {component} to say that it is well"), limit + REQUEST);
-    let keep_going = || !engine.should_stop();
+    let exits = Who::component(run, component).ok().map(|who| Exits::of(run, &who));
+    let keep_going = || !engine.should_stop() && !exits.as_ref().is_some_and(Exits::looping);
     let seen = health::await_health(engine.host, component, url, (None, None), limit, &keep_going);
     if seen.ok {
         return Ok(());
@@ -111,31 +110,52 @@ pub fn await_health(run: &mut Run<'_>, component: Component, url: &str, limit: D
         run.report.notes.push(format!("{component} is not well, as before: {}", seen.detail));
         return Ok(());
     }
-    Err(Stop::Failed(format!("{component} is not well: {}", seen.detail)))
+    let why = exits.and_then(|e| e.sentence()).unwrap_or(seen.detail);
+    Err(Stop::Failed(format!("{component} is not well: {why}")))
 }
 
 /// Whether the component was down before although its certificates were good: what ails it is none of our business.
-pub fn excused(run: &Run<'_>, component: Component) -> bool {
+fn excused(run: &Run<'_>, component: Component) -> bool {
     run.before.was_down(component) && old_still_work(run, run.swapped_at)
 }
 
+/// What answered before through the API server must do so with the new client certificate. What did not is its own matter.
+fn aggregated(run: &mut Run<'_>, name: &str) -> Result<(), Stop> {
+    let engine = run.engine;
+    let limit = engine.policy.verify.timeout.0;
+    for service in run.before.aggregated.clone() {
+        engine.progress.step(format!("asking {} through the API server", service.name), limit + REQUEST);
+        let seen = aggregate::await_answer(engine.host, engine.inventory, &service, limit, &|| !engine.should_stop());
+        if engine.should_stop() && seen.proven != Some(true) {
+            return Err(Stop::Asked);
+        }
+        let refused = seen.proven == Some(false);
+        let sentence = format!("the new {name} does not serve for {}: {}", seen.against, seen.detail);
+        run.report.credentials.push(CredentialSeen { name: name.to_owned(), ..seen });
+        if refused {
+            return Err(Stop::Failed(sentence));
+        }
+    }
+    Ok(())
+}
+
 fn etcd_as_before(run: &mut Run<'_>) -> Result<(), Stop> {
-    let Some((name, proof)) = etcd_proof(run) else { return Ok(()) };
     let engine = run.engine;
     let limit = engine.policy.verify.timeout.0;
     engine.progress.step("counting etcd's members", limit + REQUEST * 3);
     let until = Deadline::after(engine.host.clock.as_ref(), limit);
+    let was = run.before.etcd.as_ref();
     let seen = loop {
-        let seen = members(run, &name, &proof);
+        let Some(seen) = etcd::ask(engine.host, engine.inventory) else { return Ok(()) };
         // one that did not answer before is not waited for
-        let ill = seen.as_ref().map_or(true, |now| run.before.etcd.is_some_and(|was| is_worse(was, now)));
-        let wait = ill && run.before.etcd.is_some() && !until.is_over(engine.host.clock.as_ref());
+        let ill = seen.as_ref().map_or(true, |now| was.is_some_and(|was| is_worse(was, now)));
+        let wait = ill && was.is_some() && !until.is_over(engine.host.clock.as_ref());
         if !wait || engine.should_stop() {
             break seen;
         }
         engine.host.clock.sleep(Duration::from_secs(1));
     };
-    match (run.before.etcd, seen) {
+    match (was, seen) {
         (_, Err(_)) if engine.should_stop() => Err(Stop::Asked),
         (Some(was), Ok(now)) if is_worse(was, &now) => Err(Stop::Failed(format!(
             "etcd has {} members, of which {} are well, and had {}, of which {} were",
@@ -151,44 +171,27 @@ fn etcd_as_before(run: &mut Run<'_>) -> Result<(), Stop> {
 }
 
 /// Members lost, or fewer well than before and no quorum of them. Another member's own trouble is not ours.
-fn is_worse(was: EtcdBefore, now: &Members) -> bool {
+fn is_worse(was: &EtcdBefore, now: &Members) -> bool {
     now.total < was.total || (now.healthy < was.healthy && !now.has_quorum())
 }
 
 /// Where there are several members, a restart of this one must leave a quorum of healthy ones.
 pub fn may_restart_etcd(run: &Run<'_>) -> Result<(), Stop> {
-    let known = etcd_proof(run).and_then(|(name, proof)| members(run, &name, &proof).ok());
-    match known {
-        Some(m) if m.voters > 1 && m.to_spare() == 0 => Err(Stop::Failed(format!(
+    if run.forced.contains(&Gate::Quorum) {
+        return Ok(());
+    }
+    match etcd::ask(run.engine.host, run.engine.inventory) {
+        Some(Ok(m)) if !m.can_spare_one() => Err(Stop::Failed(format!(
             "etcd did not take its new certificates by itself, and restarting one of {} members, of which {} are well, \
              would lose the quorum",
             m.voters, m.healthy
         ))),
-        None if run.before.etcd.is_some_and(|was| was.total > 1) => Err(Stop::Failed(
-            "etcd did not take its new certificates by itself, and its members cannot be asked whether one can be spared"
-                .to_owned(),
-        )),
+        Some(Err(why)) if run.before.etcd.as_ref().is_some_and(|was| was.total > 1) => Err(Stop::Failed(format!(
+            "etcd did not take its new certificates by itself, and its members cannot be asked whether one can be \
+             spared: {why}"
+        ))),
         _ => Ok(()),
     }
-}
-
-/// A credential with which etcd can be asked, and where.
-pub(super) fn etcd_proof(run: &Run<'_>) -> Option<(String, Proof)> {
-    let inventory = run.engine.inventory;
-    ["etcd-healthcheck-client", "apiserver-etcd-client", "etcd-server"].iter().find_map(|name| {
-        let entry = inventory.get(name)?;
-        entry.leaf()?;
-        let proof = wiring::proofs(inventory, entry).into_iter().find(|p| matches!(p, Proof::Etcd { .. }))?;
-        Some(((*name).to_owned(), proof))
-    })
-}
-
-pub(super) fn members(run: &Run<'_>, name: &str, proof: &Proof) -> Result<Members, String> {
-    let Proof::Etcd { endpoint, ca } = proof else { return Err("not an etcd endpoint".to_owned()) };
-    let entry = run.engine.inventory.get(name).ok_or("not in the inventory")?;
-    let material = live_material(run, &entry.form).map_err(|e| stop_text(&e))?;
-    let ca = run.engine.host.root.read(ca, MAX_FILE).map_err(|e| chain(&e))?;
-    etcd_members(run.engine.host, endpoint, &ca, &material).map_err(|e| chain(&e))
 }
 
 fn node_ready(run: &mut Run<'_>, node: &str) -> Result<(), Stop> {
@@ -226,17 +229,6 @@ fn node_ready(run: &mut Run<'_>, node: &str) -> Result<(), Stop> {
 /// cannot be asked for, and its lease has to tell that it lives.
 fn without_restart(at: Timestamp) -> Timestamp {
     at.checked_sub(SignedDuration::from_mins(10)).unwrap_or(at)
-}
-
-fn live_material(run: &Run<'_>, form: &Form) -> Result<Material, Stop> {
-    Ok(material(form, &|path| run.engine.host.root.read_secret(path))?)
-}
-
-fn stop_text(stop: &Stop) -> String {
-    match stop {
-        Stop::Failed(why) => why.clone(),
-        Stop::Asked => "stopped".to_owned(),
-    }
 }
 
 /// Whether what the plan replaced could still be used at `now`: nothing else is worth going back to.

@@ -4,7 +4,7 @@ use crate::model::cause::chain;
 use crate::model::component::Component;
 use crate::model::ledger::State;
 use crate::model::plan::{Plan, PlannedStep, Step};
-use crate::model::report::{Outcome, Report};
+use crate::model::report::{Consumer, Outcome, Report};
 
 use super::engine::{Engine, EngineError};
 use super::ledger::Ledger;
@@ -86,6 +86,10 @@ impl Engine<'_> {
         let reach = if !self.host.live && plan.steps.iter().any(acts) { Reach::FilesOnly } else { reach };
         let mut run = Run::resume(*self, &plan, ledger);
         run.begun = Component::ALL.to_vec();
+        run.others_begun = plan.others.iter().map(|o| o.container.clone()).collect();
+        // what the process that died has stopped is not known
+        let others = plan.others.iter().map(|o| Consumer::Other(o.container.to_string()));
+        run.stopped = Component::ALL.into_iter().map(Consumer::from).chain(others).collect();
         if run.touched() {
             self.progress.committing();
         }

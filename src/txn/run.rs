@@ -1,6 +1,6 @@
 //! One plan being carried out: what the transaction knows, and the steps up to the commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,16 +12,17 @@ use crate::host::fs::FsError;
 use crate::model::cause::chain;
 use crate::model::component::Component;
 use crate::model::gate::{Gate, Refusal, standing};
-use crate::model::inventory::Form;
+use crate::model::inventory::{ContainerRef, Form};
 use crate::model::ledger::State;
-use crate::model::plan::{Item, Plan, PlannedStep, Proof, Source, Step};
-use crate::model::report::{CredentialSeen, Outcome, Renewed, Report, When};
+use crate::model::plan::{Item, Plan, Proof, Source, Step};
+use crate::model::report::{Consumer, CredentialSeen, Outcome, Renewed, Report, When};
 use crate::renew::validate::{Freshness, validate};
 use crate::renew::{self, Staged};
 use crate::verify::gates;
 use crate::verify::material::material;
 use crate::verify::prove::prove;
 
+use super::container::{Who, replace};
 use super::engine::Engine;
 use super::ledger::Ledger;
 use super::store::TxnDir;
@@ -66,7 +67,7 @@ pub struct Run<'a> {
     /// When the new files went live; what is younger took them.
     pub swapped_at: Timestamp,
     /// Containers that ran at that time: they are older than the files, whatever a clock says that is set meanwhile.
-    pub older: Option<BTreeMap<Component, String>>,
+    pub older: BTreeSet<String>,
     /// When this run last restarted the kubelet.
     pub restarted_kubelet_at: Option<Timestamp>,
     /// Whether it was restarted since the last swap of files, and came up for good.
@@ -75,6 +76,10 @@ pub struct Run<'a> {
     pub forced: Vec<Gate>,
     /// Components whose activation has begun, so that a rollback activates them again.
     pub begun: Vec<Component>,
+    /// The same of other static pods.
+    pub others_begun: Vec<ContainerRef>,
+    /// Whose containers were stopped, or perhaps were.
+    pub stopped: Vec<Consumer>,
     /// Components whose activation has ended well.
     pub activated: Vec<Component>,
     staged: Option<Staged>,
@@ -101,11 +106,13 @@ impl<'a> Run<'a> {
             report,
             before: before::Before::default(),
             swapped_at: now,
-            older: None,
+            older: BTreeSet::new(),
             restarted_kubelet_at: None,
             kubelet_is_up: None,
             forced: Vec::new(),
             begun: Vec::new(),
+            others_begun: Vec::new(),
+            stopped: Vec::new(),
             activated: Vec::new(),
             staged: None,
             validity: BTreeMap::new(),
@@ -125,7 +132,6 @@ impl<'a> Run<'a> {
     pub fn all(&mut self, dry_run: bool) -> Result<Outcome, Stop> {
         if self.engine.host.live {
             self.before = before::look(self);
-            self.etcd_has_quorum()?;
             self.before.keep(&self.engine.host.root, &self.dir)?;
         }
         for planned in &self.plan.steps {
@@ -144,7 +150,7 @@ impl<'a> Run<'a> {
         let degraded = self.ledger.as_ref().and_then(|l| l.records().last()).is_some_and(|r| r.reason.is_some());
         for planned in &self.plan.steps {
             let wanted = match planned.step {
-                Step::Activate { .. } => !degraded,
+                Step::Activate { .. } | Step::ActivateOther { .. } => !degraded,
                 Step::Verify { .. } | Step::Refresh { .. } => true,
                 _ => false,
             };
@@ -185,6 +191,10 @@ impl<'a> Run<'a> {
                 activate::activate(self, *component, how)?;
                 self.activated.push(*component);
                 Ok(())
+            }
+            Step::ActivateOther { container } => {
+                self.others_begun.push(container.clone());
+                replace(self, &Who::other(self, container))
             }
             Step::Verify { check } => checks::verify(self, check),
             Step::Refresh { original, copies } => {
@@ -265,12 +275,38 @@ impl<'a> Run<'a> {
     }
 
     fn rehearse(&mut self, name: &str, proof: &Proof) -> Result<(), Stop> {
-        self.engine.progress.step(format!("rehearsing {name} against {}", proof.describe()), FILES_LIMIT);
-        let seen = self.put_to_use(name, proof, When::Rehearsal)?;
-        let refused = seen.proven == Some(false);
-        let sentence = format!("{name} was refused before the commit by {}: {}", seen.against, seen.detail);
-        self.report.credentials.push(seen);
-        if refused { Err(Stop::Failed(sentence)) } else { Ok(()) }
+        for proof in self.as_members_dial(name, proof) {
+            self.engine.progress.step(format!("rehearsing {name} against {}", proof.describe()), FILES_LIMIT);
+            let seen = self.put_to_use(name, &proof, When::Rehearsal)?;
+            let refused = seen.proven == Some(false);
+            let sentence = format!("{name} was refused before the commit by {}: {}", seen.against, seen.detail);
+            self.report.credentials.push(seen);
+            if refused {
+                return Err(Stop::Failed(sentence));
+            }
+        }
+        Ok(())
+    }
+
+    /// The member list knows better than this node's flags under which names the others dial it, and who they are:
+    /// the new peer certificate must hold for those names, and the others must accept it from here.
+    fn as_members_dial(&mut self, name: &str, proof: &Proof) -> Vec<Proof> {
+        let Some(etcd) = self.before.etcd.as_ref().filter(|_| name == "etcd-peer") else { return vec![proof.clone()] };
+        let Proof::Handshake { ca, names } = proof else { return vec![proof.clone()] };
+        let sans = self.engine.inventory.get(name).and_then(|e| e.leaf()).map(|l| l.sans.clone()).unwrap_or_default();
+        let covered = |h: &&String| sans.contains(&format!("IP:{h}")) || sans.contains(&format!("DNS:{h}"));
+        let (kept, never): (Vec<&String>, Vec<&String>) = etcd.dialled.iter().partition(covered);
+        let mut names = names.clone();
+        names.extend(kept.into_iter().filter(|h| !names.contains(h)).cloned().collect::<Vec<_>>());
+        let mut all = vec![Proof::Handshake { ca: ca.clone(), names }];
+        let peer = |endpoint: &String| Proof::Etcd { endpoint: endpoint.clone(), ca: ca.clone() };
+        all.extend(etcd.others.iter().map(peer));
+        for host in never {
+            self.report.notes.push(format!(
+                "etcd's members dial this one as {host}, which its peer certificate did not cover before either"
+            ));
+        }
+        all
     }
 
     /// Uses a credential: the staged one in a rehearsal, else the live one.
@@ -303,27 +339,10 @@ impl<'a> Run<'a> {
         self.swapped_at = self.engine.host.clock.now();
         self.enter(State::Committed, None)?;
         if self.engine.host.live {
-            self.older = before::containers(self);
+            self.older = before::running(self);
         }
         story::committed(&dir.id, records.len());
         Ok(())
-    }
-
-    /// Gate `quorum`: the members can be asked only with a credential of this node, so it stands here and not with the
-    /// other gates. Hard: etcd may have to be restarted should it not take its new leaf by itself.
-    fn etcd_has_quorum(&self) -> Result<(), Stop> {
-        let restarts = |s: &PlannedStep| matches!(s.step, Step::Activate { component: Component::Etcd, .. });
-        // where leaves have expired, they may be why, and renewing them the only way back
-        let concerned =
-            self.plan.steps.iter().any(restarts) && checks::old_still_work(self, self.engine.host.clock.now());
-        match self.before.etcd {
-            Some(etcd) if !etcd.has_quorum() && concerned => {
-                let reason = format!("only {} of etcd's {} voting members are well", etcd.healthy, etcd.voters);
-                let refusal = Refusal::new(Gate::Quorum, reason, "bring the others back first");
-                Err(Stop::Failed(format!("gate {refusal}")))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// The clock may have been stepped since the validation: what is issued in the future is not put in.

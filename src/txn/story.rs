@@ -4,11 +4,10 @@
 use std::path::Path;
 
 use crate::host::journal::id;
-use crate::model::component::Component;
 use crate::model::gate::Refusal;
 use crate::model::ledger::State;
 use crate::model::plan::Plan;
-use crate::model::report::{CredentialSeen, Report};
+use crate::model::report::{Consumer, CredentialSeen, Report};
 
 pub(super) fn opened(txn: &str, plan: &Plan) {
     let names: Vec<&str> = plan.items.iter().map(|i| i.name.as_str()).collect();
@@ -103,13 +102,13 @@ pub(super) fn not_refreshed(txn: &str, copy: &Path, why: &str) {
     );
 }
 
-pub(super) fn activated(txn: &str, component: Component, how: &str) {
+pub(super) fn activated(txn: &str, consumer: &Consumer, how: &str) {
     tracing::info!(
         MESSAGE_ID = id::STEP_DONE.as_str(),
         cw_txn = txn,
         cw_step = "activate",
-        cw_component = component.name(),
-        "{component} {how}"
+        cw_component = %consumer,
+        "{consumer} {how}"
     );
 }
 

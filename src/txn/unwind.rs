@@ -7,6 +7,7 @@ use crate::model::ledger::State;
 use crate::model::plan::{Check, PlannedStep, Step};
 use crate::model::report::{Outcome, Report};
 
+use super::container::{Who, replace};
 use super::run::{Run, Stop};
 use super::state::{DaemonState, ObserveOnly};
 use super::{activate, before, files, prove, story};
@@ -77,14 +78,19 @@ fn back(run: &mut Run<'_>, reason: &str) -> Result<(), Vec<Stop>> {
     if !run.engine.host.live {
         return Ok(());
     }
-    run.older = before::containers(run);
+    run.older = before::running(run);
     let (mut errors, mut kubelets) = (Vec::new(), Vec::new());
     for planned in &run.plan.steps {
-        if let Step::Activate { component, how } = &planned.step
-            && run.begun.contains(component)
-            && let Err(e) = activate::activate(run, *component, how)
-        {
-            if *component == Component::Kubelet { &mut kubelets } else { &mut errors }.push(e);
+        match &planned.step {
+            Step::Activate { component, how } if run.begun.contains(component) => {
+                if let Err(e) = activate::activate(run, *component, how) {
+                    if *component == Component::Kubelet { &mut kubelets } else { &mut errors }.push(e);
+                }
+            }
+            Step::ActivateOther { container } if run.others_begun.contains(container) => {
+                errors.extend(replace(run, &Who::other(run, container)).err());
+            }
+            _ => {}
         }
     }
     let excused = run.before.kubelet_was_down;

@@ -11,12 +11,14 @@ use jiff::Timestamp;
 use crate::host::Host;
 use crate::host::fs::FsError;
 use crate::model::assess::Assessment;
+use crate::model::component::Component;
 use crate::model::gate::{Gate, Refusal};
-use crate::model::inventory::{Inventory, Problem};
-use crate::model::plan::{Activation, Plan, Source, Step};
+use crate::model::inventory::{ContainerRef, Inventory, Problem};
+use crate::model::plan::{Activation, Item, Plan, PlannedStep, Source, Step};
 use crate::model::policy::{Policy, Requirement};
 
 use super::api::connections;
+use super::etcd;
 
 /// A clock that is behind what it showed before by more than this was stepped back; less is NTP at work.
 const CLOCK_SLACK_SECONDS: i64 = 60;
@@ -43,6 +45,7 @@ pub fn closed(host: &Host, view: View<'_>) -> Vec<Refusal> {
         found.extend(kubelet_binary(host, view.inventory));
         found.extend(other_renewer(host));
         found.extend(not_ready(host, view));
+        found.extend(quorum(host, view));
         found.extend(activation(host, view));
     }
     found
@@ -235,21 +238,47 @@ fn other_renewer(host: &Host) -> Option<Refusal> {
     })
 }
 
+/// etcd takes its leaves without a restart; should it not, restarting this member must not end the quorum. Where its own
+/// leaves have expired, they may be why the others are away, and renewing them is the only way back.
+fn quorum(host: &Host, view: View<'_>) -> Option<Refusal> {
+    let restarts = |s: &PlannedStep| matches!(s.step, Step::Activate { component: Component::Etcd, .. });
+    view.plan.steps.iter().find(|s| restarts(s))?;
+    let now = host.clock.now();
+    let etcds = |i: &&Item| view.inventory.get(&i.name).is_some_and(|e| e.used_by.contains(&Component::Etcd));
+    if view.plan.items.iter().filter(etcds).any(|i| i.old_not_after.is_none_or(|end| end <= now)) {
+        return None;
+    }
+    let members = etcd::ask(host, view.inventory)?.ok()?;
+    if members.can_spare_one() {
+        return None;
+    }
+    let well = if members.unhealthy.is_empty() {
+        "all of them well".to_owned()
+    } else {
+        format!("{} of them well (not: {})", members.healthy, members.unhealthy.join(", "))
+    };
+    let reason = format!("etcd has {} voting members, {well}: none can be spared for a restart", members.voters);
+    let remedy = "bring etcd to three healthy members or more; or `renew --force quorum`, since etcd normally takes its \
+                  certificates without a restart, and is then restarted only if it does not";
+    Some(refusal(Gate::Quorum, reason, remedy))
+}
+
 /// What can be found out only after the commit is found out too late: the rollback would need the same.
 fn activation(host: &Host, view: View<'_>) -> Option<Refusal> {
     let socket = view.inventory.node.kubelet.cri_socket.as_deref();
+    let silent = |container: &ContainerRef| {
+        let why = match socket {
+            None => "its socket is not known".to_owned(),
+            Some(socket) => host.runtime.containers(socket, container).err()?.to_string(),
+        };
+        let reason = format!("the container runtime cannot be asked about {container}: {why}");
+        let remedy = "see that the runtime answers on the kubelet's containerRuntimeEndpoint";
+        Some(refusal(Gate::Activation, reason, remedy))
+    };
     view.plan.steps.iter().find_map(|planned| match &planned.step {
-        Step::Activate { component, how: Activation::NewContainer { .. } } => {
-            let why = match socket {
-                None => "its socket is not known".to_owned(),
-                Some(socket) => host.runtime.containers(socket, component.name()).err()?.to_string(),
-            };
-            let reason = format!("the container runtime cannot be asked about {component}: {why}");
-            Some(refusal(
-                Gate::Activation,
-                reason,
-                "see that the runtime answers on the kubelet's containerRuntimeEndpoint",
-            ))
+        Step::ActivateOther { container } => silent(container),
+        Step::Activate { component, how: Activation::NewContainer { .. } | Activation::ReloadOrRestart { .. } } => {
+            silent(&view.inventory.node.static_pods.get(component)?.container)
         }
         Step::Activate { how: Activation::RestartUnit { unit }, .. } => {
             let state = host.services.status(unit).ok()?.load_state;
@@ -412,6 +441,7 @@ mod tests {
             name: None,
             role: Role::ControlPlane,
             static_pods: BTreeMap::new(),
+            other_pods: Vec::new(),
             kubelet,
             pki_dir: PathBuf::new(),
             notes: Vec::new(),

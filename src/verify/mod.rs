@@ -1,7 +1,9 @@
 //! Observing whether the node is well: credentials put to use, sockets asked what they serve, health, stability, the
 //! Node object. Nothing here changes anything; what was observed is judged in `model::health`.
 
+pub mod aggregate;
 pub mod api;
+pub mod etcd;
 pub mod gates;
 pub mod health;
 pub mod material;

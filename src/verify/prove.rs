@@ -1,9 +1,6 @@
 //! Putting a credential to use against what it is for. No answer is not a failure.
 
 use std::path::Path;
-use std::time::Duration;
-
-use serde::Deserialize;
 
 use super::REQUEST;
 use super::material::Material;
@@ -22,9 +19,6 @@ const ASSERTED_USER: &str = "certwarden:front-proxy-proof";
 /// Tried again when a server went away in the middle: with TLS 1.3 the refusal of a client certificate comes when we
 /// already send the request (RFC 8446 §4.4.2), and a server that closes with unread bytes resets the connection.
 const ATTEMPTS: usize = 3;
-
-/// For one answer of one etcd member. Its own election timeout is a second; one that needs longer than this is not well.
-const MEMBER: Duration = Duration::from_secs(5);
 
 type Verdict = (Option<bool>, String);
 
@@ -138,7 +132,7 @@ fn handshake(host: &Host, ca: &Path, names: &[String], material: &Material) -> V
     }
 }
 
-fn again<T>(mut ask: impl FnMut() -> Result<T, KubeError>) -> Result<T, KubeError> {
+pub(super) fn again<T>(mut ask: impl FnMut() -> Result<T, KubeError>) -> Result<T, KubeError> {
     let mut last = ask();
     for _ in 1..ATTEMPTS {
         match &last {
@@ -165,94 +159,6 @@ fn failed(error: &KubeError) -> Verdict {
         | KubeError::Malformed { .. } => None,
     };
     (proven, chain(error))
-}
-
-/// etcd's members as one of them lists them.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Members {
-    pub total: usize,
-    /// Without learners, which have no vote.
-    pub voters: usize,
-    /// Voters that answered a health request with 200.
-    pub healthy: usize,
-    /// Names of the voters that did not.
-    pub unhealthy: Vec<String>,
-}
-
-impl Members {
-    /// Whether as many voters are well as a quorum takes.
-    pub fn has_quorum(&self) -> bool {
-        self.healthy > self.voters / 2
-    }
-
-    /// How many voters can be lost before the quorum is.
-    pub fn to_spare(&self) -> usize {
-        self.healthy.saturating_sub(self.voters / 2 + 1)
-    }
-}
-
-/// Asks etcd at `endpoint` (a URL) for its members, through its JSON gateway, and each voter for its health.
-///
-/// # Errors
-/// [`KubeError`] if `endpoint` does not list them.
-pub fn etcd_members(host: &Host, endpoint: &str, ca: &[u8], material: &Material) -> Result<Members, KubeError> {
-    let to = |server: &str| Connection {
-        server: server.to_owned(),
-        ca: Some(ca.to_vec()),
-        identity: Some(material.identity()),
-        headers: Vec::new(),
-        limit: MEMBER,
-    };
-    let list = member_list(host, &to(endpoint))?;
-    let voters: Vec<&Member> = list.members.iter().filter(|m| !m.is_learner).collect();
-    let is_well = |member: &&&Member| {
-        let urls = member.client_urls.iter();
-        urls.filter(|url| url.starts_with("http"))
-            .any(|url| host.kube.get(&to(url), "/health").is_ok_and(|a| a.status == 200))
-    };
-    let (well, ill): (Vec<&Member>, Vec<&Member>) = voters.iter().partition(is_well);
-    Ok(Members {
-        total: list.members.len(),
-        voters: voters.len(),
-        healthy: well.len(),
-        unhealthy: ill.into_iter().map(|m| m.name.clone()).collect(),
-    })
-}
-
-fn member_list(host: &Host, to: &Connection) -> Result<MemberList, KubeError> {
-    let mut path = "/v3/cluster/member/list";
-    let mut answer = again(|| host.kube.post(to, path, "{}"))?;
-    if answer.status == 404 {
-        path = "/v3beta/cluster/member/list"; // etcd 3.3
-        answer = host.kube.post(to, path, "{}")?;
-    }
-    let (server, path) = (to.server.clone(), path.to_owned());
-    if answer.status != 200 {
-        let detail: String = answer.body.chars().take(200).collect();
-        return Err(KubeError::Status { server, path, status: answer.status, detail });
-    }
-    match serde_json::from_str::<MemberList>(&answer.body) {
-        Ok(list) if !list.members.is_empty() => Ok(list),
-        Ok(_) => Err(KubeError::Malformed { server, path, detail: "no members".into() }),
-        Err(e) => Err(KubeError::Malformed { server, path, detail: e.to_string() }),
-    }
-}
-
-#[derive(Deserialize)]
-struct MemberList {
-    #[serde(default)]
-    members: Vec<Member>,
-}
-
-#[derive(Deserialize)]
-struct Member {
-    /// Empty until the member has started.
-    #[serde(default)]
-    name: String,
-    #[serde(default, rename = "clientURLs")]
-    client_urls: Vec<String>,
-    #[serde(default, rename = "isLearner")]
-    is_learner: bool,
 }
 
 #[cfg(test)]

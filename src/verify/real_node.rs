@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
+use super::etcd::etcd_members;
 use super::material::{Material, material};
 use super::node::NodeWatch;
-use super::prove::{etcd_members, prove};
+use super::prove::prove;
 use super::served::{Expected, await_served};
 use super::testing::host;
 use super::unit::await_stable;

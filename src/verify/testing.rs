@@ -9,12 +9,13 @@ use jiff::Timestamp;
 
 use crate::host::Host;
 use crate::host::clock::{Clock, SystemClock};
-use crate::host::cri::{Container, ContainerRuntime, CriError};
+use crate::host::cri::{Container, ContainerRuntime, CriError, Exit};
 use crate::host::exec::{ExecError, Invocation, Output, Program, Programs};
 use crate::host::fs::Root;
 use crate::host::kube::{Answer, Connection, Https, KubeApi, KubeError, NodeReady, WhoAmI};
 use crate::host::systemd::{JobResult, ServiceManager, SystemdError, UnitStatus};
 use crate::model::health::NodeSnapshot;
+use crate::model::inventory::ContainerRef;
 
 /// What is answered, one by one; the last one for ever.
 #[derive(Default)]
@@ -163,8 +164,12 @@ impl KubeApi for Script {
 struct Nothing;
 
 impl ContainerRuntime for Nothing {
-    fn containers(&self, _: &Path, _: &str) -> Result<Vec<Container>, CriError> {
+    fn containers(&self, _: &Path, _: &ContainerRef) -> Result<Vec<Container>, CriError> {
         Ok(Vec::new())
+    }
+
+    fn exit(&self, _: &Path, _: &str) -> Result<Option<Exit>, CriError> {
+        Ok(None)
     }
 
     fn stop(&self, _: &Path, _: &str, _: Duration) -> Result<(), CriError> {

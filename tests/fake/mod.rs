@@ -15,12 +15,13 @@ use std::time::Duration;
 
 use certwarden::host::Host;
 use certwarden::host::clock::Clock;
-use certwarden::host::cri::{Container, ContainerRuntime, CriError};
+use certwarden::host::cri::{Container, ContainerRuntime, CriError, Exit};
 use certwarden::host::exec::{ExecError, Invocation, Output, Program, Programs};
 use certwarden::host::fs::Root;
 use certwarden::host::kube::{Answer, Connection, KubeApi, KubeError, NodeReady, WhoAmI};
 use certwarden::host::systemd::{JobResult, ServiceManager, SystemdError, UnitStatus};
 use certwarden::model::cert::parse_pem;
+use certwarden::model::inventory::ContainerRef;
 use certwarden::txn::progress::Progress;
 use jiff::{SignedDuration, Timestamp};
 
@@ -144,6 +145,16 @@ pub struct World {
     pub progress: Option<Arc<Progress>>,
     /// This component goes away for good at the first call of a step that begins so.
     pub dies_at_step: Option<(&'static str, &'static str)>,
+    /// So many members of etcd are ill from the first call of a step that begins so.
+    pub ill_at_step: Option<(&'static str, usize)>,
+    /// Every call of a method in steps that begin so.
+    pub fault_in: Option<(&'static str, &'static str, Fault)>,
+    /// The kubelet makes no containers until it has been restarted so many times.
+    pub idle_restarts: u32,
+    /// Containers of that name end at once while this is so, and are made again as time passes.
+    pub crashes_if: Option<(&'static str, About)>,
+    /// What the one aggregated API answers, by the root; None: there is none.
+    pub aggregated: Option<fn(&Path) -> u16>,
 }
 
 /// A handle on the world, shared by all fakes of a host.
@@ -206,6 +217,11 @@ impl Fake {
             stop_at: None,
             progress: None,
             dies_at_step: None,
+            ill_at_step: None,
+            fault_in: None,
+            idle_restarts: 0,
+            crashes_if: None,
+            aggregated: None,
         };
         PODS.iter().chain(&["kubelet"]).for_each(|c| world.load(c));
         Self(Arc::new(Mutex::new(world)))
@@ -253,6 +269,9 @@ impl Fake {
                 w.containers.iter_mut().filter(|c| c.name == component).for_each(|c| c.running = false);
                 w.broken.insert(component.to_owned());
             }
+            if let Some((_, ill)) = w.ill_at_step.take_if(|(s, _)| step.starts_with(*s)) {
+                w.unhealthy_members = ill;
+            }
             w.tick_names.push(format!("{step}/{name}"));
             let hook = w.hook_at.take_if(|(at, _)| *at == w.ticks).map(|(_, hook)| hook);
             (w.crash_at == Some(w.ticks), hook, w.root.clone())
@@ -270,7 +289,8 @@ impl Fake {
         self.tick(method);
         self.world(|w| {
             let step = STEP.with_borrow(Clone::clone);
-            let fault = w.fault_at.get(&w.calls.len()).or_else(|| w.always.get(method)).copied();
+            let lasting = w.fault_in.filter(|(s, m, _)| step.starts_with(s) && *m == method).map(|(.., fault)| fault);
+            let fault = w.fault_at.get(&w.calls.len()).or_else(|| w.always.get(method)).copied().or(lasting);
             w.calls.push(Call { step, method, detail: detail.to_owned() });
             if fault == Some(Fault::Hang) {
                 w.pass(Duration::from_secs(60));
@@ -333,6 +353,7 @@ impl World {
         self.kubelet.sub_state = sub.into();
         self.kubelet.result = result.into();
         self.kubelet.exec_main_status = i32::from(dies);
+        self.idle_restarts = self.idle_restarts.saturating_sub(1);
         if !dies {
             self.kubelet_started = self.now;
             for name in PODS {
@@ -354,9 +375,17 @@ impl World {
         self.containers.iter().any(|c| c.name == name && c.running)
     }
 
+    fn crashes(&self, name: &str) -> bool {
+        self.crashes_if.is_some_and(|(n, so)| n == name && so(&self.root))
+    }
+
     pub fn new_container(&mut self, name: &str) {
+        if self.idle_restarts > 0 {
+            return;
+        }
         self.load(name);
-        let (now, runs) = (i64::try_from(self.now.as_nanosecond()).unwrap(), !self.broken.contains(name));
+        let now = i64::try_from(self.now.as_nanosecond()).unwrap();
+        let runs = !self.broken.contains(name) && !self.crashes(name);
         for c in self.containers.iter_mut().filter(|c| c.name == name) {
             c.attempt += 1;
             c.id = format!("{}-{}-{}", c.name, self.boots, c.attempt);
@@ -395,7 +424,7 @@ impl World {
             "10248" | "3" => self.kubelet.is_running(),
             "10257" => self.runs("kube-controller-manager"),
             "10259" => self.runs("kube-scheduler"),
-            "2379" | "2" => self.runs("etcd"),
+            "2379" | "2381" | "2" => self.runs("etcd"),
             _ => self.runs("kube-apiserver") && !self.api_is_down,
         }
     }
@@ -411,7 +440,13 @@ impl Clock for Fake {
     }
     fn sleep(&self, time: Duration) {
         self.tick("sleep");
-        self.world(|w| w.pass(time));
+        self.world(|w| {
+            w.pass(time);
+            // as the kubelet does, without its back-off
+            if let Some((name, _)) = w.crashes_if.filter(|(name, _)| !w.runs(name) && w.kubelet.is_running()) {
+                w.new_container(name);
+            }
+        });
     }
 }
 
@@ -465,13 +500,27 @@ impl ServiceManager for Fake {
 }
 
 impl ContainerRuntime for Fake {
-    fn containers(&self, _socket: &Path, name: &str) -> Result<Vec<Container>, CriError> {
-        match self.call("containers", name) {
+    fn containers(&self, _socket: &Path, wanted: &ContainerRef) -> Result<Vec<Container>, CriError> {
+        let is_wanted = |c: &&Container| {
+            (&c.name, &c.namespace) == (&wanted.name, &wanted.namespace)
+                && wanted.pod.as_ref().is_none_or(|p| *p == c.pod)
+        };
+        match self.call("containers", &wanted.name) {
             Some(Fault::Hang) => Err(CriError::TimedOut { what: "list containers", limit: Duration::from_secs(10) }),
             Some(Fault::Lie) => Ok(Vec::new()),
             Some(_) => Err(CriError::Call { what: "list containers", detail: "refused".into() }),
-            None => Ok(self.world(|w| w.containers.iter().filter(|c| c.name == name).cloned().collect())),
+            None => Ok(self.world(|w| w.containers.iter().filter(is_wanted).cloned().collect())),
         }
+    }
+    fn exit(&self, _socket: &Path, id: &str) -> Result<Option<Exit>, CriError> {
+        self.call("exit", id);
+        let log = PathBuf::from("/var/log/pods/last.log");
+        Ok(self.world(|w| w.containers.iter().any(|c| c.id == id && !c.running)).then(|| Exit {
+            code: 1,
+            reason: "Error".into(),
+            message: String::new(),
+            log: Some(log),
+        }))
     }
     fn stop(&self, _socket: &Path, id: &str, _grace: Duration) -> Result<(), CriError> {
         match self.call("stop-container", id) {
@@ -515,8 +564,19 @@ impl Fake {
 }
 
 impl KubeApi for Fake {
-    fn get(&self, to: &Connection, _path: &str) -> Result<Answer, KubeError> {
+    fn get(&self, to: &Connection, path: &str) -> Result<Answer, KubeError> {
         let lies = self.ask("get", to)?;
+        if let Some(status) = self.world(|w| w.aggregated.map(|a| a(&w.root))) {
+            let own = r#"{"metadata":{"name":"v1."},"spec":{"version":"v1"}}"#;
+            let other = r#"{"metadata":{"name":"v1.m"},"spec":{"service":{"name":"m"},"group":"m","version":"v1"}}"#;
+            match path {
+                "/apis/apiregistration.k8s.io/v1/apiservices" => {
+                    return Ok(Answer { status: 200, body: format!(r#"{{"items":[{own},{other}]}}"#) });
+                }
+                "/apis/m/v1" => return Ok(Answer { status, body: String::new() }),
+                _ => {}
+            }
+        }
         Ok(Answer { status: if lies { 500 } else { 200 }, body: r#"{"health":"true"}"#.into() })
     }
     fn post(&self, to: &Connection, _path: &str, _json: &str) -> Result<Answer, KubeError> {
@@ -526,7 +586,9 @@ impl KubeApi for Fake {
         let (all, ill) = self.world(|w| (w.members, w.unhealthy_members));
         let member = |i: usize| {
             let url = if i < ill { "" } else { "https://127.0.0.1:2" };
-            format!(r#"{{"name":"m{i}","clientURLs":["{url}"]}}"#)
+            let name = if i == 0 { "node-1".to_owned() } else { format!("m{i}") };
+            let peer = if i == 0 { "https://node-1:2380".to_owned() } else { format!("https://10.0.0.{i}:2380") };
+            format!(r#"{{"name":"{name}","clientURLs":["{url}"],"peerURLs":["{peer}"]}}"#)
         };
         let list: Vec<String> = (0..all).map(member).collect();
         Ok(Answer { status: 200, body: format!(r#"{{"members":[{}]}}"#, list.join(",")) })

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use certwarden::collect::collect;
 use certwarden::host::Host;
+use certwarden::host::cri::Container;
 use certwarden::model::gate::Gate;
 use certwarden::model::inventory::{Content, Inventory, Problem};
 use certwarden::model::ledger::State;
@@ -34,6 +35,7 @@ pub const ETCD: u16 = 2;
 pub const KUBELET: u16 = 3;
 
 pub const TRANSACTIONS: &str = "/var/lib/certwarden/transactions";
+const KUBE_VIP: &str = "/etc/kubernetes/manifests/kube-vip.yaml";
 
 /// Content, mode, owner, mtime, extended attributes and link target of every file.
 pub type Live = BTreeMap<PathBuf, (Vec<u8>, u32, u32, u32, i64, i64, Vec<(String, Vec<u8>)>, PathBuf)>;
@@ -124,6 +126,9 @@ impl Node {
         copy(self.dir.path(), dir.path());
         let node = Self { policy: self.policy.clone(), ..Self::at(dir) };
         let was = self.fake.world(|w| (w.starts, w.boots));
+        if node.path(KUBE_VIP).exists() {
+            node.fake.world(run_vip);
+        }
         node.fake.world(|w| w.boot(was));
         node
     }
@@ -323,4 +328,29 @@ pub fn assert_outcome(report: &Report, outcome: Outcome) {
 
 fn contains(bytes: &[u8], word: &[u8]) -> bool {
     bytes.windows(word.len()).any(|w| w == word)
+}
+
+/// Whether the files are those of after the commit.
+pub fn new_files(root: &Path) -> bool {
+    let old = fs::metadata(root.join("etc/kubernetes/pki/etcd/ca.crt")).unwrap().modified().unwrap();
+    let now = fs::metadata(root.join("etc/kubernetes/scheduler.conf")).unwrap().modified().unwrap();
+    now > old // the template's scheduler.conf is of 2020
+}
+
+/// kube-vip as its own installer writes it: with the administrator's kubeconfig as a single file.
+pub fn with_kube_vip(node: Node) -> Node {
+    let manifest = "apiVersion: v1\nkind: Pod\nmetadata: {name: kube-vip, namespace: kube-system}\nspec:\n  containers:\n  \
+                    - name: vip\n    args: [manager]\n    volumeMounts:\n    - {mountPath: /etc/kubernetes/admin.conf, name: kubeconfig}\n  \
+                    volumes:\n  - {name: kubeconfig, hostPath: {path: /etc/kubernetes/admin.conf}}\n";
+    fs::write(node.path(KUBE_VIP), manifest).unwrap();
+    node.fake.world(run_vip);
+    node
+}
+
+fn run_vip(world: &mut World) {
+    let mut vip = world.containers[0].clone();
+    (vip.id, vip.name, vip.pod) = ("vip-0".into(), "vip".into(), "kube-vip-node-1".into());
+    // of an ordinary pod, by the same name: nobody's business
+    let other = Container { id: "other".into(), pod: "vip-7f9c".into(), ..vip.clone() };
+    world.containers.extend([vip, other]);
 }

@@ -55,19 +55,6 @@ pub fn serve(node: &Node, component: &'static str, pair: [&str; 2], uptake: Upta
     port
 }
 
-fn container(fake: &Fake, component: &str) -> Option<String> {
-    fake.world(|w| w.containers.iter().find(|c| c.name == component && c.running).map(|c| c.id.clone()))
-}
-
-fn acceptor((cert, key): &Pair) -> Option<Arc<SslAcceptor>> {
-    let mut context = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).ok()?;
-    context.set_certificate(X509::stack_from_pem(cert).ok()?.first()?).ok()?;
-    let key = PKey::private_key_from_pem(key).ok()?;
-    context.set_private_key(&key).ok()?;
-    context.check_private_key().ok()?;
-    Some(Arc::new(context.build()))
-}
-
 /// A node with real sockets in the place of its API server and etcd.
 pub fn with_sockets(mut node: Node, apiserver: Uptake, etcd: Uptake) -> Node {
     let pki = "/etc/kubernetes/pki";
@@ -89,4 +76,17 @@ pub fn with_sockets(mut node: Node, apiserver: Uptake, etcd: Uptake) -> Node {
     }
     node.policy.verify.timeout = certwarden::model::policy::Span::secs(40);
     node
+}
+
+fn container(fake: &Fake, component: &str) -> Option<String> {
+    fake.world(|w| w.containers.iter().find(|c| c.name == component && c.running).map(|c| c.id.clone()))
+}
+
+fn acceptor((cert, key): &Pair) -> Option<Arc<SslAcceptor>> {
+    let mut context = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).ok()?;
+    context.set_certificate(X509::stack_from_pem(cert).ok()?.first()?).ok()?;
+    let key = PKey::private_key_from_pem(key).ok()?;
+    context.set_private_key(&key).ok()?;
+    context.check_private_key().ok()?;
+    Some(Arc::new(context.build()))
 }

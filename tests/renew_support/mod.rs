@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use certwarden::host::Host;
 use certwarden::host::clock::SystemClock;
-use certwarden::host::cri::{Container, ContainerRuntime, CriError};
+use certwarden::host::cri::{Container, ContainerRuntime, CriError, Exit};
 use certwarden::host::crypto::sign_like;
 use certwarden::host::exec::Exec;
 use certwarden::host::fs::Root;
@@ -16,7 +16,7 @@ use certwarden::host::kube::{Answer, Connection, KubeApi, KubeError, NodeReady, 
 use certwarden::host::systemd::{JobResult, ServiceManager, SystemdError, UnitStatus};
 use certwarden::model::cert::KeyAlgorithm;
 use certwarden::model::component::Component;
-use certwarden::model::inventory::{self, Form, StaticPod};
+use certwarden::model::inventory::{self, ContainerRef, Form, StaticPod};
 use certwarden::model::plan::{Item, Source};
 use certwarden::model::policy::{Policy, Span};
 use certwarden::renew::{RenewError, Request, Staged, renewer};
@@ -199,7 +199,11 @@ fn node() -> inventory::Node {
     inventory::Node {
         name: Some("n1".into()),
         role: inventory::Role::ControlPlane,
-        static_pods: BTreeMap::from([(Component::KubeApiserver, StaticPod { manifest, flags, mounts: Vec::new() })]),
+        other_pods: Vec::new(),
+        static_pods: BTreeMap::from([(
+            Component::KubeApiserver,
+            StaticPod { manifest, flags, ..StaticPod::default() },
+        )]),
         kubelet: inventory::Kubelet {
             unit: "kubelet.service".into(),
             kubeconfig: None,
@@ -341,8 +345,11 @@ impl ServiceManager for Fake {
 }
 
 impl ContainerRuntime for Fake {
-    fn containers(&self, _: &Path, what: &str) -> Result<Vec<Container>, CriError> {
-        Err(CriError::Call { what: "list", detail: what.to_owned() })
+    fn containers(&self, _: &Path, what: &ContainerRef) -> Result<Vec<Container>, CriError> {
+        Err(CriError::Call { what: "list", detail: what.to_string() })
+    }
+    fn exit(&self, _: &Path, id: &str) -> Result<Option<Exit>, CriError> {
+        Err(CriError::Call { what: "tell a status", detail: id.to_owned() })
     }
     fn stop(&self, _: &Path, id: &str, _: Duration) -> Result<(), CriError> {
         Err(CriError::Call { what: "stop", detail: id.to_owned() })

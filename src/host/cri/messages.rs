@@ -41,6 +41,7 @@ pub(super) struct Container {
 
 /// `ContainerState`: created 0, running 1, exited 2, unknown 3.
 pub(super) const CONTAINER_RUNNING: i32 = 1;
+pub(super) const CONTAINER_EXITED: i32 = 2;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct ContainerMetadata {
@@ -62,3 +63,31 @@ pub(super) struct StopContainerRequest {
 
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub(super) struct StopContainerResponse {}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ContainerStatusRequest {
+    #[prost(string, tag = "1")]
+    pub(super) container_id: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ContainerStatusResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(super) status: Option<ContainerStatus>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ContainerStatus {
+    /// `ContainerState`, an open enumeration.
+    #[prost(int32, tag = "3")]
+    pub(super) state: i32,
+    #[prost(int32, tag = "7")]
+    pub(super) exit_code: i32,
+    /// One word: `Error`, `OOMKilled`, `StartError`.
+    #[prost(string, tag = "10")]
+    pub(super) reason: String,
+    #[prost(string, tag = "11")]
+    pub(super) message: String,
+    #[prost(string, tag = "15")]
+    pub(super) log_path: String,
+}

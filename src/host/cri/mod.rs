@@ -4,7 +4,7 @@
 
 mod messages;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
@@ -13,9 +13,10 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
+use crate::model::inventory::ContainerRef;
 use messages::{
-    CONTAINER_RUNNING, ContainerFilter, ListContainersRequest, ListContainersResponse, StopContainerRequest,
-    StopContainerResponse,
+    CONTAINER_EXITED, CONTAINER_RUNNING, ContainerFilter, ContainerStatusRequest, ContainerStatusResponse,
+    ListContainersRequest, ListContainersResponse, StopContainerRequest, StopContainerResponse,
 };
 
 /// Why the runtime could not do or tell.
@@ -49,13 +50,30 @@ pub struct Container {
     pub created_ns: i64,
 }
 
+/// How a container ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Exit {
+    pub code: i32,
+    /// One word of the runtime's: `Error`, `OOMKilled`, `StartError`; and its message, often empty.
+    pub reason: String,
+    pub message: String,
+    /// Its log on the host, if the runtime says.
+    pub log: Option<PathBuf>,
+}
+
 /// The container runtime.
 pub trait ContainerRuntime: Send {
-    /// Containers in `kube-system` whose name is `name`, running or not, newest first.
+    /// The containers of that name in that pod, running or not, newest first.
     ///
     /// # Errors
     /// [`CriError`].
-    fn containers(&self, socket: &Path, name: &str) -> Result<Vec<Container>, CriError>;
+    fn containers(&self, socket: &Path, wanted: &ContainerRef) -> Result<Vec<Container>, CriError>;
+
+    /// How a container ended; None while it has not, and when it is gone.
+    ///
+    /// # Errors
+    /// [`CriError`].
+    fn exit(&self, socket: &Path, id: &str) -> Result<Option<Exit>, CriError>;
 
     /// Asks the runtime to stop a container: SIGTERM, and SIGKILL after `grace`.
     ///
@@ -69,8 +87,6 @@ pub trait ContainerRuntime: Send {
 const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 const POD_NAME: &str = "io.kubernetes.pod.name";
 const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
-/// Where static pods of the control plane live.
-const NAMESPACE: &str = "kube-system";
 
 /// Versions of the API, the newest first. containerd before 1.6 and CRI-O before 1.20 speak only the second; the
 /// messages used here are the same in both.
@@ -88,16 +104,32 @@ const MAX_MESSAGE: usize = 16 << 20;
 pub struct Cri;
 
 impl ContainerRuntime for Cri {
-    fn containers(&self, socket: &Path, name: &str) -> Result<Vec<Container>, CriError> {
+    fn containers(&self, socket: &Path, wanted: &ContainerRef) -> Result<Vec<Container>, CriError> {
         let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        let label_selector = [label(CONTAINER_NAME, name), label(POD_NAMESPACE, NAMESPACE)].into();
+        let label_selector = [label(CONTAINER_NAME, &wanted.name), label(POD_NAMESPACE, &wanted.namespace)].into();
         let request = ListContainersRequest { filter: Some(ContainerFilter { label_selector }) };
         let answer: ListContainersResponse = call(socket, "list containers", "ListContainers", &request, CALL)?;
         let found = answer.containers.into_iter().map(Container::from);
         // asked for, and not taken on trust: what is listed here gets stopped
-        let mut found: Vec<Container> = found.filter(|c| c.name == name && c.namespace == NAMESPACE).collect();
+        let is_wanted = |c: &Container| {
+            c.name == wanted.name
+                && c.namespace == wanted.namespace
+                && wanted.pod.as_ref().is_none_or(|pod| *pod == c.pod)
+        };
+        let mut found: Vec<Container> = found.filter(is_wanted).collect();
         found.sort_by_key(|c| std::cmp::Reverse(c.created_ns));
         Ok(found)
+    }
+
+    fn exit(&self, socket: &Path, id: &str) -> Result<Option<Exit>, CriError> {
+        let request = ContainerStatusRequest { container_id: id.to_owned() };
+        let answer: ContainerStatusResponse = call(socket, "tell a status", "ContainerStatus", &request, CALL)?;
+        Ok(answer.status.filter(|s| s.state == CONTAINER_EXITED).map(|s| Exit {
+            code: s.exit_code,
+            reason: words(&s.reason),
+            message: words(&s.message),
+            log: (!s.log_path.is_empty()).then(|| s.log_path.into()),
+        }))
     }
 
     fn stop(&self, socket: &Path, id: &str, grace: Duration) -> Result<(), CriError> {
@@ -174,8 +206,11 @@ where
 
 /// The runtime's own words; they can be long (a list of every mount).
 fn describe(status: &Status) -> String {
-    let words: String = status.message().chars().filter(|c| !c.is_control()).take(300).collect();
-    format!("{words} ({})", status.code())
+    format!("{} ({})", words(status.message()), status.code())
+}
+
+fn words(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
 #[cfg(test)]
@@ -190,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_missing_socket_is_an_error_that_names_it() {
-        let e = Cri.containers(Path::new("/nonexistent/containerd.sock"), "kube-scheduler").unwrap_err();
+        let e = Cri.containers(Path::new("/nonexistent/containerd.sock"), &ContainerRef::default()).unwrap_err();
         assert!(matches!(e, CriError::Connect { .. }), "{e:?}");
         assert!(e.to_string().contains("/nonexistent/containerd.sock"));
     }

@@ -1,0 +1,311 @@
+//! New containers for static pods: the runtime stops one, and the kubelet makes the next, which resolves its mounts and
+//! reads its files anew. Manifests are never moved: should certwarden die in between, the pod comes back by itself.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::host::Host;
+use crate::host::clock::Deadline;
+use crate::host::cri::{Container, CriError, Exit};
+use crate::model::cause::chain;
+use crate::model::component::Component;
+use crate::model::inventory::ContainerRef;
+use crate::model::ledger::State;
+use crate::model::plan::{PlannedStep, Step};
+use crate::model::report::{Consumer, Restarted};
+
+use super::activate::restart_unit;
+use super::run::{Run, Stop};
+use super::{prove, story};
+
+/// As the kubelet gives a static pod (kubernetes: `DefaultTerminationGracePeriodSeconds`).
+pub const GRACE: Duration = Duration::from_secs(30);
+/// The kubelet's longest back-off before it makes a container again (kubernetes: `pkg/kubelet/kubelet.go:MaxContainerBackOff`,
+/// 5 min), and its start: a container that the kubelet is merely slow to make is no failure.
+const SLOWEST: Duration = Duration::from_secs(7 * 60);
+/// A kubelet at work makes a container again within a second (its relist), and looks at every pod once a minute
+/// (kubernetes: `syncFrequency`). One that is in back-off forgets it with its restart.
+const IDLE: Duration = Duration::from_secs(70);
+/// So many containers that ended since the swap are a crash loop: the third comes after 10 s of the kubelet's back-off.
+const LOOP: usize = 3;
+/// Between two looks at the container runtime.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Whose container it is.
+#[derive(Clone, Debug)]
+pub struct Who {
+    consumer: Consumer,
+    component: Option<Component>,
+    container: ContainerRef,
+    /// The id of the container that ran before anything was touched.
+    before: Option<String>,
+    /// It is known that none ran.
+    was_down: bool,
+}
+
+impl Who {
+    /// # Errors
+    /// If the component is no static pod of this node.
+    pub fn component(run: &Run<'_>, component: Component) -> Result<Self, Stop> {
+        let pod = run.engine.inventory.node.static_pods.get(&component);
+        let pod = pod.ok_or_else(|| Stop::Failed(format!("{component} is no static pod of this node")))?;
+        Ok(Self {
+            consumer: component.into(),
+            component: Some(component),
+            container: pod.container.clone(),
+            before: run.before.container(component).cloned(),
+            was_down: run.before.was_down(component),
+        })
+    }
+
+    pub fn other(run: &Run<'_>, container: &ContainerRef) -> Self {
+        let before = run.before.others.as_ref().map(|o| o.get(&container.to_string()).cloned());
+        Self {
+            consumer: Consumer::Other(container.to_string()),
+            component: None,
+            container: container.clone(),
+            was_down: before == Some(None),
+            before: before.flatten(),
+        }
+    }
+
+    /// Whether it was down before although its certificates were good: what ails it is none of our business.
+    fn is_excused(&self, run: &Run<'_>) -> bool {
+        self.was_down && prove::old_still_work(run, run.swapped_at)
+    }
+
+    /// Whether what happens to it now is our doing: it was well before, and so was what it needs. In the dark it may
+    /// crash until the others are back.
+    fn was_well(&self, run: &Run<'_>) -> bool {
+        let served = |c| run.before.sockets.iter().any(|s| s.component == Some(c) && s.answered);
+        let well = match self.component {
+            Some(c @ (Component::Etcd | Component::KubeApiserver)) => served(c),
+            _ => run.before.node.is_some(),
+        };
+        well && self.before.is_some() && prove::old_still_work(run, run.swapped_at)
+    }
+}
+
+/// Sees to it that a container runs that was made after the swap. One that never took the new files is left alone on
+/// the way back.
+pub fn replace(run: &mut Run<'_>, who: &Who) -> Result<(), Stop> {
+    let host = run.engine.host;
+    let limit = run.engine.policy.verify.timeout.0.max(SLOWEST);
+    run.engine.progress.step(format!("making a new {} container", who.consumer), limit + GRACE);
+    let socket = cri_socket(run)?;
+    let going_back = run.ledger_mut()?.state() == State::RollingBack;
+    let old = match host.runtime.containers(&socket, &who.container) {
+        Ok(listed) => newest_running(&listed),
+        Err(e) if going_back && !run.stopped.contains(&who.consumer) => {
+            let sentence = format!("{} was not stopped; whether it runs cannot be told: {}", who.consumer, chain(&e));
+            run.report.notes.push(sentence);
+            return Ok(());
+        }
+        Err(e) => return Err(e.into()),
+    };
+    if let Some(c) = old.as_ref().filter(|c| going_back && who.before.as_ref() == Some(&c.id)) {
+        tracing::info!(cw_txn = run.dir.id, "{} ({}) never took the new files", who.consumer, c.id);
+        return Ok(());
+    }
+    if old.is_none() && who.is_excused(run) && (going_back || who.component.is_none()) {
+        run.report.notes.push(format!("{} is not running, as before", who.consumer));
+        return Ok(());
+    }
+    if old.as_ref().is_some_and(|c| is_new_already(run, who, c)) {
+        story::activated(&run.dir.id, &who.consumer, "runs in a container made since");
+        return Ok(());
+    }
+    if who.component == Some(Component::Etcd) && old.is_some() {
+        prove::may_restart_etcd(run)?;
+    }
+    someone_to_make_it(run, &who.consumer)?;
+    if let Some(old) = &old {
+        run.stopped.push(who.consumer.clone());
+        host.runtime.stop(&socket, &old.id, GRACE)?;
+    }
+    let Some(new) = await_new(run, who, old.as_ref(), Deadline::after(host.clock.as_ref(), limit))? else {
+        run.report.notes.push(format!("{} is not running, as before", who.consumer));
+        return Ok(());
+    };
+    story::activated(&run.dir.id, &who.consumer, "runs in a new container");
+    let (old_id, new_id) = (old.map(|c| c.id), Some(new.id));
+    run.report.restarted.push(Restarted { component: who.consumer.clone(), old_id, new_id });
+    Ok(())
+}
+
+/// The new container; None if there is none, as before.
+fn await_new(
+    run: &mut Run<'_>,
+    who: &Who,
+    old: Option<&Container>,
+    deadline: Deadline,
+) -> Result<Option<Container>, Stop> {
+    let (host, since) = (run.engine.host, run.swapped_at.as_nanosecond());
+    let exits = Exits::of(run, who);
+    let idle = Deadline::after(host.clock.as_ref(), IDLE);
+    loop {
+        // a runtime that is slow to answer while it stops a container is asked again
+        let listed = host.runtime.containers(&cri_socket(run)?, &who.container);
+        let running = listed.as_ref().ok().and_then(|l| newest_running(l));
+        // by its id where there was one: the clock may be stepped meanwhile
+        let is_new = |c: &Container| old.map_or(i128::from(c.created_ns) >= since, |o| o.id != c.id);
+        if let Some(new) = running.clone().filter(is_new) {
+            return Ok(Some(new));
+        }
+        if exits.looping() || deadline.is_over(host.clock.as_ref()) {
+            if old.is_none() && who.is_excused(run) {
+                return Ok(None);
+            }
+            let why = why_not(who, listed, running.is_some(), &exits);
+            return Err(Stop::Failed(format!("{} did not come back: {why}", who.consumer)));
+        }
+        if run.engine.should_stop() {
+            return Err(Stop::Asked);
+        }
+        let untouched = running.is_none() && exits.count() == 0 && listed.is_ok();
+        if untouched && idle.is_over(host.clock.as_ref()) && may_restart_kubelet(run) {
+            let unit = run.engine.inventory.node.kubelet.unit.clone();
+            run.report.notes.push(format!("{unit} made no new {} container and was restarted for it", who.consumer));
+            restart_kubelet(run, &unit)?;
+        }
+        host.clock.sleep(POLL);
+    }
+}
+
+fn why_not(who: &Who, listed: Result<Vec<Container>, CriError>, runs: bool, exits: &Exits<'_>) -> String {
+    match listed {
+        Err(e) => chain(&e),
+        Ok(_) if runs => format!("the runtime said that it stopped {}, which goes on running", who.container),
+        Ok(_) => exits.sentence().unwrap_or_else(|| "the kubelet makes no new container".to_owned()),
+    }
+}
+
+/// Whether the container was made after the swap, as after a reboot in mid-transaction. Not by its time alone, since the
+/// clock may have been stepped: it must also be another one than those that are known to be older.
+fn is_new_already(run: &Run<'_>, who: &Who, container: &Container) -> bool {
+    let another = (who.before.is_some() || who.was_down) && who.before.as_ref() != Some(&container.id);
+    another && !run.older.contains(&container.id) && i128::from(container.created_ns) > run.swapped_at.as_nanosecond()
+}
+
+/// A container is stopped only while the kubelet runs: nobody else would make a new one. A kubelet that is down and to
+/// be restarted anyway is restarted first.
+fn someone_to_make_it(run: &mut Run<'_>, consumer: &Consumer) -> Result<(), Stop> {
+    let unit = run.engine.inventory.node.kubelet.unit.clone();
+    if run.engine.host.services.status(&unit)?.is_running() {
+        return Ok(());
+    }
+    if !is_planned(run) || run.kubelet_is_up.is_some() {
+        return Err(Stop::Failed(format!("{unit} does not run, and nobody else makes a new {consumer}")));
+    }
+    restart_kubelet(run, &unit)
+}
+
+fn is_planned(run: &Run<'_>) -> bool {
+    let kubelets = |s: &PlannedStep| matches!(s.step, Step::Activate { component: Component::Kubelet, .. });
+    run.plan.steps.iter().any(kubelets)
+}
+
+/// Once, and forward only where it is to be restarted anyway; on the way back nothing else is left.
+fn may_restart_kubelet(run: &Run<'_>) -> bool {
+    let going_back = run.ledger.as_ref().is_some_and(|l| l.state() == State::RollingBack);
+    run.kubelet_is_up.is_none() && (going_back || is_planned(run))
+}
+
+fn restart_kubelet(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
+    if !run.begun.contains(&Component::Kubelet) {
+        run.begun.push(Component::Kubelet);
+    }
+    restart_unit(run, unit)
+}
+
+fn cri_socket(run: &Run<'_>) -> Result<PathBuf, Stop> {
+    run.engine.inventory.node.kubelet.cri_socket.clone().ok_or_else(|| {
+        Stop::Failed(
+            "the container runtime's socket is not known; set containerRuntimeEndpoint in the kubelet's configuration"
+                .to_owned(),
+        )
+    })
+}
+
+/// The newest running container of a list that has the newest first.
+pub fn newest_running(list: &[Container]) -> Option<Container> {
+    list.iter().find(|c| c.running).cloned()
+}
+
+/// Containers that came and went since the swap.
+#[derive(Debug)]
+pub struct Exits<'a> {
+    host: &'a Host,
+    socket: Option<PathBuf>,
+    who: Who,
+    since: i128,
+    /// Whether a crash loop ends a wait: on the way back, and in the dark, every minute is given.
+    decides: bool,
+    /// The kubelet removes all but the last: those that were seen count.
+    ended: RefCell<BTreeSet<String>>,
+    last: RefCell<Option<String>>,
+}
+
+impl<'a> Exits<'a> {
+    pub fn of(run: &Run<'a>, who: &Who) -> Self {
+        let going_back = run.ledger.as_ref().is_some_and(|l| l.state() == State::RollingBack);
+        Self {
+            host: run.engine.host,
+            socket: run.engine.inventory.node.kubelet.cri_socket.clone(),
+            decides: !going_back && who.was_well(run),
+            who: who.clone(),
+            since: run.swapped_at.as_nanosecond(),
+            ended: RefCell::default(),
+            last: RefCell::default(),
+        }
+    }
+
+    /// Whether it is in a crash loop, as far as that is ours to judge.
+    pub fn looping(&self) -> bool {
+        self.decides && self.count() >= LOOP
+    }
+
+    fn count(&self) -> usize {
+        let Some(socket) = &self.socket else { return 0 };
+        let listed = self.host.runtime.containers(socket, &self.who.container).unwrap_or_default();
+        let new = |c: &&Container| i128::from(c.created_ns) > self.since && self.who.before.as_ref() != Some(&c.id);
+        let mut ended = self.ended.borrow_mut();
+        for c in listed.iter().filter(new).filter(|c| !c.running) {
+            if ended.insert(c.id.clone()) {
+                *self.last.borrow_mut() = Some(c.id.clone());
+            }
+        }
+        ended.len()
+    }
+
+    /// What is said of them, if there are any: `its container ends again and again (…)`.
+    pub fn sentence(&self) -> Option<String> {
+        let times = self.count();
+        let id = self.last.borrow().clone()?;
+        let exit = self.host.runtime.exit(self.socket.as_ref()?, &id).ok().flatten();
+        let how = exit.map_or_else(|| "it is not known how".to_owned(), |e| self.describe(&e));
+        let often = if times == 1 { "once" } else { "again and again" };
+        Some(format!("its new container ended {often}: {how}"))
+    }
+
+    fn describe(&self, exit: &Exit) -> String {
+        let words = [Some(exit.message.clone()).filter(|m| !m.is_empty()), self.last_words(exit)];
+        let words: Vec<String> = words.into_iter().flatten().collect();
+        let words = words.first().map(|w| format!(", {w}")).unwrap_or_default();
+        format!("exit code {} ({}){words}", exit.code, exit.reason)
+    }
+
+    /// The line of its log that most probably says why.
+    fn last_words(&self, exit: &Exit) -> Option<String> {
+        /// What fits into a sentence.
+        const WORDS: usize = 160;
+        let log = self.host.root.read_text(exit.log.as_deref()?).ok()?;
+        // `time stream tag text` (kubernetes: `pkg/kubelet/kuberuntime/logs/logs.go`)
+        let lines: Vec<&str> = log.lines().filter_map(|l| l.splitn(4, ' ').nth(3)).collect();
+        let telling = |l: &&&str| ["rror", "panic", "fatal"].iter().any(|word| l.contains(word));
+        let line = lines.iter().rev().find(telling).or(lines.last())?;
+        Some(line.chars().filter(|c| !c.is_control()).take(WORDS).collect())
+    }
+}

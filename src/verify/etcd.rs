@@ -1,0 +1,143 @@
+//! etcd's members: who they are, who of them is well, and whether one can be spared.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::material::{Material, material};
+use super::prove::again;
+use crate::host::Host;
+use crate::host::fs::MAX_FILE;
+use crate::host::kube::{Connection, KubeError};
+use crate::model::cause::chain;
+use crate::model::inventory::Inventory;
+use crate::model::plan::Proof;
+use crate::model::wiring;
+
+/// For one answer of one etcd member. Its own election timeout is a second; one that needs longer than this is not well.
+const MEMBER: Duration = Duration::from_secs(5);
+
+/// Entries with which etcd can be asked, the best first.
+const CREDENTIALS: [&str; 3] = ["etcd-healthcheck-client", "apiserver-etcd-client", "etcd-server"];
+
+/// The members as this node's own etcd lists them, or the one that its API server dials. None: no etcd is known here,
+/// or nothing to ask it with.
+pub fn ask(host: &Host, inventory: &Inventory) -> Option<Result<Members, String>> {
+    let entry = CREDENTIALS.iter().filter_map(|name| inventory.get(name)).find(|e| e.leaf().is_some())?;
+    let mut last = None;
+    for proof in wiring::proofs(inventory, entry) {
+        let Proof::Etcd { endpoint, ca } = proof else { continue };
+        let material = material(&entry.form, &|path| host.root.read_secret(path)).map_err(|e| chain(&e));
+        let ca = host.root.read(&ca, MAX_FILE).map_err(|e| chain(&e));
+        let asked = material.and_then(|m| etcd_members(host, &endpoint, &ca?, &m).map_err(|e| chain(&e)));
+        match asked {
+            Ok(members) => return Some(Ok(members)),
+            Err(why) => last = Some(why),
+        }
+    }
+    last.map(Err)
+}
+
+/// etcd's members as one of them lists them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Members {
+    pub total: usize,
+    /// Without learners, which have no vote.
+    pub voters: usize,
+    /// Voters that answered a health request with 200.
+    pub healthy: usize,
+    /// Names of the voters that did not.
+    pub unhealthy: Vec<String>,
+    pub peers: Vec<Peer>,
+}
+
+/// Where a member is dialled by the others.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Peer {
+    pub name: String,
+    pub urls: Vec<String>,
+}
+
+impl Members {
+    /// Whether as many voters are well as a quorum takes.
+    pub fn has_quorum(&self) -> bool {
+        self.healthy > self.voters / 2
+    }
+
+    /// Whether a quorum is left while one of the voters is away. A single member has nobody to wait for it.
+    pub fn can_spare_one(&self) -> bool {
+        self.voters <= 1 || self.to_spare() > 0
+    }
+
+    /// How many voters can be lost before the quorum is.
+    pub fn to_spare(&self) -> usize {
+        self.healthy.saturating_sub(self.voters / 2 + 1)
+    }
+}
+
+/// Asks etcd at `endpoint` (a URL) for its members, through its JSON gateway, and each voter for its health.
+///
+/// # Errors
+/// [`KubeError`] if `endpoint` does not list them.
+pub fn etcd_members(host: &Host, endpoint: &str, ca: &[u8], material: &Material) -> Result<Members, KubeError> {
+    let to = |server: &str| Connection {
+        server: server.to_owned(),
+        ca: Some(ca.to_vec()),
+        identity: Some(material.identity()),
+        headers: Vec::new(),
+        limit: MEMBER,
+    };
+    let list = member_list(host, &to(endpoint))?;
+    let voters: Vec<&Member> = list.members.iter().filter(|m| !m.is_learner).collect();
+    let is_well = |member: &&&Member| {
+        let urls = member.client_urls.iter();
+        urls.filter(|url| url.starts_with("http"))
+            .any(|url| host.kube.get(&to(url), "/health").is_ok_and(|a| a.status == 200))
+    };
+    let (well, ill): (Vec<&Member>, Vec<&Member>) = voters.iter().partition(is_well);
+    Ok(Members {
+        total: list.members.len(),
+        voters: voters.len(),
+        healthy: well.len(),
+        unhealthy: ill.into_iter().map(|m| m.name.clone()).collect(),
+        peers: list.members.iter().map(|m| Peer { name: m.name.clone(), urls: m.peer_urls.clone() }).collect(),
+    })
+}
+
+fn member_list(host: &Host, to: &Connection) -> Result<MemberList, KubeError> {
+    let mut path = "/v3/cluster/member/list";
+    let mut answer = again(|| host.kube.post(to, path, "{}"))?;
+    if answer.status == 404 {
+        path = "/v3beta/cluster/member/list"; // etcd 3.3
+        answer = host.kube.post(to, path, "{}")?;
+    }
+    let (server, path) = (to.server.clone(), path.to_owned());
+    if answer.status != 200 {
+        let detail: String = answer.body.chars().take(200).collect();
+        return Err(KubeError::Status { server, path, status: answer.status, detail });
+    }
+    match serde_json::from_str::<MemberList>(&answer.body) {
+        Ok(list) if !list.members.is_empty() => Ok(list),
+        Ok(_) => Err(KubeError::Malformed { server, path, detail: "no members".into() }),
+        Err(e) => Err(KubeError::Malformed { server, path, detail: e.to_string() }),
+    }
+}
+
+#[derive(Deserialize)]
+struct MemberList {
+    #[serde(default)]
+    members: Vec<Member>,
+}
+
+#[derive(Deserialize)]
+struct Member {
+    /// Empty until the member has started.
+    #[serde(default)]
+    name: String,
+    #[serde(default, rename = "clientURLs")]
+    client_urls: Vec<String>,
+    #[serde(default, rename = "peerURLs")]
+    peer_urls: Vec<String>,
+    #[serde(default, rename = "isLearner")]
+    is_learner: bool,
+}

@@ -1,0 +1,406 @@
+//! The control plane takes up what was renewed: the least is restarted, in the safe order, and what does not come back
+//! is rolled back with a reason.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod fake;
+mod support;
+
+use std::fs;
+
+use certwarden::model::component::Component;
+use certwarden::model::consumer::Uptake as Takes;
+use certwarden::model::gate::Gate;
+use certwarden::model::plan::{Activation, Plan, Step};
+use certwarden::model::planner::Selection;
+use certwarden::model::policy::{ActivateKubelet, OtherPods};
+use certwarden::model::report::{Consumer, Outcome, Report};
+use fake::node::{Node, assert_outcome, assert_unchanged, new_files, with_kube_vip};
+use fake::socket::{Uptake, with_sockets};
+use fake::{Fault, World};
+
+fn names(list: &[&str]) -> Selection {
+    Selection::Names(list.iter().map(|s| (*s).to_owned()).collect())
+}
+
+fn activation(plan: &Plan, wanted: Component) -> Option<&Activation> {
+    plan.steps.iter().find_map(|s| match &s.step {
+        Step::Activate { component, how } if *component == wanted => Some(how),
+        _ => None,
+    })
+}
+
+fn stopped(node: &Node, name: &str) -> bool {
+    node.fake.details("stop-container").iter().any(|id| id.starts_with(name))
+}
+
+/// How often the engine slept while a step was under way whose name holds `what`.
+fn waits(node: &Node, what: &str) -> usize {
+    let of = |name: &&String| name.contains(what) && name.ends_with("/sleep");
+    node.fake.world(|w| w.tick_names.iter().filter(of).count())
+}
+
+fn edit(node: &Node, component: &str, from: &str, to: &str) {
+    let path = node.path(&format!("/etc/kubernetes/manifests/{component}.yaml"));
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{from} in {text}");
+    fs::write(&path, text.replace(from, to)).unwrap();
+}
+
+/// Mounts a file of the host by itself, as its container sees it at the same place.
+fn pin(node: &Node, component: &str, file: &str) {
+    edit(
+        node,
+        component,
+        "    volumeMounts:\n",
+        &format!("    volumeMounts:\n    - {{name: pin, mountPath: {file}}}\n"),
+    );
+    edit(node, component, "  volumes:\n", &format!("  volumes:\n  - {{name: pin, hostPath: {{path: {file}}}}}\n"));
+}
+
+#[test]
+fn client_certificates_that_are_read_for_each_connection_restart_nobody() {
+    let node = Node::healthy();
+    let plan = node.plan(&names(&["apiserver-etcd-client", "apiserver-kubelet-client", "front-proxy-client"]));
+    assert_eq!(activation(&plan, Component::KubeApiserver), None);
+    assert_eq!(activation(&plan, Component::Etcd), None);
+    let proven = plan.steps.iter().filter(|s| matches!(s.step, Step::Verify { .. }) && s.step.id() == "verify").count();
+    assert!(proven > 3, "{:?}", plan.steps);
+}
+
+#[test]
+fn a_file_that_is_mounted_by_itself_is_taken_up_by_a_new_container_only() {
+    let node = with_sockets(Node::due(), Uptake::Restart, Uptake::Reload);
+    pin(&node, "kube-apiserver", "/etc/kubernetes/pki/apiserver.crt");
+    let plan = node.plan(&names(&["apiserver"]));
+    match activation(&plan, Component::KubeApiserver) {
+        Some(Activation::ReloadOrRestart { uptake, sockets, .. }) => {
+            assert_eq!((*uptake, sockets.len()), (Takes::NewProcess, 1), "measured all the same");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_outcome(&node.renew(&names(&["apiserver"])), Outcome::Verified);
+    assert!(stopped(&node, "kube-apiserver"));
+    assert!(waits(&node, "waiting for kube-apiserver to serve") < 2, "its reload is not waited for");
+
+    let node = Node::healthy();
+    pin(&node, "kube-apiserver", "/etc/kubernetes/pki/apiserver-etcd-client.key");
+    let plan = node.plan(&names(&["apiserver-etcd-client"]));
+    let how = activation(&plan, Component::KubeApiserver);
+    assert!(matches!(how, Some(Activation::NewContainer { .. })), "no socket shows a client certificate: {how:?}");
+}
+
+#[test]
+fn a_controller_manager_that_serves_a_pair_of_its_own_is_measured_too() {
+    let node = Node::healthy();
+    for end in ["crt", "key"] {
+        let file = |base: &str| node.path(&format!("/etc/kubernetes/pki/{base}.{end}"));
+        fs::copy(file("apiserver"), file("kcm")).unwrap();
+    }
+    let flags =
+        "    - --tls-cert-file=/etc/kubernetes/pki/kcm.crt\n    - --tls-private-key-file=/etc/kubernetes/pki/kcm.key\n";
+    let bind = "    - --bind-address=::1\n    - --secure-port=11257\n";
+    edit(&node, "kube-controller-manager", "    image:", &format!("{flags}{bind}    image:"));
+    let plan = node.plan(&names(&["kube-controller-manager:tls-cert-file"]));
+    match activation(&plan, Component::KubeControllerManager) {
+        Some(Activation::ReloadOrRestart { uptake: Takes::Reload(_), sockets, health }) => {
+            assert_eq!(sockets[0].address, "[::1]:11257");
+            assert_eq!(health.as_deref(), Some("https://[::1]:11257/healthz"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn without_the_restart_that_it_needs_a_component_is_rolled_back() {
+    for fault in [Fault::Fail, Fault::Hang, Fault::Lie] {
+        let node = with_sockets(Node::due(), Uptake::Restart, Uptake::Reload);
+        let before = node.live();
+        node.fake.always("stop-container", fault);
+        let report = node.renew(&names(&["apiserver"]));
+        assert_outcome(&report, Outcome::RolledBack);
+        let why = match fault {
+            Fault::Lie => "which goes on running",
+            _ => "stop",
+        };
+        assert!(report.reason.contains(why), "{}", report.reason);
+        assert_unchanged(&before, &node);
+        assert!(report.sockets.iter().filter(|s| s.ok).count() == 2, "the old ones are served: {:?}", report.sockets);
+    }
+}
+
+#[test]
+fn a_crash_loop_with_the_new_files_is_rolled_back_soon_and_with_its_last_words() {
+    const LOG: &str =
+        "2026-01-01T00:00:00Z stderr F I0101 starting\n2026-01-01T00:00:00Z stderr F Error: unknown flag: --bogus\n";
+    for component in ["kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd"] {
+        let node = with_sockets(Node::due(), Uptake::Restart, Uptake::Restart);
+        fs::create_dir_all(node.path("/var/log/pods")).unwrap();
+        fs::write(node.path("/var/log/pods/last.log"), LOG).unwrap();
+        let before = node.live();
+        node.fake.world(|w| w.crashes_if = Some((component, new_files)));
+        let report = node.renew_due();
+        assert_outcome(&report, Outcome::RolledBack);
+        let words = "its new container ended again and again: exit code 1 (Error), Error: unknown flag: --bogus";
+        assert!(report.reason.contains(component) && report.reason.contains(words), "{}", report.reason);
+        assert_unchanged(&before, &node);
+        assert!(node.fake.world(|w| w.runs(component)), "{component} runs again");
+        let waited = waits(&node, component);
+        assert!(waited < 150, "{component}: {waited} waits");
+        node.assert_processes_use_what_is_on_the_disk();
+    }
+}
+
+#[test]
+fn an_api_server_that_goes_away_while_it_is_measured_is_rolled_back_before_anything_else_is_touched() {
+    let node = with_sockets(Node::due(), Uptake::Never, Uptake::Reload);
+    let before = node.live();
+    node.fake.world(|w| {
+        w.dies_at_step = Some(("waiting for kube-apiserver to serve", "kube-apiserver"));
+        w.crashes_if = Some(("kube-apiserver", new_files));
+    });
+    let session = node.session();
+    let plan = session.plan(&Selection::Due).unwrap();
+    node.fake.world(|w| w.broken.clear());
+    let report = session.carry_out(&plan, false, &[], &Node::progress()).unwrap();
+    assert!(report.reason.contains("kube-apiserver does not answer any more"), "{}", report.reason);
+    assert!(!stopped(&node, "kube-scheduler") && !stopped(&node, "kube-controller-manager"));
+    assert_unchanged(&before, &node);
+}
+
+#[test]
+fn a_kubelet_that_makes_no_container_is_restarted_where_that_is_planned_or_the_way_back() {
+    let node = Node::due();
+    node.fake.world(|w| w.idle_restarts = 1);
+    let report = node.renew(&names(&["scheduler.conf"]));
+    assert_outcome(&report, Outcome::Verified);
+    assert_eq!(node.fake.details("restart").len(), 1, "once, not again at its own turn");
+    assert!(report.notes.iter().any(|n| n.contains("made no new kube-scheduler container")), "{:?}", report.notes);
+
+    let mut node = Node::due();
+    let before = node.live();
+    node.policy.activate.kubelet = ActivateKubelet::WhenNeeded;
+    node.fake.world(|w| w.idle_restarts = 1);
+    let report = node.renew(&names(&["scheduler.conf"]));
+    assert_outcome(&report, Outcome::RolledBack);
+    assert!(report.reason.contains("the kubelet makes no new container"), "{}", report.reason);
+    assert_unchanged(&before, &node);
+    assert!(node.fake.world(|w| w.runs("kube-scheduler")));
+    node.assert_processes_use_what_is_on_the_disk();
+}
+
+#[test]
+fn a_container_that_never_comes_back_ends_in_an_honest_report() {
+    let node = Node::due();
+    let before = node.live();
+    node.fake.world(|w| w.idle_restarts = u32::MAX);
+    let report = node.renew(&names(&["scheduler.conf"]));
+    assert_outcome(&report, Outcome::RollbackFailed);
+    assert!(report.reason.matches("the kubelet makes no new container").count() == 2, "{}", report.reason);
+    assert_unchanged(&before, &node);
+}
+
+#[test]
+fn a_runtime_that_hangs_from_the_first_activation_on_is_rolled_back_with_that_reason() {
+    for (method, fault) in [("containers", Fault::Hang), ("containers", Fault::Fail), ("stop-container", Fault::Hang)] {
+        let node = Node::due();
+        let before = node.live();
+        node.fake.world(|w| w.fault_in = Some(("making a new", method, fault)));
+        let report = node.renew(&names(&["scheduler.conf"]));
+        assert_outcome(&report, Outcome::RolledBack);
+        assert!(report.reason.contains("the container runtime"), "{}", report.reason);
+        assert_unchanged(&before, &node);
+        assert!(!stopped(&node, "kube-scheduler") || fault == Fault::Hang);
+        node.assert_processes_use_what_is_on_the_disk();
+    }
+}
+
+fn told(report: &Report) -> bool {
+    report
+        .notes
+        .iter()
+        .any(|n| n.contains("left alone: kube-system/kube-vip-node-1/vip: mounts admin.conf as a single"))
+}
+
+#[test]
+fn an_unknown_static_pod_that_mounts_a_renewed_file_is_told_and_left_alone() {
+    let node = with_kube_vip(Node::due());
+    assert!(node.plan(&names(&["apiserver"])).others.is_empty(), "it sees nothing of it");
+    let report = node.renew_due();
+    assert_outcome(&report, Outcome::Verified);
+    assert!(told(&report), "{:?}", report.notes);
+    assert!(!stopped(&node, "vip"));
+}
+
+#[test]
+fn an_unknown_static_pod_is_restarted_where_the_configuration_says_so_and_it_alone() {
+    let mut node = with_kube_vip(Node::due());
+    node.policy.activate.other_pods = OtherPods::Restart;
+    let report = node.renew_due();
+    assert_outcome(&report, Outcome::Verified);
+    assert!(!told(&report), "{:?}", report.notes);
+    let order: Vec<String> = report.restarted.iter().map(|r| r.component.to_string()).collect();
+    let vip = "kube-system/kube-vip-node-1/vip";
+    assert_eq!(order, ["kube-controller-manager", "kube-scheduler", vip, "kubelet"]);
+    assert_eq!(report.restarted[2].component, Consumer::Other(vip.to_owned()));
+    assert!(!node.fake.details("stop-container").contains(&"other".to_owned()));
+}
+
+#[test]
+fn an_unknown_static_pod_that_does_not_come_back_is_a_reason_to_roll_back_and_one_that_was_down_is_none() {
+    let mut node = with_kube_vip(Node::due());
+    node.policy.activate.other_pods = OtherPods::Restart;
+    let before = node.live();
+    node.fake.world(|w| w.crashes_if = Some(("vip", new_files)));
+    let report = node.renew_due();
+    assert_outcome(&report, Outcome::RolledBack);
+    assert!(report.reason.contains("kube-vip-node-1/vip did not come back"), "{}", report.reason);
+    assert_unchanged(&before, &node);
+    assert!(node.fake.world(|w| w.runs("vip")));
+
+    let mut node = with_kube_vip(Node::due());
+    node.policy.activate.other_pods = OtherPods::Restart;
+    node.fake.world(|w| {
+        w.broken.insert("vip".into());
+        w.containers.iter_mut().filter(|c| c.name == "vip").for_each(|c| c.running = false);
+    });
+    let report = node.renew_due();
+    assert_outcome(&report, Outcome::Verified);
+    assert!(
+        report.notes.iter().any(|n| n.contains("kube-vip-node-1/vip is not running, as before")),
+        "{:?}",
+        report.notes
+    );
+}
+
+fn carry_out(node: &Node, selection: &Selection, forced: &[Gate]) -> Report {
+    let session = node.session();
+    session.carry_out(&session.plan(selection).unwrap(), false, forced, &Node::progress()).unwrap()
+}
+
+#[test]
+fn where_no_member_of_etcd_can_be_spared_nothing_is_begun_unless_a_person_says_so() {
+    for (members, ill, refused) in
+        [(1, 0, false), (2, 0, true), (3, 0, false), (3, 1, true), (4, 0, false), (4, 1, true), (5, 2, true)]
+    {
+        let node = with_sockets(Node::due(), Uptake::Reload, Uptake::Restart);
+        node.fake.world(|w| (w.members, w.unhealthy_members) = (members, ill));
+        let before = node.live();
+        let report = carry_out(&node, &names(&["etcd-server"]), &[]);
+        let what = format!("{members} members, {ill} ill: {}", report.reason);
+        assert_eq!(report.outcome == Outcome::Refused, refused, "{what}");
+        if refused {
+            assert_eq!(report.refusals[0].gate, Gate::Quorum, "{what}");
+            assert_unchanged(&before, &node);
+            assert!(node.ids().is_empty());
+            // what does not concern etcd goes ahead
+            assert_outcome(&carry_out(&node, &names(&["apiserver", "scheduler.conf"]), &[]), Outcome::Verified);
+            let report = carry_out(&node, &names(&["etcd-server"]), &[Gate::Quorum]);
+            assert_outcome(&report, Outcome::Verified);
+        }
+        assert!(stopped(&node, "etcd"), "{what}");
+    }
+}
+
+#[test]
+fn no_emergency_is_worth_the_quorum_but_etcds_own_expired_leaves_may_be_why_it_is_lost() {
+    let ill = |node: &Node| node.fake.world(|w| (w.members, w.unhealthy_members) = (3, 1));
+    let node = Node::expired();
+    ill(&node);
+    assert_outcome(&node.renew_due(), Outcome::Verified);
+    let node = Node::due();
+    ill(&node);
+    let session = node.session();
+    let mut plan = session.plan(&Selection::Due).unwrap();
+    plan.emergency = true;
+    let report = session.carry_out(&plan, false, &[], &Node::progress()).unwrap();
+    assert_outcome(&report, Outcome::Refused);
+    assert_eq!(report.refusals[0].gate, Gate::Quorum);
+}
+
+#[test]
+fn a_member_that_falls_ill_after_the_gate_keeps_this_one_from_being_restarted() {
+    let node = with_sockets(Node::due(), Uptake::Reload, Uptake::Restart);
+    let before = node.live();
+    let ill = |w: &mut World| (w.members, w.ill_at_step) = (3, Some(("waiting for etcd", 1)));
+    node.fake.world(ill);
+    let report = node.renew(&names(&["etcd-server"]));
+    assert_outcome(&report, Outcome::RolledBack);
+    assert!(report.reason.contains("would lose the quorum"), "{}", report.reason);
+    assert!(!stopped(&node, "etcd"));
+    assert_unchanged(&before, &node);
+}
+
+#[test]
+fn the_new_peer_certificate_is_tried_under_the_names_that_members_dial_and_on_the_members() {
+    let node = Node::due();
+    edit(&node, "etcd", "    image:", "    - --listen-peer-urls=https://localhost:2380\n    image:");
+    node.fake.world(|w| w.members = 3);
+    let report = node.renew(&names(&["etcd-peer"]));
+    assert_outcome(&report, Outcome::Verified);
+    let against: Vec<&str> = report.credentials.iter().map(|c| c.against.as_str()).collect();
+    for wanted in ["TLS handshake as localhost, node-1", "etcd https://10.0.0.1:2380", "etcd https://10.0.0.2:2380"] {
+        assert!(against.contains(&wanted), "{wanted} in {against:?}");
+    }
+    // one that refuses it is found before anything is live
+    let before = node.live();
+    node.fake.world(|w| w.fault_in = Some(("rehearsing etcd-peer against etcd https://10.0.0.2", "get", Fault::Fail)));
+    let report = node.renew(&names(&["etcd-peer"]));
+    assert_outcome(&report, Outcome::Refused);
+    assert!(
+        report.reason.contains("etcd-peer was refused before the commit by etcd https://10.0.0.2"),
+        "{}",
+        report.reason
+    );
+    assert_unchanged(&before, &node);
+}
+
+#[test]
+fn an_aggregated_api_that_refuses_the_new_front_proxy_client_is_a_reason_to_roll_back() {
+    type Answers = fn(&std::path::Path) -> u16;
+    let table: [(Answers, Outcome, bool); 4] = [
+        (|root| if new_files(root) { 403 } else { 200 }, Outcome::RolledBack, true),
+        (|_| 200, Outcome::Verified, true),
+        // it did not work before, or it is being moved
+        (|_| 403, Outcome::Verified, false),
+        (|root| if new_files(root) { 503 } else { 200 }, Outcome::Verified, true),
+    ];
+    for (answers, outcome, asked) in table {
+        let node = Node::due();
+        node.fake.world(|w| w.aggregated = Some(answers));
+        let report = node.renew(&names(&["front-proxy-client", "scheduler.conf"]));
+        assert_outcome(&report, outcome);
+        assert_eq!(report.credentials.iter().any(|c| c.against == "v1.m through the API server"), asked);
+    }
+}
+
+#[test]
+fn an_etcd_elsewhere_is_asked_on_every_endpoint_counted_before_and_after_and_never_restarted() {
+    let node = Node::due();
+    edit(&node, "kube-apiserver", "https://127.0.0.1:2\n", "https://127.0.0.1:2379,https://127.0.0.1:2\n");
+    fs::remove_file(node.path("/etc/kubernetes/manifests/etcd.yaml")).unwrap();
+    node.fake.world(|w| (w.members, w.unhealthy_members) = (3, 1));
+    let report = node.renew(&names(&["apiserver-etcd-client"]));
+    assert_outcome(&report, Outcome::Verified); // nothing of it is restarted here: its quorum is not at stake
+    for endpoint in ["etcd https://127.0.0.1:2379", "etcd https://127.0.0.1:2"] {
+        assert_eq!(report.credentials.iter().filter(|c| c.against == endpoint).count(), 2, "{:?}", report.credentials);
+    }
+    assert!(!stopped(&node, "etcd"));
+    // a member that is lost meanwhile is
+    let before = node.live();
+    node.fake.world(|w| w.ill_at_step = Some(("seeing that", 2)));
+    let report = node.renew(&names(&["apiserver-etcd-client"]));
+    assert_outcome(&report, Outcome::RolledBack);
+    assert!(
+        report.reason.contains("etcd has 3 members, of which 1 are well, and had 3, of which 2 were"),
+        "{}",
+        report.reason
+    );
+    assert_unchanged(&before, &node);
+}
