@@ -63,7 +63,7 @@ fn left_behind(scene: &Scene<'_>, known: &[Entry], path: &Path, text: &str) -> O
     let config = kubeconfig::parse(text).ok()?;
     let Identity::Embedded { cert, key } = &config.identity else { return None };
     let expected = Expected { signer: scene.authority("ca"), ..Expected::default() };
-    let mut content = load::embedded(scene.root, path, &config, (cert, key), expected);
+    let mut content = load::embedded(scene, path, &config, (cert, key), expected);
     let Content::Readable(credential) = &mut content else { return None };
     let leaf = credential.chain.first()?;
     let same_person = leaf.subject == admin.subject || leaf.common_name == admin.common_name;
