@@ -32,9 +32,8 @@ use fake::node::{Live, Node, assert_outcome};
 use fake::socket::{Uptake, with_sockets};
 use fake::{At, Fake, Fault, World, at_step, forget_steps, steps};
 
-/// Of admin.conf.
-const COPY: &str = "root/.kube/config";
 const UNDO: &str = "putting the old files back";
+const COPY: &str = "root/.kube/config";
 
 fn whole() -> bool {
     std::env::var_os("CERTWARDEN_TORTURE").is_some()
@@ -101,7 +100,6 @@ fn announced(step: &Step) -> String {
         Step::Validate { .. } => "validating ".to_owned(),
         Step::Rehearse { name, proof } => format!("rehearsing {name} against {}", proof.describe()),
         Step::Commit { .. } => "putting the new files in place".to_owned(),
-        Step::Refresh { .. } => "refreshing copies".to_owned(),
         Step::Activate { component, how } => match how {
             Activation::ReloadOrRestart { .. } => format!("waiting for {component} to serve"),
             Activation::NewContainer { .. } => format!("making a new {component} container"),
@@ -114,6 +112,7 @@ fn announced(step: &Step) -> String {
             Check::Credential { name, .. } => format!("using the new {name}"),
             Check::NodeReady { node } => format!("waiting for node {node}"),
         },
+        Step::Refresh { .. } => "refreshing copies".to_owned(),
     }
 }
 
@@ -163,28 +162,21 @@ fn ways(step: &Step) -> Vec<Way> {
                 fake.world(|w| w.hook_at = Some((w.ticks + 3, Box::new(|root| obstruct(root, "pki/etcd/server.key")))));
             }),
         ],
-        Step::Refresh { .. } => copy_ways(),
         Step::Activate { component, how } => activation_ways(*component, how),
         Step::Verify { check } => check_ways(check),
+        Step::Refresh { .. } => vec![
+            way("a copy is gone", End::GoesOn, |_, root, _| fs::remove_file(root.join(COPY)).unwrap()),
+            way("a copy is a directory", End::GoesOn, |_, root, _| {
+                fs::remove_file(root.join(COPY)).unwrap();
+                fs::create_dir(root.join(COPY)).unwrap();
+            }),
+            way("the way to a copy is a link", End::GoesOn, |_, root, _| {
+                let dir = root.join(COPY).parent().unwrap().to_path_buf();
+                fs::rename(&dir, dir.with_extension("aside")).unwrap();
+                std::os::unix::fs::symlink("/etc/kubernetes", dir).unwrap();
+            }),
+        ],
     }
-}
-
-/// A copy is refreshed, or told; it fails nothing.
-fn copy_ways() -> Vec<Way> {
-    vec![
-        way("the copy is a directory", End::GoesOn, |_, root, _| {
-            fs::remove_file(root.join(COPY)).unwrap();
-            fs::create_dir(root.join(COPY)).unwrap();
-        }),
-        way("the way to the copy is a link", End::GoesOn, |_, root, _| {
-            let dir = root.join(COPY).parent().unwrap().to_path_buf();
-            fs::rename(&dir, dir.with_extension("aside")).unwrap();
-            std::os::unix::fs::symlink("/etc/kubernetes", dir).unwrap();
-        }),
-        way("it cannot be written", End::GoesOn, |_, root, _| {
-            fs::create_dir(root.join(COPY).with_file_name(".config.certwarden-new")).unwrap();
-        }),
-    ]
 }
 
 fn proof_ways(proof: &Proof, failed: End) -> Vec<Way> {
@@ -349,8 +341,9 @@ fn needs_servers(step: &Step) -> bool {
 
 fn node(servers: bool) -> Node {
     let node = if servers { with_sockets(Node::due(), Uptake::Restart, Uptake::Restart) } else { Node::due() };
-    fs::create_dir_all(node.path(COPY).parent().unwrap()).unwrap();
-    fs::write(node.path(COPY), node.read("/etc/kubernetes/admin.conf")).unwrap();
+    let copy = node.dir.path().join(COPY);
+    fs::create_dir_all(copy.parent().unwrap()).unwrap();
+    fs::copy(kubernetes(node.dir.path(), "admin.conf"), copy).unwrap();
     node
 }
 
@@ -392,6 +385,7 @@ fn enumerated(servers: bool) -> Vec<(usize, Step)> {
         "credential front proxy",
         "credential etcd",
         "node ready",
+        "refresh",
     ] {
         assert!(kinds.contains(wanted), "no {wanted} in the plan: {kinds:?}");
     }

@@ -34,8 +34,8 @@ const PKI: &str = "/etc/kubernetes/pki";
 /// What has been found so far, for the parts that make entries of it.
 struct Scene<'a> {
     root: &'a Root,
-    now: Timestamp,
     library: &'a dyn Library,
+    now: Timestamp,
     containers: Vec<Container>,
     kubelet: kubelet::Found,
     pki_dir: PathBuf,
@@ -88,8 +88,8 @@ pub fn collect_by(library: &dyn Library, root: &Root, now: Timestamp, wanted: &K
         role: Role::Unknown,
         authorities: Vec::new(),
         root,
-        now,
         library,
+        now,
         containers,
         kubelet,
         notes,
