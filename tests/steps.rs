@@ -176,6 +176,11 @@ fn ways(step: &Step) -> Vec<Way> {
                 fs::remove_file(root.join(COPY)).unwrap();
                 fs::create_dir(root.join(COPY)).unwrap();
             }),
+            way("the way to a copy is a link", End::GoesOn, |_, root, _| {
+                let dir = root.join(COPY).parent().unwrap().to_path_buf();
+                fs::rename(&dir, dir.with_extension("aside")).unwrap();
+                std::os::unix::fs::symlink("/etc/kubernetes", dir).unwrap();
+            }),
         ],
     }
 }
