@@ -1,0 +1,116 @@
+//! Sweep: a disk that is really full, or turns read-only, in the middle of a transaction. The process is stopped at a
+//! call, the disk changed, and the process goes on.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::disk::{Disk, Kind, ok};
+use crate::fault::told;
+use crate::harness::{Harness, row};
+use crate::interrupted::Bench;
+use crate::reliability::Row;
+use crate::scenario::Scenario;
+use crate::strace::{self, Ended, Point};
+use crate::tree::STATE;
+
+/// Where the small disk is.
+const PLACES: [(&str, &str); 2] = [("/var/lib/certwarden", STATE), ("/etc/kubernetes", "etc/kubernetes")];
+/// Longer than any run on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+pub fn run(harness: &Harness, scenario: &Scenario) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (name, place) in PLACES {
+        for (what, trouble) in [("full", fill as fn(&Disk) -> bool), ("read-only", turn_read_only)] {
+            // a run holds no file open for writing when it renames, unlinks or makes a directory
+            let points: Vec<&Point> = scenario.points.iter().map(|(p, _)| p).collect();
+            let mut jobs = harness.sample(points.len(), 5);
+            if harness.whole {
+                jobs.retain(|i| i % 4 == 1 || points[*i].is_live_rename());
+            }
+            let tally = harness.spread(None, &jobs, |bench, index| {
+                let (bench, disk) = with_small_disk(bench, scenario, place);
+                let point = points[*index];
+                let ended = stopped_at(&bench, scenario, point, || trouble(&disk));
+                relieve(&disk);
+                told(
+                    &bench,
+                    scenario,
+                    scenario.args,
+                    &ended,
+                    &format!("{name} {what} from {}#{} {:.160}", point.call, point.nth, point.line),
+                )
+            });
+            rows.push(row(
+                "fault",
+                format!("{name} {what} in the middle"),
+                &tally,
+                format!("{} calls, ext4", jobs.len()),
+            ));
+        }
+    }
+    rows
+}
+
+/// The tree with a small disk of its own at `place`.
+fn with_small_disk(bench: &Bench, scenario: &Scenario, place: &str) -> (Bench, Disk) {
+    bench.prepare(scenario);
+    let dir = bench.node().parent().unwrap().to_path_buf();
+    let disk = Disk::sized(&dir, Kind::Ext4, "small", 8);
+    let at = bench.node().join(place);
+    fs::create_dir_all(&at).unwrap();
+    ok(Command::new("cp").arg("-a").arg(format!("{}/.", at.display())).arg(&disk.at));
+    let _ = fs::remove_dir(disk.at.join("lost+found"));
+    ok(Command::new("mount").arg("--bind").arg(&disk.at).arg(&at));
+    disk.sync();
+    (Bench::mounted(&dir, at), disk)
+}
+
+fn fill(disk: &Disk) -> bool {
+    // to the last block, those that are kept for root too
+    let _ = Command::new("dd")
+        .args(["if=/dev/zero", "bs=4k"])
+        .arg(format!("of={}", disk.at.join(".filler").display()))
+        .output();
+    true
+}
+
+fn turn_read_only(disk: &Disk) -> bool {
+    disk.remount("ro")
+}
+
+fn relieve(disk: &Disk) {
+    disk.remount("rw");
+    let _ = fs::remove_file(disk.at.join(".filler"));
+}
+
+/// Runs to the point, waits there for `meanwhile`, and goes on to the end.
+fn stopped_at(bench: &Bench, scenario: &Scenario, point: &Point, meanwhile: impl FnOnce() -> bool) -> Ended {
+    let log = bench.node().with_extension("log");
+    let _ = fs::remove_file(&log);
+    let mut command = strace::logged(&bench.node(), scenario.args, &[point.stop()], &log);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let until = Instant::now() + LIMIT;
+    let stopped = loop {
+        if let Some(pid) = stopped(&fs::read_to_string(&log).unwrap_or_default()) {
+            break pid;
+        }
+        assert!(Instant::now() < until, "{point:?} was not reached");
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    meanwhile();
+    kill(stopped, Signal::SIGCONT).unwrap();
+    let out = child.wait_with_output().unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    Ended { code: out.status.code(), killed: false, text }
+}
+
+/// `PID --- stopped by SIGSTOP ---`, as strace tells it.
+fn stopped(log: &str) -> Option<Pid> {
+    let line = log.lines().find(|l| l.contains("--- stopped by SIGSTOP"))?;
+    line.split_whitespace().next()?.parse().ok().map(Pid::from_raw)
+}

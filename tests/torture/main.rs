@@ -1,0 +1,86 @@
+//! Killed at any call, on any full disk: nothing lost. One file for each sweep; DESIGN §10, floor 4.
+//!
+//! `cargo test --test torture` takes a sample of each sweep, `-- --whole` all (`make torture`), `-- NAME…` some. What is
+//! not possible on this machine (no root, no loop devices, no strace) is skipped and said so.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod boot;
+mod disk;
+mod fault;
+mod full;
+mod harness;
+mod interrupted;
+mod kill;
+mod mutation;
+mod outage;
+mod power;
+#[path = "../support/reliability.rs"]
+mod reliability;
+mod scenario;
+mod strace;
+#[path = "../support/mod.rs"]
+mod support;
+mod tree;
+
+use std::process::ExitCode;
+
+use disk::{Disk, Kind};
+use harness::{Harness, say, timed, workdir};
+use interrupted::Bench;
+use reliability::{Row, failures, record};
+
+const SWEEPS: [&str; 7] = ["outage", "boot", "kill", "power", "mutation", "fault", "full"];
+
+fn on_disk(harness: &Harness) -> Bench {
+    Bench::new(&harness.dir, Some(Disk::make(&harness.dir, Kind::Ext4, "measured")))
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let has = |flag: &str| args.iter().any(|a| a == flag);
+    if has("--list") {
+        // as libtest answers cargo-nextest; none is ignored
+        SWEEPS.iter().filter(|_| !has("--ignored")).for_each(|s| say(&format!("{s}: test")));
+        return ExitCode::SUCCESS;
+    }
+    if let Some(why) = strace::missing() {
+        say(&format!("torture: SKIPPED: {why}"));
+        return ExitCode::SUCCESS;
+    }
+    let mounts = disk::private_mounts();
+    if let Err(why) = &mounts {
+        say(&format!("torture: SKIPPED on loop-mounted file systems, and all power cuts: {why}"));
+    }
+    let (dir, whole) = (workdir(), has("--whole"));
+    let harness = Harness { dir: dir.path().to_path_buf(), whole };
+    let wanted: Vec<&&str> =
+        SWEEPS.iter().filter(|s| !args.iter().any(|a| SWEEPS.contains(&a.as_str())) || has(s)).collect();
+    let scenarios = timed("the calls of each scenario", || scenario::all(dir.path()));
+    let mut bad = Vec::new();
+    for sweep in wanted {
+        let rows: Vec<Row> = timed(sweep, || match (*sweep, &mounts) {
+            ("kill", Ok(())) => Kind::ALL.iter().flat_map(|k| kill::run(&harness, &scenarios, Some(*k))).collect(),
+            ("kill", Err(_)) => kill::run(&harness, &scenarios, None),
+            ("power", Ok(())) => Kind::ALL.iter().flat_map(|k| power::run(&harness, &scenarios, *k)).collect(),
+            ("fault", mounts) => fault::run(&harness, &scenarios, mounts.as_ref().ok().map(|()| Kind::Ext4)),
+            ("full", Ok(())) => full::run(&harness, &scenarios[0]),
+            ("mutation", Ok(())) => Kind::ALL.iter().map(|k| mutation::run(&harness, &scenarios[0], *k)).collect(),
+            ("outage", Ok(())) => outage::run(&harness, &on_disk(&harness), &scenarios[0]),
+            ("boot", Ok(())) => vec![boot::run(&on_disk(&harness), &scenarios[0])],
+            _ => Vec::new(),
+        });
+        record(sweep, whole, &rows);
+        bad.extend(failures(&rows));
+    }
+    for row in &bad {
+        say(&format!("torture: {row}"));
+    }
+    if bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
