@@ -24,7 +24,7 @@ test: setup ## unit, golden-tree and command-line tests, and a sample of `make t
 	@tools/setup torture
 	$(CARGO) test --locked
 
-torture: setup ## kills, power cuts and errors at every call (root; an hour or two); see docs/reliability.md
+torture: setup ## kills, power cuts and errors at every call (root; about two hours on two cores); see docs/reliability.md
 	@tools/setup torture
 	$(CARGO) test --locked --test torture -- --whole
 	@$(MAKE) --no-print-directory reliability

@@ -65,21 +65,24 @@ impl Disk {
         ok(Command::new("mount").args(["-o", "loop"]).arg(&self.image).arg(&self.at));
     }
 
-    /// Everything that is not durable is gone; the next mount replays the log, as after a power failure.
-    pub fn cut_power(&self) {
+    /// From now on nothing reaches the disk: the log is not flushed, and everything that is not durable is lost.
+    pub fn shut_down(&self) {
         ok(Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(&self.at));
+    }
+
+    /// Mounted again, with the log replayed, as at the boot after a power failure.
+    pub fn boot(&self) {
         ok(Command::new("umount").arg(&self.at));
         self.mount();
     }
 
-    pub fn sync(&self) {
-        ok(Command::new("sync").arg("-f").arg(&self.at));
+    /// Shows the disk at `place`, too.
+    pub fn bind(&self, place: &Path) {
+        ok(Command::new("mount").arg("--bind").arg(&self.at).arg(place));
     }
 
-    /// False where something is open for writing.
-    pub fn remount(&self, how: &str) -> bool {
-        let options = format!("remount,{how}");
-        Command::new("mount").args(["-o", &options]).arg(&self.at).output().unwrap().status.success()
+    pub fn sync(&self) {
+        ok(Command::new("sync").arg("-f").arg(&self.at));
     }
 }
 
@@ -88,6 +91,11 @@ impl Drop for Disk {
         let _ = Command::new("umount").arg("-l").arg(&self.at).output();
         let _ = fs::remove_file(&self.image);
     }
+}
+
+/// Takes away what [`Disk::bind`] has shown.
+pub fn unbind(place: &Path) {
+    let _ = Command::new("umount").arg(place).output();
 }
 
 pub fn ok(command: &mut Command) {

@@ -1,7 +1,6 @@
 //! Sweep: every call fails, with every error that a full, broken or protected disk gives.
 
-use crate::disk::Kind;
-use crate::harness::{Harness, row};
+use crate::harness::{Harness, Place, row};
 use crate::interrupted::{self, Bench, Tally};
 use crate::reliability::Row;
 use crate::scenario::Scenario;
@@ -9,33 +8,41 @@ use crate::strace::{self, Ended, Point};
 
 const ERRORS: [&str; 5] = ["ENOSPC", "EIO", "EROFS", "EACCES", "EDQUOT"];
 
-pub fn run(harness: &Harness, scenarios: &[Scenario], kind: Option<Kind>) -> Vec<Row> {
+pub fn run(harness: &Harness, scenarios: &[Scenario], place: Place) -> Vec<Row> {
     let mut rows = Vec::new();
     for scenario in scenarios.iter().filter(|s| s.points.iter().all(|(_, trouble)| trouble.is_empty())) {
         let points = scenario.points_with_opens(&harness.dir);
-        let all: Vec<(usize, &str)> = (0..points.len()).flat_map(|p| ERRORS.iter().map(move |e| (p, *e))).collect();
-        let jobs: Vec<_> = harness.sample(all.len(), 20).into_iter().map(|i| all[i]).collect();
-        let tally = harness.spread(kind, &jobs, |bench, (index, error)| at(bench, scenario, &points[*index], error));
-        let note = format!("{} calls, opens too, with {}", points.len(), ERRORS.join(", "));
+        let jobs = faults(harness, &points);
+        let tally = harness.spread(place, &jobs, |bench, (index, error)| at(bench, scenario, &points[*index], error));
+        let note = format!("{} calls, opens too; {}", points.len(), ERRORS.join(", "));
         rows.push(row("fault", scenario.name.to_owned(), &tally, note));
     }
-    rows.push(recovery(harness, &scenarios[0], kind));
+    rows.push(recovery(harness, &scenarios[0], place));
     rows
 }
 
+/// Every error at each call that changes something, one at those that only open.
+fn faults(harness: &Harness, points: &[Point]) -> Vec<(usize, &'static str)> {
+    let of = |(i, point): (usize, &Point)| {
+        let errors = if point.only_opens() { vec![ERRORS[i % ERRORS.len()]] } else { ERRORS.to_vec() };
+        errors.into_iter().map(move |e| (i, e))
+    };
+    let all: Vec<_> = points.iter().enumerate().flat_map(of).collect();
+    harness.sample(all.len(), 20).into_iter().map(|i| all[i]).collect()
+}
+
 /// The recovery of a commit that was cut short in its middle meets an error at each of its calls.
-fn recovery(harness: &Harness, scenario: &Scenario, kind: Option<Kind>) -> Row {
+fn recovery(harness: &Harness, scenario: &Scenario, place: Place) -> Row {
     let middle = in_the_commit(scenario);
     let cut_short = |bench: &Bench| {
         bench.prepare(scenario);
         strace::end(strace::injected(&bench.node(), scenario.args, &[middle.kill()]));
     };
-    let bench = Bench::new(&harness.dir.join("trace"), None);
+    let bench = Place::Directory.bench(&harness.dir, "trace");
     cut_short(&bench);
     let points = strace::points(&bench.node(), &["recover"], &[], true).0;
-    let all: Vec<(usize, &str)> = (0..points.len()).flat_map(|p| ERRORS.iter().map(move |e| (p, *e))).collect();
-    let jobs: Vec<_> = harness.sample(all.len(), 20).into_iter().map(|i| all[i]).collect();
-    let tally = harness.spread(kind, &jobs, |bench, (index, error)| {
+    let jobs = faults(harness, &points);
+    let tally = harness.spread(place, &jobs, |bench, (index, error)| {
         cut_short(bench);
         let ended = strace::end(strace::injected(&bench.node(), &["recover"], &[points[*index].fail(error)]));
         told(bench, scenario, &["recover"], &ended, &format!("recover with {error} at {}", show(&points[*index])))

@@ -2,15 +2,16 @@
 //! call, the disk changed, and the process goes on.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::disk::{Disk, Kind, ok};
+use crate::disk::{Disk, Kind};
 use crate::fault::told;
-use crate::harness::{Harness, row};
+use crate::harness::{Harness, Place, row};
 use crate::interrupted::Bench;
 use crate::reliability::Row;
 use crate::scenario::Scenario;
@@ -25,18 +26,22 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub fn run(harness: &Harness, scenario: &Scenario) -> Vec<Row> {
     let mut rows = Vec::new();
     for (name, place) in PLACES {
-        for (what, trouble) in [("full", fill as fn(&Disk) -> bool), ("read-only", turn_read_only)] {
+        for (what, trouble) in [("full", fill as fn(&Path)), ("read-only", turn_read_only)] {
             // a run holds no file open for writing when it renames, unlinks or makes a directory
             let points: Vec<&Point> = scenario.points.iter().map(|(p, _)| p).collect();
             let mut jobs = harness.sample(points.len(), 5);
             if harness.whole {
                 jobs.retain(|i| i % 4 == 1 || points[*i].is_live_rename());
             }
-            let tally = harness.spread(None, &jobs, |bench, index| {
-                let (bench, disk) = with_small_disk(bench, scenario, place);
+            let tally = harness.spread(Place::Directory, &jobs, |bench, index| {
+                // 8 MB: a file of filler is soon written
+                let disk = Disk::sized(bench.dir(), Kind::Ext4, "small", 8);
+                let small = disk.at.clone();
+                let bench = Bench::new(bench.dir(), None, Some((disk, place)));
+                bench.prepare(scenario);
                 let point = points[*index];
-                let ended = stopped_at(&bench, scenario, point, || trouble(&disk));
-                relieve(&disk);
+                let ended = stopped_at(&bench, scenario, point, || trouble(&small));
+                relieve(&small);
                 told(
                     &bench,
                     scenario,
@@ -56,40 +61,28 @@ pub fn run(harness: &Harness, scenario: &Scenario) -> Vec<Row> {
     rows
 }
 
-/// The tree with a small disk of its own at `place`.
-fn with_small_disk(bench: &Bench, scenario: &Scenario, place: &str) -> (Bench, Disk) {
-    bench.prepare(scenario);
-    let dir = bench.node().parent().unwrap().to_path_buf();
-    let disk = Disk::sized(&dir, Kind::Ext4, "small", 8);
-    let at = bench.node().join(place);
-    fs::create_dir_all(&at).unwrap();
-    ok(Command::new("cp").arg("-a").arg(format!("{}/.", at.display())).arg(&disk.at));
-    let _ = fs::remove_dir(disk.at.join("lost+found"));
-    ok(Command::new("mount").arg("--bind").arg(&disk.at).arg(&at));
-    disk.sync();
-    (Bench::mounted(&dir, at), disk)
-}
-
-fn fill(disk: &Disk) -> bool {
+fn fill(disk: &Path) {
     // to the last block, those that are kept for root too
-    let _ = Command::new("dd")
-        .args(["if=/dev/zero", "bs=4k"])
-        .arg(format!("of={}", disk.at.join(".filler").display()))
-        .output();
-    true
+    let filler = format!("of={}", disk.join(".filler").display());
+    let _ = Command::new("dd").args(["if=/dev/zero", "bs=4k", &filler]).output();
 }
 
-fn turn_read_only(disk: &Disk) -> bool {
-    disk.remount("ro")
+/// Refused by the kernel while something is open for writing: then nothing happens.
+fn turn_read_only(disk: &Path) {
+    remount(disk, "ro");
 }
 
-fn relieve(disk: &Disk) {
-    disk.remount("rw");
-    let _ = fs::remove_file(disk.at.join(".filler"));
+fn relieve(disk: &Path) {
+    remount(disk, "rw");
+    let _ = fs::remove_file(disk.join(".filler"));
+}
+
+fn remount(disk: &Path, how: &str) {
+    let _ = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(disk).output();
 }
 
 /// Runs to the point, waits there for `meanwhile`, and goes on to the end.
-fn stopped_at(bench: &Bench, scenario: &Scenario, point: &Point, meanwhile: impl FnOnce() -> bool) -> Ended {
+fn stopped_at(bench: &Bench, scenario: &Scenario, point: &Point, meanwhile: impl FnOnce()) -> Ended {
     let log = bench.node().with_extension("log");
     let _ = fs::remove_file(&log);
     let mut command = strace::logged(&bench.node(), scenario.args, &[point.stop()], &log);

@@ -14,6 +14,37 @@ const WORKERS: usize = 2;
 /// Of a sweep that goes wrong everywhere, this many are shown.
 const SHOWN: usize = 5;
 
+/// What the trees lie on.
+#[derive(Clone, Copy, Debug)]
+pub enum Place {
+    /// Whatever is there: where nothing can be mounted.
+    Directory,
+    One(Kind),
+    /// `/etc/kubernetes` on a file system of its own: the ledger and the live files share no log.
+    Two(Kind, Kind),
+}
+
+impl Place {
+    pub fn name(self) -> String {
+        match self {
+            Self::Directory => "a directory".to_owned(),
+            Self::One(kind) => kind.name().to_owned(),
+            Self::Two(state, live) => format!("{} with /etc/kubernetes on {}", state.name(), live.name()),
+        }
+    }
+
+    pub fn bench(self, dir: &Path, name: &str) -> Bench {
+        let disk = |kind: Kind, of: &str| Disk::make(dir, kind, &format!("{of}-{name}"));
+        match self {
+            Self::Directory => Bench::new(&dir.join(name), None, None),
+            Self::One(kind) => Bench::new(dir, Some(disk(kind, "state")), None),
+            Self::Two(state, live) => {
+                Bench::new(dir, Some(disk(state, "state")), Some((disk(live, "live"), "etc/kubernetes")))
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Harness {
     pub dir: PathBuf,
@@ -29,15 +60,14 @@ impl Harness {
         (0..count).skip(stride / 2).step_by(stride).collect()
     }
 
-    /// Does the jobs on benches of their own: on file systems of `kind`, or below a directory.
-    pub fn spread<J: Sync>(&self, kind: Option<Kind>, jobs: &[J], act: impl Fn(&Bench, &J) -> Tally + Sync) -> Tally {
+    /// Does the jobs on benches of their own.
+    pub fn spread<J: Sync>(&self, place: Place, jobs: &[J], act: impl Fn(&Bench, &J) -> Tally + Sync) -> Tally {
         let (next, total) = (AtomicUsize::new(0), Mutex::new(Tally::default()));
         std::thread::scope(|scope| {
             for worker in 0..WORKERS.min(jobs.len()) {
                 let (next, total, act) = (&next, &total, &act);
                 scope.spawn(move || {
-                    let disk = kind.map(|kind| Disk::make(&self.dir, kind, &format!("{}-{worker}", kind.name())));
-                    let bench = Bench::new(&self.dir.join(format!("bench-{worker}")), disk);
+                    let bench = place.bench(&self.dir, &worker.to_string());
                     while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let tally = act(&bench, job);
                         total.lock().unwrap().merge(tally);
@@ -57,10 +87,6 @@ pub fn row(section: &str, what: String, tally: &Tally, note: String) -> Row {
     }
     let bad = tally.bad.len() as u64;
     Row { section: section.to_owned(), what, tried: Some(tally.tried), bad: Some(bad), note }
-}
-
-pub fn place_of(kind: Option<Kind>) -> &'static str {
-    kind.map_or("a directory", Kind::name)
 }
 
 #[allow(clippy::print_stdout, reason = "a test's report")]

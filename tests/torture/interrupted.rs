@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use crate::disk::Disk;
+use crate::disk::{Disk, ok, unbind};
 use crate::scenario::Scenario;
 use crate::strace::{self, Ended, Point};
 use crate::tree::{self, STATE, Set, Snapshot};
@@ -14,50 +15,71 @@ use crate::tree::{self, STATE, Set, Snapshot};
 #[derive(Debug)]
 pub struct Bench {
     dir: PathBuf,
-    pub disk: Option<Disk>,
-    /// Unmounted when it is given up.
-    mounted: Option<PathBuf>,
+    disk: Option<Disk>,
+    /// A file system of its own for a directory of the node.
+    inner: Option<(Disk, &'static str)>,
 }
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        if let Some(at) = &self.mounted {
-            let _ = std::process::Command::new("umount").arg("-l").arg(at).output();
-        }
+        self.unbind();
     }
 }
 
 impl Bench {
-    /// Over a tree that is there already, with a mount in it.
-    pub fn mounted(dir: &Path, at: PathBuf) -> Self {
-        Self { dir: dir.to_path_buf(), disk: None, mounted: Some(at) }
-    }
-
-    pub fn new(dir: &Path, disk: Option<Disk>) -> Self {
+    pub fn new(dir: &Path, disk: Option<Disk>, inner: Option<(Disk, &'static str)>) -> Self {
         fs::create_dir_all(dir).unwrap();
         let dir = disk.as_ref().map_or_else(|| dir.to_path_buf(), |d| d.at.clone());
-        Self { dir, disk, mounted: None }
+        Self { dir, disk, inner }
     }
 
     pub fn node(&self) -> PathBuf {
         self.dir.join("node")
     }
 
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// What has been copied there is durable: an interruption loses only what the command did.
     fn settle(&self) {
-        if let Some(disk) = &self.disk {
-            disk.sync();
-        }
+        self.disks().for_each(Disk::sync);
+    }
+
+    fn disks(&self) -> impl Iterator<Item = &Disk> {
+        self.inner.iter().map(|(disk, _)| disk).chain(&self.disk)
     }
 
     pub fn prepare(&self, scenario: &Scenario) {
+        self.unbind();
         scenario.prepare(&self.node());
+        if let Some((disk, place)) = &self.inner {
+            let place = self.node().join(place);
+            fs::create_dir_all(&place).unwrap();
+            for old in fs::read_dir(&disk.at).unwrap().map(|e| e.unwrap().path()) {
+                let removed = if old.is_dir() { fs::remove_dir_all(old) } else { fs::remove_file(old) };
+                removed.unwrap();
+            }
+            ok(Command::new("cp").arg("-a").arg(format!("{}/.", place.display())).arg(&disk.at));
+            disk.bind(&place);
+        }
         self.settle();
     }
 
+    fn unbind(&self) {
+        if let Some((_, place)) = &self.inner {
+            unbind(&self.node().join(place));
+        }
+    }
+
     fn cut(&self, how: How) {
-        if let (How::PowerCut, Some(disk)) = (how, &self.disk) {
-            disk.cut_power();
+        if how == How::PowerCut {
+            self.disks().for_each(Disk::shut_down);
+            self.unbind();
+            self.disks().for_each(Disk::boot);
+            if let Some((disk, place)) = &self.inner {
+                disk.bind(&self.node().join(place));
+            }
         }
     }
 }
@@ -172,7 +194,7 @@ fn again(bench: &Bench, scenario: &Scenario, call: &Point, how: How) -> Result<S
 
 /// The calls of `recover` in the state that the bench is in, and whether it is seen for the first time.
 fn recovery(bench: &Bench, scenario: &Scenario, seen: &Recoveries) -> (Arc<Vec<Point>>, bool) {
-    let key = format!("{} {}", scenario.name, state(&bench.node(), &scenario.before));
+    let key = format!("{} {}", scenario.name, state(&bench.node(), &scenario.before, scenario.targets.len()));
     if let Some(known) = seen.0.lock().unwrap().get(&key) {
         return (known.clone(), false);
     }
@@ -183,8 +205,8 @@ fn recovery(bench: &Bench, scenario: &Scenario, seen: &Recoveries) -> (Arc<Vec<P
     (calls, true)
 }
 
-/// What a recovery may find: where the ledger stands, how many live files are new, how many lie beside.
-fn state(node: &Path, before: &Snapshot) -> String {
+/// What a recovery may find: where the ledger stands, whether live files are new, whether files lie beside.
+fn state(node: &Path, before: &Snapshot, targets: usize) -> String {
     let now = tree::snapshot(node);
     let beside = now.keys().filter(|p| !before.contains_key(*p)).count();
     let new = tree::changed(before, &now).len() - beside;
@@ -196,7 +218,17 @@ fn state(node: &Path, before: &Snapshot) -> String {
         |l: &String| l.lines().last().and_then(|r| Some(r.split_once("\"state\":\"")?.1.split('"').next()?.to_owned()));
     let mut states: Vec<Option<String>> = ledgers.iter().map(state).collect();
     states.sort();
-    format!("{states:?} {new} {beside}")
+    // some are like others: 0, some, all
+    let some = |n: usize| {
+        if n == 0 {
+            "none"
+        } else if n < targets {
+            "some"
+        } else {
+            "all"
+        }
+    };
+    format!("{states:?} {} {}", some(new), some(beside))
 }
 
 /// Recovers, and looks at everything.

@@ -1,8 +1,7 @@
 //! Sweep: fsyncs are taken out (strace lets them succeed without being carried out), and the power fails. A harness that
 //! finds nothing then finds nothing at all. Which of them nothing covers on a file system is told, too.
 
-use crate::disk::Kind;
-use crate::harness::{Harness, row, say};
+use crate::harness::{Harness, Place, row, say};
 use crate::interrupted::{self, Tally};
 use crate::reliability::Row;
 use crate::scenario::Scenario;
@@ -21,7 +20,7 @@ const GROUPS: [(&str, IsOf); 6] = [
     ("the memory of the daemon", |line| line.contains("/.state.json.") || line.contains("/certwarden>)")),
 ];
 
-pub fn run(harness: &Harness, scenario: &Scenario, kind: Kind) -> Row {
+pub fn run(harness: &Harness, scenario: &Scenario, place: Place) -> Row {
     let (mut total, mut found) = (Tally::default(), Vec::new());
     let mut groups: Vec<(String, String)> =
         GROUPS.iter().filter_map(|(name, is)| Some(((*name).to_owned(), range(scenario, *is)?))).collect();
@@ -38,7 +37,7 @@ pub fn run(harness: &Harness, scenario: &Scenario, kind: Kind) -> Row {
         let step = if harness.whole { kills.len().div_ceil(40) } else { kills.len().div_ceil(10) };
         let mut jobs: Vec<Option<&Point>> = kills.iter().step_by(step).map(|p| Some(*p)).collect();
         jobs.push(None);
-        let tally = harness.spread(Some(kind), &jobs, |bench, kill| {
+        let tally = harness.spread(place, &jobs, |bench, kill| {
             let mut injections = vec![inject.clone()];
             injections.extend(kill.map(Point::kill));
             interrupted::mutated(bench, scenario, &injections)
@@ -51,9 +50,9 @@ pub fn run(harness: &Harness, scenario: &Scenario, kind: Kind) -> Row {
         let of = found.iter().filter(|(_, n)| (*n > 0) == caught);
         of.map(|(name, n)| if caught { format!("{name} {n}") } else { name.clone() }).collect::<Vec<_>>().join(", ")
     };
-    let note = format!("caught: {}; covered by a later sync of this file system: {}", list(true), list(false));
+    let note = format!("caught: {}; covered by a later sync here: {}", list(true), list(false));
     let shown = Tally { tried: total.tried, bad: total.bad };
-    Row { note, ..row("mutation", format!("fsyncs of a renewal, {}", kind.name()), &shown, String::new()) }
+    Row { note, ..row("mutation", format!("fsyncs of a renewal, {}", place.name()), &shown, String::new()) }
 }
 
 fn example(tally: &Tally) -> String {
