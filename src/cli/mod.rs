@@ -82,7 +82,8 @@ fn dispatch(args: &Args, root: Root) -> u8 {
     if let Command::Daemon = args.command {
         return run_daemon(args, root);
     }
-    let host = Host::new(root);
+    let mut host = Host::new(root);
+    host.root.trust(&policy.gates.trusted_owners);
     let session = Session::open(&host, &policy);
     match &args.command {
         Command::Check { names, output } => check::run(session.inventory, session.assessment, names, *output),

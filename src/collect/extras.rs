@@ -109,10 +109,11 @@ fn pair_entries(scene: &Scene<'_>, pairs: Vec<(String, PathBuf, PathBuf)>, used_
         let entry = |(name, cert, key)| pair_entry(scene, name, cert, key, used_by.to_vec());
         pairs.into_iter().map(entry).collect()
     };
-    let shares = std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS));
-    if pairs.len() < MANY || shares < 2 {
+    if pairs.len() < MANY {
         return load(pairs);
     }
+    // reads a dozen files of control groups
+    let shares = std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS));
     let mut rest = pairs;
     let share = rest.len().div_ceil(shares);
     std::thread::scope(|scope| {

@@ -36,6 +36,7 @@ impl NodeWork {
 
 impl Work for NodeWork {
     fn check(&mut self, policy: &Policy, _progress: &Arc<Progress>) -> CheckResult {
+        self.host.root.trust(&policy.gates.trusted_owners);
         let session = Session::open(&self.host, policy);
         let unfinished = store::unfinished(&self.host.root).map_or(true, |open| !open.is_empty());
         let due = session.assessment.due().map(|j| j.name.clone());
@@ -47,6 +48,7 @@ impl Work for NodeWork {
     }
 
     fn transact(&mut self, policy: &Policy, progress: &Arc<Progress>) -> Report {
+        self.host.root.trust(&policy.gates.trusted_owners);
         let session = Session::open(&self.host, policy);
         let plan = match session.plan(&Selection::Due) {
             Ok(plan) => plan,
@@ -56,6 +58,7 @@ impl Work for NodeWork {
     }
 
     fn recover(&mut self, policy: &Policy, progress: &Arc<Progress>) -> Option<Report> {
+        self.host.root.trust(&policy.gates.trusted_owners);
         match Session::open(&self.host, policy).recover(Reach::Full, false, progress) {
             Ok(report) => report,
             // not dead: another certwarden is carrying it out

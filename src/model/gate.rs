@@ -12,6 +12,8 @@ pub enum Gate {
     Ca,
     /// No room for backup and staging.
     Disk,
+    /// Somebody else than root could change a directory or a link on the way to a file.
+    Ownership,
     /// etcd would lose its quorum with one member restarted.
     Quorum,
     /// The clock is not synchronised, or behind a time that is known to have passed.
@@ -31,10 +33,11 @@ pub enum Gate {
 }
 
 impl Gate {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Lock,
         Self::Ca,
         Self::Disk,
+        Self::Ownership,
         Self::Quorum,
         Self::Clock,
         Self::Upgrade,
@@ -50,6 +53,7 @@ impl Gate {
             Self::Lock => "lock",
             Self::Ca => "ca",
             Self::Disk => "disk",
+            Self::Ownership => "ownership",
             Self::Quorum => "quorum",
             Self::Clock => "clock",
             Self::Upgrade => "upgrade",
@@ -63,7 +67,7 @@ impl Gate {
 
     /// Hard gates never give way: neither to `--force` nor to an emergency.
     pub fn is_hard(self) -> bool {
-        matches!(self, Self::Lock | Self::Ca | Self::Disk | Self::Quorum | Self::ObserveOnly)
+        matches!(self, Self::Lock | Self::Ca | Self::Disk | Self::Ownership | Self::Quorum | Self::ObserveOnly)
     }
 }
 

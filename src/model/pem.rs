@@ -50,7 +50,9 @@ impl Block<'_> {
 pub(crate) fn decode_base64(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     // at full size from the start: a buffer that grows leaves copies of a key behind
     let mut compact = Zeroizing::new(Vec::with_capacity(text.len()));
-    compact.extend(text.iter().filter(|b| !b.is_ascii_whitespace()));
+    for piece in text.split(u8::is_ascii_whitespace) {
+        compact.extend_from_slice(piece);
+    }
     let mut bytes = Zeroizing::new(vec![0; compact.len() / 4 * 3 + 3]);
     let len = STANDARD.decode_slice(&*compact, &mut bytes).ok()?;
     bytes.truncate(len);

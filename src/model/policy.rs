@@ -265,11 +265,13 @@ pub struct Gates {
     pub clock_synchronised: Requirement,
     /// Free space that the state directory and every target directory must have, in MiB.
     pub free_mib: u64,
+    /// Users besides root (names or ids) that may own a directory on the way to a certificate.
+    pub trusted_owners: Vec<String>,
 }
 
 impl Default for Gates {
     fn default() -> Self {
-        Self { clock_synchronised: Requirement::Require, free_mib: 16 }
+        Self { clock_synchronised: Requirement::Require, free_mib: 16, trusted_owners: Vec::new() }
     }
 }
 

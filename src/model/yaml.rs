@@ -22,15 +22,22 @@ pub enum YamlError {
 /// # Errors
 /// [`YamlError`] for anything that is not a `T`, and for documents that would grow beyond all measure.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
+    let text = first_document(text);
+    // Of a key that is there twice the last one counts, as for the kubelet (sigs.k8s.io/yaml, not strict). For that the
+    // parser copies every level of the document; hardly any document needs it.
+    let once = parse_with(text, DuplicateKeyPolicy::Error);
+    let parsed = once.or_else(|_| parse_with(text, DuplicateKeyPolicy::LastWins));
+    parsed.map_err(|e| e.location().map_or(YamlError::Somewhere, |l| YamlError::At { line: l.line() }))
+}
+
+fn parse_with<T: DeserializeOwned>(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<T, serde_saphyr::Error> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_depth: MAX_DEPTH },
-        // as the kubelet reads manifests (sigs.k8s.io/yaml, not strict)
-        duplicate_keys: DuplicateKeyPolicy::LastWins,
+        duplicate_keys: duplicate_keys,
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPLAYED },
         with_snippet: false,
     };
-    let parsed = serde_saphyr::from_str_with_options(first_document(text), options);
-    parsed.map_err(|e| e.location().map_or(YamlError::Somewhere, |l| YamlError::At { line: l.line() }))
+    serde_saphyr::from_str_with_options(text, options)
 }
 
 /// What follows the first document is not even looked at, as by sigs.k8s.io/yaml. The marks that end one stand at the
@@ -87,6 +94,18 @@ mod tests {
         }
         let dashes = parse::<BTreeMap<String, String>>("a: |\n  ---\n  x\nb: ---x\n").unwrap();
         assert_eq!((dashes["a"].as_str(), dashes["b"].as_str()), ("---\nx\n", "---x"), "no marks");
+    }
+
+    #[test]
+    fn of_a_key_that_is_there_twice_the_last_one_counts() {
+        #[derive(Debug, PartialEq, serde::Deserialize)]
+        struct Outer {
+            a: BTreeMap<String, u8>,
+            b: Option<u8>,
+        }
+        let parsed = parse::<Outer>("a: {x: 1, x: 2}\nb: 1\na: {x: 3, y: 4, x: 5}\nc: {d: 1, d: 2}\nb: 6\n").unwrap();
+        let a = BTreeMap::from([("x".to_owned(), 5), ("y".to_owned(), 4)]);
+        assert_eq!(parsed, Outer { a, b: Some(6) });
     }
 
     #[test]

@@ -137,6 +137,7 @@ fn prepare(
     let mut places = Vec::new();
     for file in files {
         let place = root.place(&file.path)?;
+        place.replaceable()?;
         if tag != OLD || !is_whole(&place, file) {
             let (bytes, attributes) = source(file)?;
             place.write_temp(tag, &bytes, &attributes)?;

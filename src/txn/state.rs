@@ -8,7 +8,6 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 
 use crate::host::fs::{FsError, Root};
@@ -187,7 +186,7 @@ struct Directory(File);
 
 impl Directory {
     fn open(root: &Root, path: &Path) -> Result<Self, FsError> {
-        root.open_at(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map(|fd| Self(fd.into()))
+        root.directory(path).map(|fd| Self(fd.into()))
     }
 
     /// Parents that are missing get the usual mode; the state directory itself is nobody else's business.

@@ -78,7 +78,7 @@ fn ca(view: View<'_>, now: Timestamp) -> Option<Refusal> {
 fn disk(host: &Host, view: View<'_>) -> Option<Refusal> {
     let need = view.policy.gates.free_mib.saturating_mul(1 << 20);
     let targets: Vec<&Path> = view.plan.items.iter().flat_map(|i| i.form.files()).collect();
-    if let Some(refusal) = targets.iter().find_map(|path| read_only(host, path)) {
+    if let Some(refusal) = targets.iter().find_map(|path| not_replaceable(host, path)) {
         return Some(refusal);
     }
     let state = Path::new("/var/lib/certwarden/lock");
@@ -93,9 +93,16 @@ fn disk(host: &Host, view: View<'_>) -> Option<Refusal> {
 }
 
 /// Found out at the commit, it would be a rollback.
-fn read_only(host: &Host, path: &Path) -> Option<Refusal> {
-    let place = host.root.place(path).ok()?;
-    let e = place.writable().err()?;
+fn not_replaceable(host: &Host, path: &Path) -> Option<Refusal> {
+    let place = match host.root.place(path) {
+        Ok(place) => place,
+        Err(e @ FsError::Untrusted { .. }) => {
+            let remedy = "whoever has that user has this node";
+            return Some(refusal(Gate::Ownership, e.to_string(), remedy));
+        }
+        Err(_) => return None, // another's question
+    };
+    let e = place.replaceable().err()?;
     let dir = place.path().parent().unwrap_or(Path::new("/")).display();
     let remedy = match e {
         // the sandbox opens the directories of kubeadm only; a link may lead elsewhere
@@ -103,9 +110,11 @@ fn read_only(host: &Host, path: &Path) -> Option<Refusal> {
             "add `ReadWritePaths={dir}` to certwarden.service and certwarden-recover.service with a drop-in, unless it is mounted read-only"
         ),
         FsError::ReadOnly { .. } => "mount it writable".to_owned(),
-        _ => format!("run as root; `lsattr -d {dir}` shows whether it is immutable"),
+        FsError::Immutable { .. } => "somebody froze it for a reason: ask first".to_owned(),
+        FsError::MountPoint { .. } => "a file that is mounted by itself can only be written in place".to_owned(),
+        _ => "run as root".to_owned(),
     };
-    Some(refusal(Gate::Disk, format!("nothing can be written in {dir}: {e}"), remedy))
+    Some(refusal(Gate::Disk, format!("{} cannot be replaced: {e}", place.path().display()), remedy))
 }
 
 fn clock(host: &Host, view: View<'_>) -> Option<Refusal> {
@@ -289,8 +298,8 @@ mod tests {
         fs::create_dir_all(dir.path().join("etc/kubernetes")).unwrap();
         std::os::unix::fs::symlink("/srv/pki/a.crt", dir.path().join("etc/kubernetes/a.crt")).unwrap();
         let writable = host_at(dir.path());
-        assert_eq!(read_only(&writable, Path::new("/etc/kubernetes/a.crt")), None);
-        assert_eq!(read_only(&writable, Path::new("/none/a.crt")), None, "another's question");
+        assert_eq!(not_replaceable(&writable, Path::new("/etc/kubernetes/a.crt")), None);
+        assert_eq!(not_replaceable(&writable, Path::new("/none/a.crt")), None, "another's question");
         // mounts are this thread's own
         let frozen = std::thread::spawn(move || {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).ok()?;
@@ -304,11 +313,11 @@ mod tests {
             change(None, &pki, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY);
             let (live, image) = (host_at(dir.path()), Host { live: false, ..host_at(dir.path()) });
             let at = Path::new("/etc/kubernetes/a.crt");
-            Some((read_only(&live, at).unwrap(), read_only(&image, at).unwrap()))
+            Some((not_replaceable(&live, at).unwrap(), not_replaceable(&image, at).unwrap()))
         });
         let Some((live, image)) = frozen.join().unwrap() else { return }; // only root can mount, and not in a chroot
         assert_eq!(live.gate, Gate::Disk);
-        assert!(live.reason.starts_with("nothing can be written in /srv/pki: "), "{live}");
+        assert!(live.reason.starts_with("/srv/pki/a.crt cannot be replaced: "), "{live}");
         assert!(live.remedy.starts_with("add `ReadWritePaths=/srv/pki` to certwarden.service and"), "{live}");
         assert_eq!(image.remedy, "mount it writable");
     }

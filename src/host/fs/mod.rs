@@ -4,6 +4,7 @@
 //! [`Root`] reads; [`replace`] writes durably. Only `txn` writes live paths.
 
 pub mod replace;
+mod walk;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -20,6 +21,7 @@ use zeroize::Zeroizing;
 /// A certificate, key, kubeconfig, manifest or configuration larger than this is refused: the largest real ones
 /// (CA bundles) are some hundred KiB.
 pub const MAX_FILE: u64 = 4 << 20;
+const PASSWD: &str = "/etc/passwd";
 
 /// Why a path could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +35,16 @@ pub enum FsError {
     #[error("{} is larger than {limit} bytes", path.display())]
     TooLarge { path: PathBuf, limit: u64 },
     /// Root would write where somebody else says.
-    #[error("the symbolic link {} is not followed: {why}; make link and directory root's, writable for nobody else", path.display())]
-    UntrustedLink { path: PathBuf, why: String },
+    #[error(
+        "nothing is written by way of {}: {why}, and who can change it decides where root writes; make it root's and \
+         writable for nobody else, or name its owner in gates.trusted-owners",
+        path.display()
+    )]
+    Untrusted { path: PathBuf, why: String },
+    #[error("{} is immutable or append-only; `lsattr` shows it, `chattr -i -a` takes it away", path.display())]
+    Immutable { path: PathBuf },
+    #[error("{} is itself a mount and cannot be replaced; mount its directory instead", path.display())]
+    MountPoint { path: PathBuf },
     #[error("no permission to {action} {}", path.display())]
     Permission { action: &'static str, path: PathBuf },
     #[error("{} is on a read-only file system: {action}", path.display())]
@@ -68,6 +78,8 @@ impl FsError {
 pub struct Root {
     dir: OwnedFd,
     path: PathBuf,
+    /// User ids besides root's whose directories root writes in.
+    trusted: Vec<u32>,
 }
 
 impl Root {
@@ -79,7 +91,23 @@ impl Root {
             return Err(FsError::new("open the root directory", path, Errno::ENOTDIR));
         }
         let path = path.canonicalize().map_err(|e| FsError::new("resolve", path, e))?;
-        Ok(Self { dir: dir.into(), path })
+        Ok(Self { dir: dir.into(), path, trusted: Vec::new() })
+    }
+
+    /// Lets directories on the way to a written file belong to these users too: names of `/etc/passwd` or user ids.
+    /// One that is not known trusts nobody.
+    pub fn trust(&mut self, users: &[String]) {
+        let passwd = if users.is_empty() { String::new() } else { self.read_text(PASSWD.as_ref()).unwrap_or_default() };
+        // passwd(5): name, password, user id
+        let by_name = |user: &str| {
+            let mut lines = passwd.lines().map(|l| l.split(':').collect::<Vec<_>>());
+            lines.find(|l| l.first() == Some(&user)).and_then(|l| l.get(2)?.parse().ok())
+        };
+        self.trusted = users.iter().filter_map(|u| u.parse().ok().or_else(|| by_name(u))).collect();
+    }
+
+    fn trusts(&self, uid: u32) -> bool {
+        uid == 0 || self.trusted.contains(&uid)
     }
 
     /// Whether this is the running system, with services to restart, and not a mounted image or a test tree.

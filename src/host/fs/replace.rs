@@ -8,23 +8,21 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, FallocateFlags, OFlag, fallocate, openat, readlinkat, renameat};
-use nix::sys::stat::{Mode, fchmod, fstat, fstatat, futimens, mkdirat};
+use nix::fcntl::{AtFlags, FallocateFlags, FcntlArg, OFlag, fallocate, fcntl, openat, renameat};
+use nix::sys::stat::{Mode, fchmod, fstat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{AccessFlags, Gid, Uid, UnlinkatFlags, faccessat, fchown, fsync, geteuid, unlinkat};
 use xattr::FileExt;
 use zeroize::Zeroizing;
 
+use super::walk::{End, Found, walk};
 use super::{FsError, MAX_FILE, Root, read_bounded, regular};
 use crate::model::ledger::Attributes;
-
-/// More links than this in a row are a loop (the kernel's own limit, `path_resolution(7)`).
-const MAX_LINKS: u32 = 40;
 
 /// A file's directory, opened, and its name there: all further work is relative to that directory, so that
 /// nobody can move it away underneath.
@@ -37,31 +35,23 @@ pub struct Place {
 }
 
 impl Root {
-    /// The place that `path` leads to, links of the last component followed within the root. The file need not exist.
+    /// The place that `path` leads to, links followed within the root. The file need not exist.
     ///
     /// # Errors
-    /// [`FsError`], e.g. when the directory does not exist or links form a loop. On the running system root follows only
-    /// links that nobody else can turn elsewhere.
+    /// [`FsError`], e.g. when the directory does not exist or links form a loop; `Untrusted` where somebody else than
+    /// root could lead the way elsewhere.
     pub fn place(&self, path: &Path) -> Result<Place, FsError> {
-        let mut path = path.to_path_buf();
-        for _ in 0..MAX_LINKS {
-            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-                return Err(FsError::new("replace", &path, Errno::EISDIR));
-            };
-            let dir = self.open_at(parent, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
-            match readlinkat(dir.as_fd(), name) {
-                Ok(target) => {
-                    if self.is_live() && geteuid().is_root() {
-                        followable(dir.as_fd(), name, &path)?;
-                    }
-                    path = parent.join(target);
-                }
-                // EINVAL: not a link
-                Err(Errno::EINVAL | Errno::ENOENT) => return Ok(Place { dir, name: name.to_owned(), path }),
-                Err(e) => return Err(FsError::new("read the link", &path, e)),
-            }
-        }
-        Err(FsError::new("follow the links of", &path, Errno::ELOOP))
+        let Found { dir, name, path } = walk(self, path, End::File)?;
+        let name = name.ok_or_else(|| FsError::new("replace", &path, Errno::EISDIR))?;
+        Ok(Place { dir, name, path })
+    }
+
+    /// Opens a directory to write in it.
+    ///
+    /// # Errors
+    /// As [`place`](Self::place).
+    pub(crate) fn directory(&self, path: &Path) -> Result<OwnedFd, FsError> {
+        walk(self, path, End::Directory).map(|found| found.dir)
     }
 
     /// Makes the directory and those above it; one that exists is left as it is. Durable.
@@ -128,30 +118,11 @@ impl Root {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(FsError::new("remove", path, Errno::EINVAL));
         };
-        let dir = self.open_at(parent, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        let dir = self.directory(parent)?;
         match unlinkat(dir.as_fd(), name, how) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(e) => Err(FsError::new("remove", path, e)),
         }
-    }
-}
-
-/// Whoever may write the directory of a link decides where root writes.
-fn followable(dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<(), FsError> {
-    let link = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(|e| FsError::new("examine", path, e))?;
-    let of = fstat(dir).map_err(|e| FsError::new("examine the directory of", path, e))?;
-    match foreign_hand(link.st_uid, of.st_uid, of.st_mode) {
-        Some(why) => Err(FsError::UntrustedLink { path: path.into(), why }),
-        None => Ok(()),
-    }
-}
-
-fn foreign_hand(link_uid: u32, dir_uid: u32, dir_mode: u32) -> Option<String> {
-    match dir_mode & 0o7777 {
-        _ if link_uid != 0 => Some(format!("it belongs to user {link_uid}")),
-        _ if dir_uid != 0 => Some(format!("its directory belongs to user {dir_uid}")),
-        mode if mode & 0o022 != 0 => Some(format!("its directory has mode {mode:04o}, so that others may change it")),
-        _ => None,
     }
 }
 
@@ -179,12 +150,40 @@ impl Place {
         Ok(s.blocks_available().saturating_mul(s.fragment_size()))
     }
 
-    /// Whether a file can be made in the directory: a sandbox or a mount may forbid it even to root.
+    /// Whether a rename could put another file here. Found out at the commit, it would be a rollback.
     ///
     /// # Errors
-    /// [`FsError`]: `ReadOnly`, or `Permission` (to root: the directory is immutable, chattr(1)).
-    pub fn writable(&self) -> Result<(), FsError> {
-        faccessat(&self.dir, ".", AccessFlags::W_OK, AtFlags::AT_EACCESS).map_err(|e| self.error("replace", e))
+    /// [`FsError`]: `ReadOnly` (a sandbox or a mount forbids it even to root), `Immutable` (chattr(1)), `MountPoint`, or
+    /// `Permission` (we are not root).
+    pub fn replaceable(&self) -> Result<(), FsError> {
+        let may_write = |name: &OsStr, flags: AtFlags| {
+            faccessat(&self.dir, name, AccessFlags::W_OK, AtFlags::AT_EACCESS | flags).map_err(|e| match e {
+                // chattr(1) +i: not even root (kernel: fs/namei.c:inode_permission)
+                Errno::EPERM => FsError::Immutable { path: self.path.with_file_name(name) },
+                e => self.error("replace", e),
+            })
+        };
+        may_write(OsStr::new("."), AtFlags::empty())?;
+        self.append_only(&self.dir)?;
+        let file = match self.open(OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY) {
+            Err(FsError::NotFound { .. }) => return Ok(()),
+            other => other?,
+        };
+        may_write(&self.name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        self.append_only(&file)?;
+        // a file that is itself mounted (a bind mount of one file) cannot be renamed over: EBUSY, rename(2)
+        match (mount_id(&self.dir), mount_id(&file)) {
+            (Some(dir), Some(file)) if dir != file => Err(FsError::MountPoint { path: self.path.clone() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// chattr(1) +a forbids removal, and shows by the flag that cannot be changed (kernel: `fs/fcntl.c:setfl`).
+    fn append_only(&self, file: &impl AsFd) -> Result<(), FsError> {
+        match fcntl(file, FcntlArg::F_SETFL(OFlag::O_APPEND)) {
+            Err(Errno::EPERM) => Err(FsError::Immutable { path: self.path.clone() }),
+            _ => Ok(()),
+        }
     }
 
     /// Owner, mode, times and extended attributes of the file as it is.
@@ -372,11 +371,16 @@ pub fn open_lock(root: &Root, path: &Path) -> Result<File, FsError> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(FsError::new("open the lock", path, Errno::EISDIR));
     };
-    // not by the host's path: below another root a link on the way would lead out of it
-    let dir = root.open_at(parent, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+    let dir = root.directory(parent)?;
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file = openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR);
     file.map(File::from).map_err(|e| FsError::new("open the lock", path, e))
+}
+
+/// The mount that an open file was reached through (`proc_pid_fdinfo(5)`). None: there is no `/proc`.
+fn mount_id(file: &impl AsFd) -> Option<u64> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_fd().as_raw_fd())).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
 }
 
 fn unsupported(e: &io::Error) -> bool {
@@ -464,37 +468,6 @@ mod tests {
         symlink("a", dir.path().join("b")).unwrap();
         assert!(root.place(Path::new("/a")).is_err());
         assert!(root.read(Path::new("/a"), 10).is_err());
-    }
-
-    #[test]
-    fn on_the_running_system_root_follows_only_links_that_nobody_else_can_turn() {
-        if !geteuid().is_root() {
-            return; // an unprivileged user can harm only itself
-        }
-        let root = Root::open(Path::new("/")).unwrap();
-        // owner of the link, owner and mode of its directory; what is wrong with it
-        for (link_uid, dir_uid, mode, why) in [
-            (0, 0, 0o755, None),
-            (0, 0, 0o700, None),
-            (1234, 0, 0o755, Some("it belongs to user 1234")),
-            (0, 1234, 0o755, Some("its directory belongs to user 1234")),
-            (0, 0, 0o775, Some("its directory has mode 0775")),
-            (0, 0, 0o1777, Some("its directory has mode 1777")),
-        ] {
-            let dir = tempfile::tempdir().unwrap();
-            let (link, file) = (dir.path().join("link"), dir.path().join("file"));
-            std::fs::write(&file, "secret").unwrap();
-            symlink("file", &link).unwrap();
-            std::os::unix::fs::lchown(&link, Some(link_uid), None).unwrap();
-            std::os::unix::fs::chown(dir.path(), Some(dir_uid), None).unwrap();
-            std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
-            assert!(root.place(&file).is_ok(), "without a link nothing is followed");
-            match (root.place(&link), why) {
-                (Ok(place), None) => assert_eq!(place.path(), file),
-                (Err(e), Some(why)) => assert!(e.to_string().contains(why), "{e}"),
-                (other, _) => panic!("{link_uid} {dir_uid} {mode:o}: {other:?}"),
-            }
-        }
     }
 
     #[test]
