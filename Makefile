@@ -43,4 +43,4 @@ demo: setup ## check, plan, renew, check on a kubeadm-like tree that is due in t
 	@tools/demo
 
 deb rpm: ## packages
-	@echo "make $@: not yet; 'cargo build --release', then install target/release/certwarden and systemd/ by hand" && exit 1
+	@echo "make $@: not yet; 'cargo build --release', then install by hand as README.md says" && exit 1

@@ -17,6 +17,9 @@
 //!    directory? [`renew`]. Change a live path? [`txn`], and nowhere else. Observe whether the node is well? [`verify`].
 //! 4. Is it about a person or a scheduler asking for the above? [`cli`], [`daemon`], [`observe`].
 //!
+//! Two programs are made of it: `certwarden`, which answers a healthy `check` without OpenSSL, and `certwarden-full`,
+//! which the former becomes for everything else (`cli/small.rs`).
+//!
 //! Five nouns, without synonyms: **inventory** (what is there, possibly incomplete), **policy** (what the
 //! operator wants), **assessment** (inventory judged by policy at an instant), **plan** (ordered steps, no
 //! choice left), **transaction** (a plan being carried out; its durable record is the **ledger**).

@@ -25,8 +25,8 @@ use certwarden::txn::engine::EngineError;
 use certwarden::txn::lock::Lock;
 use certwarden::txn::recover::Reach;
 use certwarden::txn::state::DaemonState;
-use fake::node::{APISERVER, ETCD, Node, assert_outcome, assert_unchanged};
-use fake::socket::{Uptake, serve};
+use fake::node::{Node, assert_outcome, assert_unchanged};
+use fake::socket::{Uptake, with_sockets};
 use fake::{Call, Fault};
 
 fn names(list: &[&str]) -> Selection {
@@ -240,29 +240,6 @@ fn a_plan_that_breaks_a_safety_rule_is_not_carried_out() {
     }
     assert_unchanged(&before, &node);
     assert!(node.ids().is_empty());
-}
-
-/// A node with real sockets in the place of its API server and etcd.
-fn with_sockets(mut node: Node, apiserver: Uptake, etcd: Uptake) -> Node {
-    let pki = "/etc/kubernetes/pki";
-    let pair = |base: &str| [format!("{pki}/{base}.crt"), format!("{pki}/{base}.key")];
-    let (a, e) = (pair("apiserver"), pair("etcd/server"));
-    let ports = [
-        ("kube-apiserver", APISERVER, serve(&node, "kube-apiserver", [&a[0], &a[1]], apiserver)),
-        ("etcd", ETCD, serve(&node, "etcd", [&e[0], &e[1]], etcd)),
-    ];
-    for (component, from, to) in ports {
-        let path = node.path(&format!("/etc/kubernetes/manifests/{component}.yaml"));
-        let text = fs::read_to_string(&path).unwrap();
-        let text = text.replace(&format!("secure-port={from}\n"), &format!("secure-port={to}\n")).replace(
-            &format!("listen-client-urls=https://127.0.0.1:{from}\n"),
-            &format!("listen-client-urls=https://127.0.0.1:{to}\n"),
-        );
-        fs::write(&path, text).unwrap();
-        node.fake.world(|w| w.ports.insert(to, component));
-    }
-    node.policy.verify.timeout = certwarden::model::policy::Span::secs(40);
-    node
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn a_clock_kept_by_other_means_and_one_that_cannot_be_told_are_no_reason() {
 #[test]
 fn the_hard_gates_are_those_of_the_design() {
     let hard: Vec<Gate> = Gate::ALL.into_iter().filter(|g| g.is_hard()).collect();
-    assert_eq!(hard, [Gate::Lock, Gate::Ca, Gate::Disk, Gate::Quorum, Gate::ObserveOnly]);
+    assert_eq!(hard, [Gate::Lock, Gate::Ca, Gate::Disk, Gate::Ownership, Gate::Quorum, Gate::ObserveOnly]);
     for gate in Gate::ALL {
         assert_eq!(gate.id().parse::<Gate>().is_ok(), !gate.is_hard(), "only soft gates can be forced");
     }

@@ -211,8 +211,8 @@ fn a_damaged_staged_file_is_not_used_to_go_forward() {
 /// A rename fails in the middle of the commit: somebody has put a directory in the file's place.
 fn obstruct_the_commit(node: &Node, file: &'static str) {
     let names = ticks(&Node::due());
-    // `committing` is durable and no file renamed: the clock is read
-    let at = names.iter().position(|n| n == "putting the new files in place/now").unwrap() + 2;
+    // `committing` is durable and no file renamed: the clock is read a third time
+    let at = names.iter().position(|n| n == "putting the new files in place/now").unwrap() + 3;
     node.fake.world(|w| {
         let act = move |root: &std::path::Path| {
             let path = root.join(file);

@@ -163,6 +163,79 @@ fn nothing_outside_of_the_copy_can_be_written() {
 }
 
 #[test]
+fn a_kubernetes_directory_that_is_a_link_is_renewed_in_the_copy_of_where_it_leads() {
+    if !private_mounts() {
+        return;
+    }
+    let node = Node::new();
+    fs::rename(node.at("/etc/kubernetes"), node.at("/elsewhere")).unwrap();
+    std::os::unix::fs::symlink("../elsewhere", node.at("/etc/kubernetes")).unwrap();
+    let before = node.read("/elsewhere/pki/apiserver.crt");
+    let staged = stage(&node, &["apiserver", "admin.conf"], RENEW).unwrap();
+    assert_eq!(staged.files.len(), 3);
+    assert_eq!(node.read("/elsewhere/pki/apiserver.crt"), before);
+}
+
+/// Whether a process runs with this argument.
+fn runs(word: &str) -> bool {
+    let all = fs::read_dir("/proc").unwrap().filter_map(|e| fs::read(e.ok()?.path().join("cmdline")).ok());
+    all.into_iter().any(|line| line.split(|b| *b == 0).any(|arg| arg == word.as_bytes()))
+}
+
+#[test]
+fn nothing_that_a_kubeadm_leaves_behind_outlives_it() {
+    if !private_mounts() {
+        return;
+    }
+    // seconds that nobody else sleeps
+    for (word, script) in [
+        ("61234.1", "sleep 61234.1 &"),
+        ("61234.2", "setsid sleep 61234.2 &"),
+        ("61234.3", "(setsid bash -c 'sleep 61234.3 & sleep 61234.3' &) >/dev/null 2>&1"),
+        ("61234.4", "setsid bash -c 'trap \"\" TERM HUP; while :; do sleep 61234.4; done' & sleep 61234.4"),
+    ] {
+        let node = Node::new();
+        let staged = stage(&node, &["apiserver"], &format!("{RENEW}\n{script}"));
+        assert_eq!(staged.is_ok(), word != "61234.4", "{word}: {staged:?}");
+        assert!(!runs(word), "{word} is left behind");
+    }
+}
+
+#[test]
+fn a_kubeadm_that_cannot_be_started_or_floods_or_leaves_no_regular_file_is_refused_in_a_sentence() {
+    if !private_mounts() {
+        return;
+    }
+    for (script, said) in [
+        ("yes | head -c 50000000; exit 3", "kubeadm exited with code 3 while renewing apiserver"),
+        ("exec yes", "kubeadm hung while renewing apiserver"),
+        ("kill -SEGV $$", "kubeadm was killed by SIGSEGV"),
+        ("rm $K/pki/apiserver.key; mkfifo $K/pki/apiserver.key", "apiserver.key was removed"),
+        ("rm $K/pki/apiserver.key; ln -s ca.key $K/pki/apiserver.key", "apiserver.key was removed"),
+        ("head -c 5000000 /dev/zero > $K/pki/apiserver.key", "apiserver.key was removed"),
+        // more than there is room for
+        ("head -c 90000000 /dev/zero > $K/pki/apiserver.key; exit 1", "apiserver.key was removed"),
+        (": > $K/pki/apiserver.key; : > $K/pki/apiserver.crt", "cannot be used"),
+    ] {
+        let text = refusal(script);
+        assert!(text.contains(said) && text.lines().count() == 1 && text.len() < 600, "{script}: {text}");
+    }
+    let node = Node::new();
+    for (file, mode, said) in [
+        ("#!/no/such/interpreter\n", 0o755, "start "),
+        ("#!/bin/bash\necho v1.34.2\n", 0o644, "start "),
+        ("\x7fELF", 0o755, "start "),
+    ] {
+        node.install(file);
+        fs::set_permissions(node.bin().join("kubeadm"), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        let before = node.live();
+        let text = node.stage(&Source::Kubeadm, &["apiserver"]).unwrap_err().to_string();
+        assert!(text.contains(said) && text.contains("kubeadm"), "{text}");
+        assert_eq!(node.live(), before);
+    }
+}
+
+#[test]
 fn a_link_in_the_certificates_directory_is_renewed_in_the_copy_and_not_where_it_leads() {
     if !private_mounts() {
         return;

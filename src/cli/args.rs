@@ -8,7 +8,7 @@ use crate::model::gate::Gate;
 
 /// Renews the certificates of a kubeadm node in a transaction, proves that they took, rolls back when they did not.
 #[derive(Debug, Parser)]
-#[command(name = "certwarden", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "certwarden", bin_name = "certwarden", version, max_term_width = 100, disable_help_subcommand = true)]
 pub struct Args {
     /// Work on the node tree in DIR (a mounted disk image) instead of on this machine.
     #[arg(long, global = true, default_value = "/", value_name = "DIR", hide_default_value = true)]

@@ -5,11 +5,18 @@ use std::io::IsTerminal as _;
 use super::args::CheckOutput;
 use super::output::{USAGE, complain, print};
 use super::render::{self, Style};
-use crate::model::assess::{self, Assessment};
+use crate::collect::{Library, collect_by};
+use crate::host::clock::{Clock as _, SystemClock};
+use crate::host::fs::Root;
+use crate::model::assess::{self, Assessment, assess};
 use crate::model::inventory::{Content, Inventory};
+use crate::model::policy::Policy;
 
-/// Tells the assessment of the named entries, or of all. The verdict is the exit code.
-pub fn run(mut inventory: Inventory, mut assessment: Assessment, names: &[String], output: CheckOutput) -> u8 {
+/// Looks, and tells the assessment of the named entries, or of all. The verdict is the exit code.
+pub fn run(library: &dyn Library, root: &Root, policy: &Policy, names: &[String], output: CheckOutput) -> u8 {
+    let now = SystemClock::default().now();
+    let mut inventory = collect_by(library, root, now);
+    let mut assessment = assess(&inventory, policy, now);
     if let Err(message) = select(&mut inventory, &mut assessment, names) {
         return complain(&message, USAGE);
     }

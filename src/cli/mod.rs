@@ -1,4 +1,7 @@
 //! The command line: arguments in, a use case, text or JSON out, an exit code.
+//!
+//! Two programs begin here. [`run`] is the whole, `certwarden-full`. [`run_small`] is what people start, `certwarden`:
+//! it answers a healthy `check` itself, and for all else becomes the other.
 
 mod args;
 mod check;
@@ -9,7 +12,10 @@ mod plan;
 mod render;
 mod report;
 mod signals;
+mod small;
 mod status;
+
+pub use small::run_small;
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -17,6 +23,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::collect::OpenSsl;
 use crate::host::fs::{FsError, Root};
 use crate::host::{Host, journal};
 use crate::model::planner::Selection;
@@ -79,14 +86,15 @@ fn dispatch(args: &Args, root: Root) -> u8 {
         }
         (Err(e), _) => return complain(&e.to_string(), CONFIG),
     };
-    if let Command::Daemon = args.command {
-        return run_daemon(args, root);
+    match &args.command {
+        Command::Daemon => return run_daemon(args, root),
+        Command::Check { names, output } => return check::run(&OpenSsl, &root, &policy, names, *output),
+        _ => {}
     }
     let mut host = Host::new(root);
     host.root.trust(&policy.gates.trusted_owners);
     let session = Session::open(&host, &policy);
     match &args.command {
-        Command::Check { names, output } => check::run(session.inventory, session.assessment, names, *output),
         Command::Plan { selection, output } => show_plan(&session, selection, *output),
         Command::Renew { selection, dry_run, force, output } => {
             let plan = match session.plan(&select(selection)) {

@@ -14,7 +14,7 @@ use Component::{Etcd, KubeApiserver, KubeControllerManager};
 const ETCD_ENV: &str = "/etc/etcd.env";
 
 /// The CAs of this node, read once: every leaf is held against one of them.
-pub(super) fn authorities(scene: &Scene<'_>) -> Vec<Authority> {
+pub(super) fn authorities<'a>(scene: &Scene<'a>) -> Vec<Authority<'a>> {
     let pki = |file: &str| scene.pki_dir.join(file);
     let ca = scene
         .path_flag(KubeApiserver, "client-ca-file")
@@ -30,7 +30,7 @@ pub(super) fn authorities(scene: &Scene<'_>) -> Vec<Authority> {
     let mut add = |name: &str, cert: PathBuf, wanted: bool| {
         if wanted || scene.lies(&cert) {
             let key = ca_key(&cert);
-            found.push(load::authority(scene.root, name, cert, key));
+            found.push(load::authority(scene, name, cert, key));
         }
     };
     add("ca", ca, scene.role != Role::Unknown);
@@ -52,7 +52,7 @@ pub(super) fn authority_entries(scene: &Scene<'_>) -> Vec<Entry> {
     scene.authorities.iter().map(|a| authority_entry(scene, a, Vec::new())).collect()
 }
 
-pub(super) fn authority_entry(scene: &Scene<'_>, a: &Authority, mut used_by: Vec<Component>) -> Entry {
+pub(super) fn authority_entry(scene: &Scene<'_>, a: &Authority<'_>, mut used_by: Vec<Component>) -> Entry {
     let wanted: &[Component] = match a.name.as_str() {
         "ca" => &Component::ALL,
         "front-proxy-ca" => &[KubeApiserver],
@@ -63,7 +63,7 @@ pub(super) fn authority_entry(scene: &Scene<'_>, a: &Authority, mut used_by: Vec
     used_by.extend(wanted.iter().filter(here));
     used_by.retain(|c| a.name != "ca" || *c != Etcd);
     // only where a key could be expected does its absence say that the CA is kept elsewhere; one that is damaged says not
-    let external = scene.role == Role::ControlPlane && !scene.lies(&a.key);
+    let external = scene.role == Role::ControlPlane && !a.key_lies;
     Entry {
         name: a.name.clone(),
         form: Form::Ca { cert: a.cert.clone(), key: a.key.clone() },
@@ -101,7 +101,7 @@ fn pair(scene: &Scene<'_>, spec: &Pair) -> Option<Entry> {
         organizations: &[],
         usages: spec.usages,
     };
-    let mut content = load::pair(scene.root, &cert, &key, expected);
+    let mut content = load::pair(scene, &cert, &key, expected);
     let mut owner = Scene::owner(signer, kubeadms_place);
     let mut signer = Some(spec.signer.to_owned());
     if !kubeadms_place && has_finding(&content, Problem::WrongIssuer) {
@@ -185,12 +185,12 @@ pub(super) fn kubeconfig_entry(scene: &mut Scene<'_>, name: &str, path: &Path, w
     let content = match load::kubeconfig(scene.root, path, kubeconfig::parse) {
         Err(finding) => Content::Unusable(finding),
         Ok(config) => match &config.identity {
-            Identity::Embedded { cert, key } => load::embedded(scene.root, path, &config, (cert, key), expected),
+            Identity::Embedded { cert, key } => load::embedded(scene, path, &config, (cert, key), expected),
             Identity::Files { .. } => {
                 let (cert, key) = load::referred(path, &config.identity)?;
                 // kubeadm renews embedded identities only
                 owner = Scene::owner(signer, false);
-                let mut content = load::pair(scene.root, &cert, &key, expected);
+                let mut content = load::pair(scene, &cert, &key, expected);
                 form = pair_form(cert, key);
                 if let Content::Readable(c) = &mut content {
                     c.server = config.server;
@@ -232,7 +232,7 @@ pub(super) fn systemd_etcd(scene: &Scene<'_>, known: &[Entry]) -> Vec<Entry> {
         let expected = Expected { signer, usages: spec.usages, ..Expected::default() };
         Some(Entry {
             name: name.to_owned(),
-            content: load::pair(scene.root, &cert, &key, expected),
+            content: load::pair(scene, &cert, &key, expected),
             form: pair_form(cert, key),
             owner: Owner::External,
             used_by: vec![Etcd],

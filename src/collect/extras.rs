@@ -84,7 +84,7 @@ fn add_of(
         if CA_FLAGS.contains(&flag.as_str()) {
             let path = container.on_host(value);
             if seen.insert(path.clone()) {
-                let authority = load::authority(scene.root, &names.next(flag), path.clone(), ca_key(&path));
+                let authority = load::authority(scene, &names.next(flag), path.clone(), ca_key(&path));
                 cas.push(control_plane::authority_entry(scene, &authority, used_by.clone()));
             }
         } else if KUBECONFIG_FLAGS.contains(&flag.as_str()) {
@@ -152,8 +152,8 @@ fn pair_of(container: &Container, flag: &str, value: &str) -> Option<(PathBuf, P
 }
 
 fn pair_entry(scene: &Scene<'_>, name: String, cert: PathBuf, key: PathBuf, used_by: Vec<Component>) -> Entry {
-    let content = load::pair(scene.root, &cert, &key, Expected::default());
-    let issued = |a: &&Authority| match &content {
+    let content = load::pair(scene, &cert, &key, Expected::default());
+    let issued = |a: &&Authority<'_>| match &content {
         Content::Readable(c) => super::keys::leads_to(&c.chain, &a.issuers),
         _ => false,
     };

@@ -1,30 +1,58 @@
-//! Do a key and a certificate belong together, did a CA sign a certificate: by OpenSSL, on bytes from the disk.
+//! Do a key and a certificate belong together, did a CA sign a certificate: on bytes from the disk. What kubeadm makes
+//! is understood here; all else, and every no, is a [`Library`]'s to say.
 
 mod der;
+mod openssl;
 mod rsa;
 
+use std::error::Error;
 use std::sync::OnceLock;
-
-use openssl::bn::BigNumContext;
-use openssl::ec::{EcKey, PointConversionForm};
-use openssl::error::ErrorStack;
-use openssl::hash::MessageDigest;
-use openssl::pkey::{PKey, Private, Public};
-use openssl::rsa::Rsa;
-use openssl::sign::Verifier;
-use openssl::x509::X509;
 
 use crate::model::cert::CertFacts;
 use crate::model::pem;
 use der::Elements;
+pub use openssl::OpenSsl;
 
-// RFC 4055 §5, RFC 5758 §3.2: the contents of the OIDs
+/// sha256WithRSAEncryption, the content of its OID (RFC 4055 §5).
 const RSA_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11];
-const RSA_SHA384: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 12];
-const RSA_SHA512: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 13];
-const ECDSA_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
-const ECDSA_SHA384: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3];
-const ECDSA_SHA512: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4];
+
+/// A cryptographic library, for what a first look at the bytes does not settle.
+pub trait Library: std::fmt::Debug + Sync {
+    /// The public half of a private key, as the content of a subject public key info's BIT STRING.
+    ///
+    /// # Errors
+    /// If the key cannot be read.
+    fn public_bits(&self, label: &str, der: &[u8]) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>>;
+
+    /// The key in a subject public key info (DER). None for a kind that the library does not know.
+    fn public_key(&self, spki: &[u8]) -> Option<Box<dyn PublicKey>>;
+}
+
+/// A public key as a [`Library`] holds it.
+pub trait PublicKey: Send + Sync {
+    /// Whether the signature of a certificate (DER) is this key's.
+    fn signed(&self, certificate: &[u8]) -> bool;
+}
+
+/// The parts of a certificate (DER) that a signature is about. None if it is not of the usual form.
+struct Signed<'a> {
+    content: &'a [u8],
+    /// The content of the OID.
+    algorithm: &'a [u8],
+    signature: &'a [u8],
+}
+
+impl<'a> Signed<'a> {
+    fn of(certificate: &'a [u8]) -> Option<Self> {
+        let mut parts = Elements::within(certificate, der::SEQUENCE)?;
+        Some(Self {
+            content: parts.require(der::SEQUENCE)?.whole,
+            algorithm: Elements(parts.require(der::SEQUENCE)?.content).require(der::OID)?.content,
+            // signatures are whole bytes: no bits unused
+            signature: parts.require(der::BIT_STRING)?.content.strip_prefix(&[0])?,
+        })
+    }
+}
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
@@ -36,11 +64,11 @@ pub(super) enum KeyError {
     #[error("its key is damaged: {0}")]
     Pem(#[from] pem::PemError),
     #[error("its key is damaged")]
-    Damaged(#[source] ErrorStack),
+    Damaged(#[source] Box<dyn Error + Send + Sync>),
 }
 
 /// Whether the first private key in a PEM file belongs to any of `certs`.
-pub(super) fn belongs(file: &[u8], certs: &[CertFacts]) -> Result<bool, KeyError> {
+pub(super) fn belongs(file: &[u8], certs: &[CertFacts], library: &dyn Library) -> Result<bool, KeyError> {
     // a BIT STRING is the last thing in a subject public key info (RFC 5280 §4.1)
     let fits = |bits: &[u8]| !bits.is_empty() && certs.iter().any(|c| c.spki.ends_with(bits));
     for block in pem::blocks(file) {
@@ -53,8 +81,8 @@ pub(super) fn belongs(file: &[u8], certs: &[CertFacts]) -> Result<bool, KeyError
             if stated_bits(block.label, &der).is_some_and(|bits| fits(&bits)) {
                 return Ok(true);
             }
-            // not at first sight: OpenSSL says what it is, and why not
-            return public_bits(block.label, &der).map(|bits| fits(&bits)).map_err(KeyError::Damaged);
+            // not at first sight: the library says what it is, and why not
+            return library.public_bits(block.label, &der).map(|bits| fits(&bits)).map_err(KeyError::Damaged);
         }
     }
     Err(KeyError::None)
@@ -96,88 +124,56 @@ fn stated_bits(label: &str, der: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// The same by OpenSSL. Not the whole structure, because OpenSSL 3 takes ten times as long for that.
-fn public_bits(label: &str, der: &[u8]) -> Result<Vec<u8>, ErrorStack> {
-    // the typed readers are several times faster than OpenSSL 3's general decoder, and know less
-    match label {
-        "RSA PRIVATE KEY" => Rsa::private_key_from_der(der).and_then(|k| k.public_key_to_der_pkcs1()),
-        "EC PRIVATE KEY" => EcKey::private_key_from_der(der).and_then(|k| point(&k)),
-        _ => PKey::private_key_from_der(der).and_then(|k| match (k.rsa(), k.ec_key()) {
-            (Ok(rsa), _) => rsa.public_key_to_der_pkcs1(),
-            (_, Ok(ec)) => point(&ec),
-            _ => k.raw_public_key(),
-        }),
-    }
-}
-
-fn point(key: &EcKey<Private>) -> Result<Vec<u8>, ErrorStack> {
-    let mut context = BigNumContext::new()?;
-    key.public_key().to_bytes(key.group(), PointConversionForm::UNCOMPRESSED, &mut context)
-}
-
 /// A certificate that may have signed others.
-pub(super) struct Issuer {
+pub(super) struct Issuer<'a> {
     subject: String,
     spki: Vec<u8>,
     rsa: Option<rsa::Key>,
+    library: &'a dyn Library,
     /// Made when first needed: OpenSSL takes a millisecond to get going.
-    key: OnceLock<Option<PKey<Public>>>,
+    key: OnceLock<Option<Box<dyn PublicKey>>>,
 }
 
-impl Issuer {
-    /// None for a key that OpenSSL does not know: it cannot have signed anything that we could check.
-    pub(super) fn new(ca: &CertFacts) -> Option<Self> {
+impl<'a> Issuer<'a> {
+    /// None for a key that the library does not know: it cannot have signed anything that we could check.
+    pub(super) fn new(ca: &CertFacts, library: &'a dyn Library) -> Option<Self> {
         let rsa = rsa::Key::from_spki(&ca.spki);
-        let issuer = Self { subject: ca.subject.clone(), spki: ca.spki.clone(), rsa, key: OnceLock::new() };
+        let issuer = Self { subject: ca.subject.clone(), spki: ca.spki.clone(), rsa, library, key: OnceLock::new() };
         (issuer.rsa.is_some() || issuer.key().is_some()).then_some(issuer)
     }
 
-    fn key(&self) -> Option<&PKey<Public>> {
-        self.key.get_or_init(|| PKey::public_key_from_der(&self.spki).ok()).as_ref()
+    fn key(&self) -> Option<&dyn PublicKey> {
+        self.key.get_or_init(|| self.library.public_key(&self.spki)).as_deref()
     }
 
     /// By name and by signature. A name alone proves nothing: a recreated CA has the same.
     pub(super) fn issued(&self, facts: &CertFacts) -> bool {
-        facts.issuer == self.subject && self.signed(&facts.der).unwrap_or(false)
-    }
-
-    /// With the parts taken from the DER by hand where the algorithm is one of kubeadm's: `d2i_X509` decodes the
-    /// subject's public key too, which takes OpenSSL 3 longer than the signature.
-    fn signed(&self, der: &[u8]) -> Option<bool> {
-        let mut parts = Elements::within(der, der::SEQUENCE)?;
-        let signed = parts.require(der::SEQUENCE)?.whole;
-        let algorithm = Elements(parts.require(der::SEQUENCE)?.content).require(der::OID)?.content;
-        // signatures are whole bytes: no bits unused
-        let signature = parts.require(der::BIT_STRING)?.content.strip_prefix(&[0])?;
-        if algorithm == RSA_SHA256 && self.rsa.as_ref().is_some_and(|key| key.verify(signed, signature)) {
-            return Some(true);
-        }
-        let digest = match algorithm {
-            RSA_SHA256 | ECDSA_SHA256 => MessageDigest::sha256(),
-            RSA_SHA384 | ECDSA_SHA384 => MessageDigest::sha384(),
-            RSA_SHA512 | ECDSA_SHA512 => MessageDigest::sha512(),
-            _ => return X509::from_der(der).ok()?.verify(self.key()?).ok(),
+        let at_sight = || {
+            let signed = Signed::of(&facts.der).filter(|s| s.algorithm == RSA_SHA256);
+            signed.is_some_and(|s| self.rsa.as_ref().is_some_and(|key| key.verify(s.content, s.signature)))
         };
-        Verifier::new(digest, self.key()?).ok()?.verify_oneshot(signature, signed).ok()
+        facts.issuer == self.subject && (at_sight() || self.key().is_some_and(|key| key.signed(&facts.der)))
     }
 }
 
 /// Whether the first certificate of `chain` leads to one of `issuers`, over the others of the chain if need be.
-pub(super) fn leads_to(chain: &[CertFacts], issuers: &[Issuer]) -> bool {
-    let Some((leaf, between)) = chain.split_first() else { return false };
+pub(super) fn leads_to(chain: &[CertFacts], issuers: &[Issuer<'_>]) -> bool {
+    let (Some((leaf, between)), Some(first)) = (chain.split_first(), issuers.first()) else { return false };
     if issuers.iter().any(|i| i.issued(leaf)) {
         return true;
     }
     // in the order of the file, as TLS wants it; each step uses one up
-    let next = between.iter().position(|c| Issuer::new(c).is_some_and(|i| i.issued(leaf)));
+    let next = between.iter().position(|c| Issuer::new(c, first.library).is_some_and(|i| i.issued(leaf)));
     next.and_then(|n| between.get(n..)).is_some_and(|rest| leads_to(rest, issuers))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use openssl::ec::EcGroup;
-    use openssl::nid::Nid;
+    use ::openssl::ec::{EcGroup, EcKey};
+    use ::openssl::nid::Nid;
+    use ::openssl::pkey::{PKey, Private};
+    use ::openssl::rsa::Rsa;
 
     /// The forms in which keys lie about, and OpenSSL's word on each.
     fn forms() -> Vec<(&'static str, Vec<u8>)> {
@@ -197,7 +193,7 @@ mod tests {
     #[test]
     fn what_a_key_states_is_what_openssl_makes_of_it() {
         for (label, der) in forms() {
-            assert_eq!(stated_bits(label, &der).unwrap(), public_bits(label, &der).unwrap(), "{label}");
+            assert_eq!(stated_bits(label, &der).unwrap(), OpenSsl.public_bits(label, &der).unwrap(), "{label}");
         }
         let ed25519 = PKey::generate_ed25519().unwrap().private_key_to_pkcs8().unwrap();
         assert_eq!(stated_bits("PRIVATE KEY", &ed25519), None, "left to OpenSSL");

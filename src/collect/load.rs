@@ -6,28 +6,31 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use zeroize::Zeroizing;
 
-use super::keys::{self, Issuer};
+use super::Scene;
+use super::keys::{self, Issuer, Library};
 use crate::host::fs::{FsError, MAX_FILE, Root};
 use crate::model::cert::{self, CertFacts};
 use crate::model::inventory::{Content, Credential, Finding, Problem};
 use crate::model::kubeconfig::{self, Identity, Kubeconfig};
 
 /// A CA as the other entries see it.
-pub(super) struct Authority {
+pub(super) struct Authority<'a> {
     pub(super) name: String,
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,
     /// The key is on this node, can be read and belongs to a certificate of the bundle: it can sign.
     pub(super) has_key: bool,
+    /// Something is where its key would be, be it only a link to nowhere.
+    pub(super) key_lies: bool,
     /// Empty if its file could not be read: then nothing is said about what it issued.
-    pub(super) issuers: Vec<Issuer>,
+    pub(super) issuers: Vec<Issuer<'a>>,
     pub(super) content: Content,
 }
 
 /// What a credential should say.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Expected<'a> {
-    pub(super) signer: Option<&'a Authority>,
+    pub(super) signer: Option<&'a Authority<'a>>,
     /// Beginning of the common name that the API server's authorizers go by.
     pub(super) common_name: Option<&'a str>,
     /// One of these organizations; empty: any.
@@ -37,7 +40,8 @@ pub(super) struct Expected<'a> {
 }
 
 /// A certificate file and its key file, which may be one and the same.
-pub(super) fn pair(root: &Root, cert: &Path, key: &Path, expected: Expected<'_>) -> Content {
+pub(super) fn pair(scene: &Scene<'_>, cert: &Path, key: &Path, expected: Expected<'_>) -> Content {
+    let root = scene.root;
     let file = match read(root, cert) {
         Ok(file) => file,
         Err(finding) => return Content::Unusable(finding),
@@ -48,15 +52,28 @@ pub(super) fn pair(root: &Root, cert: &Path, key: &Path, expected: Expected<'_>)
     };
     let mut findings = Vec::new();
     let own = if cert == key { Ok(file) } else { read(root, key) };
-    findings.extend(key_findings(root, key, own, chain.get(..1).unwrap_or_default()));
+    findings.extend(key_findings(scene, key, own, chain.get(..1).unwrap_or_default()));
     findings.extend(issuer_and_identity(cert, &chain, expected));
     Content::Readable(Credential { chain, server: None, findings })
 }
 
 /// A CA bundle. Its key's absence is not a finding (external CA, worker); its belonging to none of the bundle is.
-pub(super) fn authority(root: &Root, name: &str, cert: PathBuf, key: PathBuf) -> Authority {
-    let mut authority =
-        Authority { name: name.to_owned(), has_key: false, issuers: Vec::new(), content: Content::Absent, cert, key };
+pub(super) fn authority<'a>(scene: &Scene<'a>, name: &str, cert: PathBuf, key: PathBuf) -> Authority<'a> {
+    let root = scene.root;
+    let mut authority = Authority {
+        name: name.to_owned(),
+        has_key: false,
+        key_lies: false,
+        issuers: Vec::new(),
+        content: Content::Absent,
+        cert,
+        key,
+    };
+    let key_file = read(root, &authority.key);
+    authority.key_lies = match &key_file {
+        Ok(_) => true,
+        Err(finding) => finding.id != Problem::Missing && scene.lies(&authority.key),
+    };
     let chain = match read(root, &authority.cert).and_then(|file| parse(&authority.cert, &file.bytes)) {
         Ok(chain) => chain,
         Err(finding) => {
@@ -64,10 +81,10 @@ pub(super) fn authority(root: &Root, name: &str, cert: PathBuf, key: PathBuf) ->
             return authority;
         }
     };
-    authority.issuers = chain.iter().filter_map(Issuer::new).collect();
+    authority.issuers = chain.iter().filter_map(|c| Issuer::new(c, scene.library)).collect();
     let mut findings = Vec::new();
-    if root.symlink_metadata(&authority.key).is_ok() {
-        findings = key_findings(root, &authority.key, read(root, &authority.key), &chain);
+    if authority.key_lies {
+        findings = key_findings(scene, &authority.key, key_file, &chain);
         authority.has_key = findings.iter().all(|f| f.id == Problem::LoosePermissions);
     }
     authority.content = Content::Readable(Credential { chain, server: None, findings });
@@ -89,7 +106,7 @@ pub(super) fn kubeconfig(
 
 /// An identity that is embedded in the kubeconfig at `path`.
 pub(super) fn embedded(
-    root: &Root,
+    scene: &Scene<'_>,
     path: &Path,
     config: &Kubeconfig,
     (cert, key): (&[u8], &[u8]),
@@ -100,8 +117,8 @@ pub(super) fn embedded(
         Err(finding) => return Content::Unusable(finding),
     };
     let mut findings = Vec::new();
-    findings.extend(belongs(key, path, chain.get(..1).unwrap_or_default()).err());
-    findings.extend(root.metadata(path).ok().and_then(|meta| loose(path, meta.mode())));
+    findings.extend(belongs(key, path, chain.get(..1).unwrap_or_default(), scene.library).err());
+    findings.extend(scene.root.metadata(path).ok().and_then(|meta| loose(path, meta.mode())));
     findings.extend(issuer_and_identity(path, &chain, expected));
     Content::Readable(Credential { chain, server: config.server.clone(), findings })
 }
@@ -153,18 +170,18 @@ fn unreadable(e: &FsError) -> Finding {
 }
 
 /// What is wrong with a key file that should belong to one of `certs`.
-fn key_findings(root: &Root, path: &Path, file: Result<Held, Finding>, certs: &[CertFacts]) -> Vec<Finding> {
+fn key_findings(scene: &Scene<'_>, path: &Path, file: Result<Held, Finding>, certs: &[CertFacts]) -> Vec<Finding> {
     let (belongs, mode) = match file {
-        Ok(file) => (belongs(&file.bytes, path, certs), Some(file.mode)),
+        Ok(file) => (belongs(&file.bytes, path, certs, scene.library), Some(file.mode)),
         // an empty one can be loose too
-        Err(finding) => (Err(finding), root.metadata(path).ok().map(|meta| meta.mode())),
+        Err(finding) => (Err(finding), scene.root.metadata(path).ok().map(|meta| meta.mode())),
     };
     belongs.err().into_iter().chain(mode.and_then(|mode| loose(path, mode))).collect()
 }
 
-fn belongs(key: &[u8], path: &Path, certs: &[CertFacts]) -> Result<(), Finding> {
+fn belongs(key: &[u8], path: &Path, certs: &[CertFacts], library: &dyn Library) -> Result<(), Finding> {
     let malformed = |e: keys::KeyError| Finding::new(Problem::Malformed, format!("{}: {e}", path.display()));
-    if keys::belongs(key, certs).map_err(malformed)? {
+    if keys::belongs(key, certs, library).map_err(malformed)? {
         return Ok(());
     }
     Err(Finding::new(Problem::KeyMismatch, format!("the key in {} belongs to another certificate", path.display())))

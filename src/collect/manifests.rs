@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::host::fs::Root;
+use crate::host::fs::{FsError, Root};
 use crate::model::component::Component;
 use crate::model::inventory::{Mount, StaticPod};
 use crate::model::yaml::{self, YamlError};
@@ -59,7 +59,7 @@ impl Container {
 pub(super) fn read_all(root: &Root, dir: &Path, notes: &mut Vec<String>) -> Vec<Container> {
     let names = match root.list(dir) {
         Ok(names) => names,
-        Err(crate::host::fs::FsError::NotFound { .. }) => return Vec::new(),
+        Err(FsError::NotFound { .. }) => return Vec::new(),
         Err(e) => {
             notes.push(format!("static pods unknown: {e}"));
             return Vec::new();
@@ -69,14 +69,12 @@ pub(super) fn read_all(root: &Root, dir: &Path, notes: &mut Vec<String>) -> Vec<
     // as the kubelet: every file, whatever its ending, but no dot-files (pkg/kubelet/config/file.go:extractFromDir)
     for name in names.iter().filter(|n| !n.starts_with('.')).take(MAX_MANIFESTS) {
         let path = dir.join(name);
-        if root.metadata(&path).is_ok_and(|m| m.is_dir()) {
-            continue;
-        }
         match root.read_text(&path) {
             Ok(text) => match parse(&text, &path) {
                 Ok(found) => containers.extend(found),
                 Err(e) => notes.push(format!("{} is not a pod manifest: {e}", path.display())),
             },
+            Err(FsError::NotAFile { .. }) if root.metadata(&path).is_ok_and(|m| m.is_dir()) => {}
             Err(e) => notes.push(format!("manifest not read: {e}")),
         }
     }

@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use crate::host::fs::Root;
 use crate::model::component::Component;
 use crate::model::inventory::{Content, Entry, Form, Inventory, Node, Owner, Role};
+pub use keys::{Library, OpenSsl, PublicKey};
 use load::Authority;
 use manifests::Container;
 
@@ -31,15 +32,16 @@ const PKI: &str = "/etc/kubernetes/pki";
 /// What has been found so far, for the parts that make entries of it.
 struct Scene<'a> {
     root: &'a Root,
+    library: &'a dyn Library,
     containers: Vec<Container>,
     kubelet: kubelet::Found,
     pki_dir: PathBuf,
     role: Role,
-    authorities: Vec<Authority>,
+    authorities: Vec<Authority<'a>>,
     notes: Vec<String>,
 }
 
-impl Scene<'_> {
+impl<'a> Scene<'a> {
     fn container(&self, component: Component) -> Option<&Container> {
         self.containers.iter().find(|c| c.component == Some(component))
     }
@@ -48,7 +50,7 @@ impl Scene<'_> {
         self.container(component)?.path_flag(flag)
     }
 
-    fn authority(&self, name: &str) -> Option<&Authority> {
+    fn authority(&self, name: &str) -> Option<&Authority<'a>> {
         self.authorities.iter().find(|a| a.name == name)
     }
 
@@ -58,7 +60,7 @@ impl Scene<'_> {
     }
 
     /// Whose job a leaf of `signer` is, given that it lies where kubeadm puts it or not.
-    fn owner(signer: Option<&Authority>, kubeadms_place: bool) -> Owner {
+    fn owner(signer: Option<&Authority<'_>>, kubeadms_place: bool) -> Owner {
         match signer {
             Some(ca) if ca.has_key && kubeadms_place => Owner::Kubeadm,
             Some(ca) if ca.has_key => Owner::Certwarden,
@@ -69,6 +71,11 @@ impl Scene<'_> {
 
 /// Takes the inventory of the node below `root`.
 pub fn collect(root: &Root, now: Timestamp) -> Inventory {
+    collect_by(&OpenSsl, root, now)
+}
+
+/// The same with this library instead of OpenSSL.
+pub fn collect_by(library: &dyn Library, root: &Root, now: Timestamp) -> Inventory {
     let mut notes = Vec::new();
     let kubelet = kubelet::find(root, &mut notes);
     let manifests = kubelet.kubelet.static_pod_path.clone().unwrap_or_else(|| MANIFESTS.into());
@@ -78,6 +85,7 @@ pub fn collect(root: &Root, now: Timestamp) -> Inventory {
         role: Role::Unknown,
         authorities: Vec::new(),
         root,
+        library,
         containers,
         kubelet,
         notes,
@@ -111,8 +119,8 @@ fn role(scene: &Scene<'_>) -> Role {
     let pods = [KubeApiserver, KubeControllerManager, KubeScheduler].iter().any(|c| scene.container(*c).is_some());
     // manifests may have been moved away for a moment; the files still are a control plane's
     let files =
-        scene.lies(&scene.pki_dir.join("apiserver.crt")) || scene.lies(&Path::new(KUBERNETES).join("admin.conf"));
-    match (pods || files, scene.kubelet.present) {
+        || scene.lies(&scene.pki_dir.join("apiserver.crt")) || scene.lies(&Path::new(KUBERNETES).join("admin.conf"));
+    match (pods || files(), scene.kubelet.present) {
         (true, _) => Role::ControlPlane,
         (false, true) => Role::Worker,
         (false, false) => Role::Unknown,

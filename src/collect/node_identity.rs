@@ -65,7 +65,7 @@ fn own_name(scene: &Scene<'_>) -> Option<String> {
 
 fn by_file(scene: &Scene<'_>, cert: &Path, key: &Path, server: Option<String>) -> Entry {
     let own = own_name(scene);
-    let mut content = load::pair(scene.root, cert, key, expected(scene, own.as_deref(), &["clientAuth"]));
+    let mut content = load::pair(scene, cert, key, expected(scene, own.as_deref(), &["clientAuth"]));
     if let Content::Readable(credential) = &mut content {
         credential.server = server;
         credential.findings.extend(plain_file(scene, cert));
@@ -77,10 +77,10 @@ fn by_file(scene: &Scene<'_>, cert: &Path, key: &Path, server: Option<String>) -
 /// (client-go: `util/certificate/certificate_store.go:updateSymlink`).
 fn plain_file(scene: &Scene<'_>, path: &Path) -> Option<Finding> {
     let ours = path.file_name().is_some_and(|n| n == "kubelet-client-current.pem" || n == "kubelet-server-current.pem");
-    let link = scene.root.symlink_metadata(path).ok()?.is_symlink();
+    let link = || scene.root.symlink_metadata(path).map_or(true, |m| m.is_symlink());
     let message =
         || format!("{} is a file where the kubelet wants a symbolic link: it cannot rotate any more", path.display());
-    (ours && !link).then(|| Finding::new(Problem::NotASymlink, message()))
+    (ours && !link()).then(|| Finding::new(Problem::NotASymlink, message()))
 }
 
 fn embedded(
@@ -92,7 +92,7 @@ fn embedded(
     rotated: Option<&Path>,
 ) -> Entry {
     let own = own_name(scene);
-    let mut content = load::embedded(scene.root, conf, config, pair, expected(scene, own.as_deref(), &["clientAuth"]));
+    let mut content = load::embedded(scene, conf, config, pair, expected(scene, own.as_deref(), &["clientAuth"]));
     if let Content::Readable(Credential { findings, .. }) = &mut content {
         let file = rotated.map_or_else(|| "kubelet-client-current.pem".into(), |p| p.display().to_string());
         let message = format!(
@@ -142,7 +142,7 @@ pub(super) fn serving(scene: &Scene<'_>) -> Option<Entry> {
     }
     let authority = signer.and_then(|name| scene.authority(name));
     let wanted = Expected { signer: authority, usages: &["serverAuth"], ..Expected::default() };
-    let mut content = load::pair(scene.root, &cert, &key, wanted);
+    let mut content = load::pair(scene, &cert, &key, wanted);
     if let Content::Readable(credential) = &mut content {
         credential.findings.extend(plain_file(scene, &cert));
     }
@@ -170,7 +170,7 @@ pub(super) fn copies(scene: &Scene<'_>, known: &[Entry]) -> Option<Entry> {
     let Identity::Embedded { cert, key } = &config.identity else { return None };
     let signer = scene.authority("ca");
     let expected = Expected { signer, ..Expected::default() };
-    let mut content = load::embedded(scene.root, path, &config, (cert, key), expected);
+    let mut content = load::embedded(scene, path, &config, (cert, key), expected);
     let Content::Readable(credential) = &mut content else { return None };
     let leaf = credential.chain.first()?;
     let same_person = leaf.subject == admin.subject || leaf.common_name == admin.common_name;

@@ -27,10 +27,9 @@ pub(super) struct Fragment {
 pub(super) fn read_all(root: &Root, problems: &mut Vec<Problem>) -> Vec<Fragment> {
     let mut by_name = BTreeMap::new();
     for directory in DIRECTORIES.map(Path::new) {
-        if let Some(parent) = directory.parent() {
-            check_directory(root, parent, problems);
+        if ![directory.parent(), Some(directory)].into_iter().flatten().all(|d| check_directory(root, d, problems)) {
+            continue;
         }
-        check_directory(root, directory, problems);
         match root.list(directory) {
             Ok(names) => by_name.extend(names.into_iter().filter(|n| counts(n)).map(|n| {
                 let path = directory.join(&n);
@@ -93,8 +92,12 @@ fn read_checked(root: &Root, path: &Path) -> Result<String, Vec<Fault>> {
     String::from_utf8(bytes).map_err(|_| vec![Fault::NotText])
 }
 
-fn check_directory(root: &Root, path: &Path, problems: &mut Vec<Problem>) {
-    let Ok(meta) = root.metadata(path) else { return };
+/// False if there is none.
+fn check_directory(root: &Root, path: &Path, problems: &mut Vec<Problem>) -> bool {
+    let meta = match root.metadata(path) {
+        Ok(meta) => meta,
+        Err(e) => return !matches!(e, FsError::NotFound { .. }),
+    };
     let kind = (!meta.is_dir()).then_some(Fault::NotADirectory);
     for fault in kind.into_iter().chain(faults_of(root, &meta)) {
         let problem = about(path, fault);
@@ -103,6 +106,7 @@ fn check_directory(root: &Root, path: &Path, problems: &mut Vec<Problem>) {
             problems.push(problem);
         }
     }
+    true
 }
 
 /// Who but root can change the file or directory. An ACL that lets others write shows in the group bits (acl(5)).

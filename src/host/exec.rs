@@ -1,6 +1,7 @@
 //! External programs: a closed list, by absolute path, with a clean environment, a time limit and bounded output.
 
 mod child;
+pub mod descendants;
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;

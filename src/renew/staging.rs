@@ -15,10 +15,11 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use zeroize::Zeroizing;
 
-use crate::host::exec::{Exec, ExecError, Invocation, Output, Program, Programs};
+use crate::host::exec::{Exec, ExecError, Invocation, Output, Program, Programs, descendants};
 use crate::host::fs::MAX_FILE;
 use crate::host::namespace::{Namespace, NamespaceError};
 use copy::Copies;
@@ -41,6 +42,8 @@ pub(crate) enum StagingError {
     Usage,
     #[error("the order is not valid: {0}")]
     Order(String),
+    #[error("the kernel refuses to hand over what kubeadm leaves behind ({0})")]
+    Adopt(Errno),
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
     #[error("{action} {}: {source}", path.display())]
@@ -86,6 +89,7 @@ fn read_order(args: &[OsString]) -> Result<Order, StagingError> {
 }
 
 fn carry_out(order: &Order) -> Result<Answer, StagingError> {
+    descendants::adopt().map_err(StagingError::Adopt)?;
     let namespace = Namespace::enter()?;
     let stage = order.workdir.join("stage");
     make_dir(&stage)?;
@@ -115,10 +119,17 @@ fn carry_out(order: &Order) -> Result<Answer, StagingError> {
     answer
 }
 
+/// Nothing of it outlives it: a child of its own session would go on writing to the copy while it is read.
+fn kubeadm(programs: &Exec, args: Vec<OsString>, limit: Duration) -> Result<Output, ExecError> {
+    let ran = programs.run(&Invocation { program: Program::Kubeadm, args, limit });
+    descendants::end_all();
+    ran
+}
+
 /// In here too: not even a kubeadm that is somebody's script gets to see a live file.
 fn version(programs: &Exec) -> Result<Answer, StagingError> {
     let args = ["version", "-o", "short"].map(Into::into).to_vec();
-    let output = programs.run(&Invocation { program: Program::Kubeadm, args, limit: VERSION_LIMIT })?;
+    let output = kubeadm(programs, args, VERSION_LIMIT)?;
     if !output.success() {
         return Err(StagingError::Version { ending: output.ending(), words: words(&output) });
     }
@@ -153,7 +164,7 @@ fn renew(programs: &Exec, order: &Order, name: &Name) -> Result<Done, StagingErr
     args.extend([OsString::from(&name.name), "--config".into(), order.config.clone().into()]);
     let limit = Duration::from_secs(order.limit_secs);
     let start = Instant::now();
-    let run = programs.run(&Invocation { program: Program::Kubeadm, args, limit });
+    let run = kubeadm(programs, args, limit);
     let took_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     let (code, timed_out, ending, last_words) = match run {
         Ok(output) => (output.code, false, output.ending(), words(&output)),

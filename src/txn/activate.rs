@@ -162,10 +162,11 @@ fn new_container(run: &mut Run<'_>, component: Component, health: Option<&str>) 
 }
 
 /// Whether the container was made after the swap, as after a reboot in mid-transaction. Not by its time alone, since the
-/// clock may have been stepped: it must also be another one than before.
+/// clock may have been stepped: it must also be another one than those that are known to be older.
 fn is_new_already(run: &Run<'_>, component: Component, container: &Container) -> bool {
     let another = run.before.containers.is_some() && run.before.container(component) != Some(&container.id);
-    another && i128::from(container.created_ns) > run.swapped_at.as_nanosecond()
+    let is_older = run.older.as_ref().is_some_and(|o| o.get(&component) == Some(&container.id));
+    another && !is_older && i128::from(container.created_ns) > run.swapped_at.as_nanosecond()
 }
 
 /// A container is stopped only while the kubelet runs: nobody else would make a new one. A kubelet that is down and to

@@ -100,14 +100,6 @@ pub fn look(run: &Run<'_>) -> Before {
         let seen = served(&Expected { socket, serial }, None, REQUEST);
         Some(SocketBefore { address: seen.address, answered: seen.serial.is_some(), ok: seen.ok })
     };
-    let containers = || -> Option<BTreeMap<Component, String>> {
-        let mut ids = BTreeMap::new();
-        for component in node.static_pods.keys() {
-            let found = super::activate::running(host.runtime.as_ref(), node.kubelet.cri_socket.as_ref()?, *component);
-            ids.extend(found.ok()?.map(|c| (*component, c.id)));
-        }
-        Some(ids)
-    };
     Before {
         node: seen,
         kubelet_was_down: kubelet.is_some_and(|k| !k.is_running()),
@@ -117,6 +109,17 @@ pub fn look(run: &Run<'_>) -> Before {
             healthy: m.healthy,
         }),
         sockets: wiring::sockets(inventory).into_iter().filter_map(ask).collect(),
-        containers: containers(),
+        containers: containers(run),
     }
+}
+
+/// Ids of the containers that run now; None: the runtime did not tell.
+pub fn containers(run: &Run<'_>) -> Option<BTreeMap<Component, String>> {
+    let (host, node) = (run.engine.host, &run.engine.inventory.node);
+    let mut ids = BTreeMap::new();
+    for component in node.static_pods.keys() {
+        let found = super::activate::running(host.runtime.as_ref(), node.kubelet.cri_socket.as_ref()?, *component);
+        ids.extend(found.ok()?.map(|c| (*component, c.id)));
+    }
+    Some(ids)
 }

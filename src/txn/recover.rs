@@ -132,7 +132,7 @@ impl Engine<'_> {
                     format!("transaction {id} had touched nothing and was discarded"),
                 ))
             }
-            State::Committing => match self.settle_committing(run) {
+            State::Committing => match settle_committing(run) {
                 Ok(State::Committed) => self.settle_run(run, State::Committed, reach),
                 Ok(_) => self.settle_run(run, State::RollingBack, reach),
                 Err(stop) => Some(stuck(run, stop)),
@@ -147,8 +147,8 @@ impl Engine<'_> {
                 Err(Stop::Asked) => run.close_with(Outcome::Interrupted, "stopped; the next start goes on".to_owned()),
             }),
             State::RollingBack | State::RollbackFailed => {
-                let said = run.ledger.as_ref().and_then(|l| l.records().last()?.reason.clone());
-                let reason = said.unwrap_or_else(|| format!("transaction {id} was found {state}"));
+                // the first error is not to be lost by those that follow it
+                let reason = first_reason(run).unwrap_or_else(|| format!("transaction {id} was found {state}"));
                 if reach == Reach::FilesOnly {
                     return Some(match unwind::files_back(run, &reason) {
                         Ok(()) => run.close_with(
@@ -169,16 +169,22 @@ impl Engine<'_> {
             State::Verified | State::RolledBack | State::Discarded => None,
         }
     }
+}
 
-    /// Back, or forward where the old ones have expired.
-    fn settle_committing(&self, run: &mut Run<'_>) -> Result<State, Stop> {
-        if prove::old_still_work(run, self.host.clock.now()) {
-            unwind::files_back(run, "the commit was cut short")?;
-            return Ok(State::RollingBack);
-        }
-        unwind::forward(run)?;
-        Ok(State::Committed)
+/// Back, or forward where the old ones have expired.
+fn settle_committing(run: &mut Run<'_>) -> Result<State, Stop> {
+    if prove::old_still_work(run, run.now_at_least()) {
+        unwind::files_back(run, "the commit was cut short")?;
+        return Ok(State::RollingBack);
     }
+    unwind::forward(run)?;
+    Ok(State::Committed)
+}
+
+/// Why the rollback was begun.
+fn first_reason(run: &Run<'_>) -> Option<String> {
+    let records = run.ledger.as_ref()?.records();
+    records.iter().find(|r| r.state == State::RollingBack)?.reason.clone()
 }
 
 fn read_plan(root: &Root, dir: &TxnDir) -> Result<Plan, String> {

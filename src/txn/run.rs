@@ -1,6 +1,7 @@
 //! One plan being carried out: what the transaction knows, and the steps up to the commit.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,6 +65,8 @@ pub struct Run<'a> {
     pub before: before::Before,
     /// When the new files went live; what is younger took them.
     pub swapped_at: Timestamp,
+    /// Containers that ran at that time: they are older than the files, whatever a clock says that is set meanwhile.
+    pub older: Option<BTreeMap<Component, String>>,
     /// When this run last restarted the kubelet.
     pub restarted_kubelet_at: Option<Timestamp>,
     /// Whether it was restarted since the last swap of files, and came up for good.
@@ -75,6 +78,8 @@ pub struct Run<'a> {
     /// Components whose activation has ended well.
     pub activated: Vec<Component>,
     staged: Option<Staged>,
+    /// From when to when each staged credential is valid, by name.
+    validity: BTreeMap<String, (Timestamp, Timestamp)>,
 }
 
 impl std::fmt::Debug for Run<'_> {
@@ -96,12 +101,14 @@ impl<'a> Run<'a> {
             report,
             before: before::Before::default(),
             swapped_at: now,
+            older: None,
             restarted_kubelet_at: None,
             kubelet_is_up: None,
             forced: Vec::new(),
             begun: Vec::new(),
             activated: Vec::new(),
             staged: None,
+            validity: BTreeMap::new(),
         }
     }
 
@@ -191,6 +198,15 @@ impl<'a> Run<'a> {
         host.root.write(&self.dir.plan(), &plan, 0o600)?;
         let forms: Vec<(&str, &Form)> = self.plan.items.iter().map(|i| (i.name.as_str(), &i.form)).collect();
         let records = files::back_up(&host.root, &self.dir, &forms)?;
+        for record in &records {
+            let links = host.root.metadata(&record.path)?.nlink();
+            if links > 1 {
+                self.report.notes.push(format!(
+                    "{} has {links} names (hard links); only this one gets the new file",
+                    record.path.display()
+                ));
+            }
+        }
         self.ledger = Some(Ledger::open(&host.root, &self.dir, records, host.clock.now())?);
         Ok(())
     }
@@ -227,6 +243,7 @@ impl<'a> Run<'a> {
                 let why: Vec<String> = objections.iter().map(ToString::to_string).collect();
                 Stop::Failed(format!("the staged {} is not fit to be used: {}", item.name, why.join("; ")))
             })?;
+            self.validity.insert(item.name.clone(), (facts.not_before, facts.not_after));
             self.report.renewed.push(Renewed {
                 name: item.name.clone(),
                 path: item.form.path().to_path_buf(),
@@ -272,8 +289,9 @@ impl<'a> Run<'a> {
         story::rehearsed(&self.dir.id, &self.report.credentials);
         let records = self.ledger_mut()?.files().to_vec();
         self.nobody_else_at_work()?;
+        self.still_in_time()?;
         let prepared = files::prepare_new(root, &dir, &records, &self.digests())?;
-        if checks::old_still_work(self, self.engine.host.clock.now()) {
+        if checks::old_still_work(self, self.now_at_least()) {
             files::prepare_old(root, &dir, &records)?;
         }
         prepared.unchanged(&records)?;
@@ -283,6 +301,9 @@ impl<'a> Run<'a> {
         prepared.put_in_place()?;
         self.swapped_at = self.engine.host.clock.now();
         self.enter(State::Committed, None)?;
+        if self.engine.host.live {
+            self.older = before::containers(self);
+        }
         story::committed(&dir.id, records.len());
         Ok(())
     }
@@ -302,6 +323,25 @@ impl<'a> Run<'a> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The clock may have been stepped since the validation: what is issued in the future is not put in.
+    fn still_in_time(&self) -> Result<(), Stop> {
+        let now = self.engine.host.clock.now();
+        let outside = self.validity.iter().find(|(_, (from, to))| now < *from || now >= *to);
+        outside.map_or(Ok(()), |(name, (from, to))| {
+            Err(Stop::Failed(format!(
+                "the clock was set meanwhile: it is {now}, and the staged {name} is valid from {from} to {to}; look at \
+                 the clock, then run again"
+            )))
+        })
+    }
+
+    /// What it is at least: a time that the ledger records has passed, whatever the clock of a machine shows that has
+    /// just booted.
+    pub fn now_at_least(&self) -> Timestamp {
+        let recorded = self.ledger.as_ref().and_then(|l| l.records().last()).map(|r| r.at);
+        self.engine.host.clock.now().max(recorded.unwrap_or(Timestamp::MIN))
     }
 
     /// Staging takes its time: a `kubeadm upgrade` may have begun meanwhile.

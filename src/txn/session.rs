@@ -86,7 +86,8 @@ impl<'a> Session<'a> {
             state.observe_only.map(|why| format!("since {}: {} ({})", why.since, why.reason, why.errors.join("; ")));
         if let Some(reason) = since.or_else(|| self.failed_rollback()) {
             let remedy = "remove the cause, then run `certwarden recover`";
-            closed.push(Refusal::new(Gate::ObserveOnly, reason, remedy));
+            // first: whatever else is wrong may follow from it
+            closed.insert(0, Refusal::new(Gate::ObserveOnly, reason, remedy));
         }
         closed
     }

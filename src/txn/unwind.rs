@@ -9,12 +9,11 @@ use crate::model::report::{Outcome, Report};
 
 use super::run::{Run, Stop};
 use super::state::{DaemonState, ObserveOnly};
-use super::{activate, files, prove, story};
+use super::{activate, before, files, prove, story};
 
 /// Puts everything back after a step failed for `reason`.
 pub fn roll_back(run: &mut Run<'_>, reason: &str) -> Report {
-    let now = run.engine.host.clock.now();
-    if !prove::old_still_work(run, now) {
+    if !prove::old_still_work(run, run.now_at_least()) {
         match forward(run) {
             Ok(()) => return degraded(run, reason),
             // half of each is worse than all of either
@@ -85,6 +84,7 @@ fn back(run: &mut Run<'_>, reason: &str) -> Result<(), Vec<Stop>> {
     if !run.engine.host.live {
         return Ok(());
     }
+    run.older = before::containers(run);
     let (mut errors, mut kubelets) = (Vec::new(), Vec::new());
     for planned in &run.plan.steps {
         if let Step::Activate { component, how } = &planned.step
@@ -123,7 +123,8 @@ fn back(run: &mut Run<'_>, reason: &str) -> Result<(), Vec<Stop>> {
 
 /// The files alone, without any service: what can be done before the kubelet starts at boot.
 pub fn files_back(run: &mut Run<'_>, reason: &str) -> Result<(), Stop> {
-    run.engine.progress.step("putting the old files back", std::time::Duration::from_secs(60));
+    // with the time that the container runtime may take to say what runs
+    run.engine.progress.step("putting the old files back", std::time::Duration::from_secs(120));
     match run.ledger_mut()?.state() {
         State::RollingBack => {}
         // a disk that takes no record may take renames; should this be cut short too, `committing` says as much

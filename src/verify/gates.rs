@@ -323,6 +323,22 @@ mod tests {
     }
 
     #[test]
+    fn a_way_that_somebody_else_can_turn_closes_a_hard_gate() {
+        if !nix::unistd::geteuid().is_root() {
+            return; // an unprivileged user can harm only itself
+        }
+        let dir = tempfile::tempdir().unwrap();
+        put(dir.path(), "pki/a.crt", "");
+        let (host, at) = (host_at(Path::new("/")), dir.path().join("pki/a.crt"));
+        assert_eq!(not_replaceable(&host, &at), None);
+        std::os::unix::fs::chown(dir.path().join("pki"), Some(1234), None).unwrap();
+        let refusal = not_replaceable(&host, &at).unwrap();
+        assert!(refusal.gate == Gate::Ownership && refusal.gate.is_hard());
+        assert!(refusal.reason.contains("it belongs to user 1234"), "{refusal}");
+        assert!(refusal.reason.contains("gates.trusted-owners"), "what to do: {refusal}");
+    }
+
+    #[test]
     fn the_kubelet_that_was_started_counts_wherever_it_lies_and_no_wrapper_does() {
         const DELETED: &str = "/opt/bin/kubelet (deleted)";
         // by its executable, if that is shown; else by the first word of its command; its file is new

@@ -26,11 +26,52 @@ use jiff::{SignedDuration, Timestamp};
 
 thread_local! {
     static STEP: RefCell<String> = const { RefCell::new(String::new()) };
+    static STEPS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    static AT_STEP: RefCell<Vec<(At, Act)>> = const { RefCell::new(Vec::new()) };
 }
+
+/// A step of the engine's progress on this thread, since [`forget_steps`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum At {
+    Number(usize),
+    /// The first that begins so.
+    Text(&'static str),
+}
+
+type Act = Box<dyn FnOnce()>;
 
 /// For `Progress::with_listener`: the calls that follow belong to this step.
 pub fn begin_step(step: &str) {
     STEP.with_borrow_mut(|s| step.clone_into(s));
+    let number = STEPS.with_borrow_mut(|steps| {
+        steps.push(step.to_owned());
+        steps.len() - 1
+    });
+    let is_now = |at: At| match at {
+        At::Number(n) => n == number,
+        At::Text(text) => step.starts_with(text),
+    };
+    // taken out first: an act may look at the steps itself
+    let due = AT_STEP.with_borrow_mut(|acts| acts.extract_if(.., |(at, _)| is_now(*at)).collect::<Vec<_>>());
+    for (_, act) in due {
+        act();
+    }
+}
+
+/// Done once when the step begins, before any of its work.
+pub fn at_step(at: At, act: impl FnOnce() + 'static) {
+    AT_STEP.with_borrow_mut(|acts| acts.push((at, Box::new(act))));
+}
+
+/// Begins to count steps anew, with nothing to be done at any of them.
+pub fn forget_steps() {
+    AT_STEP.with_borrow_mut(Vec::clear);
+    STEPS.with_borrow_mut(Vec::clear);
+}
+
+/// All steps since [`forget_steps`].
+pub fn steps() -> Vec<String> {
+    STEPS.with_borrow(Clone::clone)
 }
 
 /// What a call does instead of succeeding.
@@ -246,6 +287,13 @@ impl World {
         self.now += SignedDuration::try_from(time).unwrap();
     }
 
+    /// Steps the wall clock, as NTP or a hand does. What beats in a rhythm goes on by the new time; what was written
+    /// down stays.
+    pub fn step(&mut self, seconds: i64) {
+        self.now += SignedDuration::from_secs(seconds);
+        self.kubelet_started += SignedDuration::from_secs(seconds);
+    }
+
     /// No container and no invocation is the one of another boot.
     pub fn boot(&mut self, (starts, boots): (u32, u32)) {
         (self.starts, self.boots) = (starts + 1, boots + 1);
@@ -306,7 +354,7 @@ impl World {
         self.containers.iter().any(|c| c.name == name && c.running)
     }
 
-    fn new_container(&mut self, name: &str) {
+    pub fn new_container(&mut self, name: &str) {
         self.load(name);
         let (now, runs) = (i64::try_from(self.now.as_nanosecond()).unwrap(), !self.broken.contains(name));
         for c in self.containers.iter_mut().filter(|c| c.name == name) {

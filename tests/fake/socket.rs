@@ -10,7 +10,7 @@ use openssl::ssl::{SslAcceptor, SslMethod};
 use openssl::x509::X509;
 
 use super::Fake;
-use super::node::Node;
+use super::node::{APISERVER, ETCD, Node};
 
 /// How the component comes to serve a new leaf.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -66,4 +66,27 @@ fn acceptor((cert, key): &Pair) -> Option<Arc<SslAcceptor>> {
     context.set_private_key(&key).ok()?;
     context.check_private_key().ok()?;
     Some(Arc::new(context.build()))
+}
+
+/// A node with real sockets in the place of its API server and etcd.
+pub fn with_sockets(mut node: Node, apiserver: Uptake, etcd: Uptake) -> Node {
+    let pki = "/etc/kubernetes/pki";
+    let pair = |base: &str| [format!("{pki}/{base}.crt"), format!("{pki}/{base}.key")];
+    let (a, e) = (pair("apiserver"), pair("etcd/server"));
+    let ports = [
+        ("kube-apiserver", APISERVER, serve(&node, "kube-apiserver", [&a[0], &a[1]], apiserver)),
+        ("etcd", ETCD, serve(&node, "etcd", [&e[0], &e[1]], etcd)),
+    ];
+    for (component, from, to) in ports {
+        let path = node.path(&format!("/etc/kubernetes/manifests/{component}.yaml"));
+        let text = fs::read_to_string(&path).unwrap();
+        let text = text.replace(&format!("secure-port={from}\n"), &format!("secure-port={to}\n")).replace(
+            &format!("listen-client-urls=https://127.0.0.1:{from}\n"),
+            &format!("listen-client-urls=https://127.0.0.1:{to}\n"),
+        );
+        fs::write(&path, text).unwrap();
+        node.fake.world(|w| w.ports.insert(to, component));
+    }
+    node.policy.verify.timeout = certwarden::model::policy::Span::secs(40);
+    node
 }

@@ -6,7 +6,7 @@
 
 use crypto_bigint::modular::{FixedMontyForm, FixedMontyParams};
 use crypto_bigint::{Odd, U2048, U3072, U4096, Uint};
-use openssl::sha::Sha256;
+use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
@@ -66,10 +66,7 @@ impl Key {
 
     /// EMSA-PKCS1-v1_5: 00 01 FF…FF 00, then what the digest is and the digest.
     fn encoded(&self, message: &[u8]) -> Vec<u8> {
-        // this form of OpenSSL's SHA-256 needs no initialisation
-        let mut sha = Sha256::new();
-        sha.update(message);
-        let digest = sha.finish();
+        let digest = Sha256::digest(message);
         let padding = self.size - SHA256_INFO.len() - digest.len() - 3;
         let mut encoded = vec![0, 1];
         encoded.resize(2 + padding, 0xff);

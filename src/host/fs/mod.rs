@@ -254,9 +254,21 @@ fn read_bounded(file: File, meta: &std::fs::Metadata, path: &Path, limit: u64) -
     if meta.len() > limit {
         return Err(FsError::TooLarge { path: path.into(), limit });
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0) + 1);
-    // one byte beyond: the file may have grown since fstat
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| FsError::new("read", path, e))?;
+    let failed = |e| FsError::new("read", path, e);
+    let size = usize::try_from(meta.len()).unwrap_or(0);
+    // one byte beyond: the file may have grown since fstat. Exactly its size from one read is all of it; a file of
+    // procfs says that it has none
+    let mut bytes = vec![0; size + 1];
+    let read = loop {
+        match (&file).read(&mut bytes) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => break other.map_err(failed)?,
+        }
+    };
+    bytes.truncate(read);
+    if read != size || size == 0 {
+        file.take((limit + 1).saturating_sub(read as u64)).read_to_end(&mut bytes).map_err(failed)?;
+    }
     if bytes.len() as u64 > limit { Err(FsError::TooLarge { path: path.into(), limit }) } else { Ok(bytes) }
 }
 

@@ -24,6 +24,10 @@ use super::walk::{End, Found, walk};
 use super::{FsError, MAX_FILE, Root, read_bounded, regular};
 use crate::model::ledger::Attributes;
 
+/// Digests and signatures of the content, made by the kernel itself (kernel: `Documentation/ABI/testing/ima_policy`,
+/// `evm`): those of another content would make the new file unreadable.
+const OF_THE_KERNEL: [&str; 2] = ["security.ima", "security.evm"];
+
 /// A file's directory, opened, and its name there: all further work is relative to that directory, so that
 /// nobody can move it away underneath.
 #[derive(Debug)]
@@ -223,7 +227,7 @@ impl Place {
             Err(e) => return Err(self.error("list the extended attributes of", e)),
         };
         let mut all = BTreeMap::new();
-        for name in names {
+        for name in names.filter(|name| !OF_THE_KERNEL.iter().any(|own| name == own)) {
             let value = file.get_xattr(&name).map_err(|e| self.error("read an extended attribute of", e))?;
             if let Some(value) = value {
                 all.insert(name.to_string_lossy().into_owned(), hex(&value));

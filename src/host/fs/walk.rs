@@ -178,6 +178,9 @@ mod tests {
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
 
+    /// What is wrong with the way, and how it became so.
+    type Spoil = (&'static str, fn(&Path));
+
     /// The running system, for root; an unprivileged user can harm only itself.
     fn live() -> Option<Root> {
         geteuid().is_root().then(|| Root::open(Path::new("/")).unwrap())
@@ -213,7 +216,7 @@ mod tests {
     #[test]
     fn root_writes_nothing_where_somebody_else_has_a_hand_in_the_way() {
         let Some(mut root) = live() else { return };
-        let spoils: [(&str, fn(&Path)); 10] = [
+        let spoils: [Spoil; 10] = [
             ("belongs to user 1234", |d| lchown(d.join("kubernetes/pki"), Some(1234), None).unwrap()),
             ("belongs to user 1234", |d| chown(d.join("kubernetes"), Some(1234), None).unwrap()),
             ("belongs to user 1234", |d| chown(d.join("kubernetes/ssl"), Some(1234), None).unwrap()),
