@@ -1,5 +1,6 @@
 //! Makes new credentials in a directory of the transaction. Never writes a live path: `txn` does.
 
+pub mod choice;
 pub mod cluster_config;
 pub mod generation;
 pub mod kubeadm;

@@ -12,6 +12,7 @@
 
 pub mod activate;
 pub mod before;
+mod copies;
 pub mod engine;
 pub mod files;
 pub mod history;
