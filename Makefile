@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 
-.PHONY: help setup lint advisories test reliability vm-test bench demo deb rpm
+.PHONY: help setup lint advisories test torture reliability vm-test bench demo deb rpm
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
@@ -20,8 +20,14 @@ advisories: ## known vulnerabilities of dependencies; fetches the RustSec databa
 	@tools/setup lint
 	$(CARGO) deny check advisories
 
-test: setup ## unit, golden-tree and command-line tests
+test: setup ## unit, golden-tree and command-line tests, and a sample of `make torture`
+	@tools/setup torture
 	$(CARGO) test --locked
+
+torture: setup ## kills, power cuts and errors at every call (root; about two hours on two cores); see docs/reliability.md
+	@tools/setup torture
+	$(CARGO) test --locked --test torture -- --whole
+	@$(MAKE) --no-print-directory reliability
 
 reliability: setup ## merge the results of test runs into docs/reliability.md
 	@$(CARGO) run --quiet --locked --example reliability

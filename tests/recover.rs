@@ -308,6 +308,38 @@ fn a_damaged_ledger_is_touched_by_nobody() {
 }
 
 #[test]
+fn without_its_plan_a_transaction_is_recovered_by_its_ledger() {
+    for (state, damage) in
+        [(State::Staged, None), (State::Committing, Some("{\"schema\":")), (State::Committed, Some(""))]
+    {
+        let (node, before) = died_in(Node::due, state);
+        let plan = node.path(&store::list(&node.host.root).unwrap().pop().unwrap().plan().display().to_string());
+        match damage {
+            None => fs::remove_file(plan).unwrap(),
+            Some(text) => fs::write(plan, text).unwrap(),
+        }
+        if state == State::Committing {
+            rename_temps(&node, 9);
+        }
+        recover_in_every_way(&node, &before);
+    }
+}
+
+#[test]
+fn without_its_plan_an_expired_set_goes_forward_all_the_same() {
+    let (node, _) = died_in(Node::expired, State::Committing);
+    rename_temps(&node, 9);
+    let dir = store::list(&node.host.root).unwrap().pop().unwrap();
+    fs::write(node.path(&dir.plan().display().to_string()), "nonsense").unwrap();
+    let report = node.recover(Reach::FilesOnly, false).unwrap().unwrap();
+    assert_outcome(&report, Outcome::Interrupted);
+    assert!(report.notes.iter().any(|n| n.contains("plan.json is damaged")), "{:?}", report.notes);
+    assert_eq!(node.last_state(), Some(State::Committed));
+    node.assert_pairs_fit();
+    assert_outcome(&node.recover(Reach::Full, false).unwrap().unwrap(), Outcome::Verified);
+}
+
+#[test]
 fn a_damaged_backup_is_not_put_back() {
     let (template, _) = died_in(Node::due, State::Committing);
     let node = template.rebooted();
@@ -315,12 +347,23 @@ fn a_damaged_backup_is_not_put_back() {
     let dir = store::list(&node.host.root).unwrap().pop().unwrap();
     let old = dir.old(std::path::Path::new("/etc/kubernetes/scheduler.conf"));
     fs::write(node.path(&old.display().to_string()), "rubbish").unwrap();
-    let before = node.live();
+    let untouched = node.rebooted();
+    // nor what lies beside, unless it is what was recorded
+    fs::write(node.path("/etc/kubernetes/.scheduler.conf.certwarden-old"), "rubbish").unwrap();
+    let without_beside = |node: &Node| {
+        let mut live = node.live();
+        live.retain(|path, _| !path.to_string_lossy().contains(".certwarden-"));
+        live
+    };
+    let before = without_beside(&node);
     let report = node.recover(Reach::Full, false).unwrap().unwrap();
     assert_outcome(&report, Outcome::RollbackFailed);
     assert!(report.reason.contains("backup of /etc/kubernetes/scheduler.conf is damaged"), "{}", report.reason);
-    assert_unchanged(&before, &node);
+    assert_eq!(Node::changed(&before, &without_beside(&node)), std::collections::BTreeSet::new());
     node.assert_pairs_fit();
+    // what was put beside before the commit is enough
+    assert_outcome(&untouched.recover(Reach::Full, false).unwrap().unwrap(), Outcome::RolledBack);
+    untouched.assert_pairs_fit();
 }
 
 #[test]

@@ -3,7 +3,6 @@
 //! One engine runs on one thread and blocks there; `cli` calls it on its only thread, the daemon on one of its own.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use crate::host::Host;
 use crate::host::fs::FsError;
@@ -49,12 +48,6 @@ pub enum EngineError {
     Ledger(#[from] LedgerError),
     #[error("prepare the transaction")]
     Fs(#[from] FsError),
-    #[error("{} is damaged; an operator has to look at the transaction", path.display())]
-    Plan {
-        path: PathBuf,
-        #[source]
-        source: serde_json::Error,
-    },
     /// `recover` has to end it first.
     #[error("transaction {id} is unfinished; run `certwarden recover` first")]
     Unfinished { id: String },

@@ -12,9 +12,10 @@ use crate::model::ledger::{Attributes, FileRecord};
 
 use super::store::TxnDir;
 
-/// The word in the names of temporary files beside live ones. The same for every transaction, so that recovery
+/// The words in the names of temporary files beside live ones. The same for every transaction, so that recovery
 /// and the next transaction find what a dead one left.
-const TAG: &str = "new";
+const NEW: &str = "new";
+const OLD: &str = "old";
 
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
@@ -86,6 +87,7 @@ fn make_parent(root: &Root, path: &Path) -> Result<(), FsError> {
 #[derive(Debug)]
 pub struct Prepared {
     places: Vec<Place>,
+    tag: &'static str,
 }
 
 /// Puts the staged files beside the live ones, with the live ones' owner, mode and extended attributes.
@@ -98,7 +100,7 @@ pub fn prepare_new(
     files: &[FileRecord],
     staged: &BTreeMap<PathBuf, String>,
 ) -> Result<Prepared, FilesError> {
-    prepare(root, files, |file| {
+    prepare(root, files, NEW, |file| {
         let bytes = root.read_secret(&dir.new_file(&file.path)).map_err(|e| match e {
             FsError::NotFound { .. } => FilesError::NotStaged { path: file.path.clone() },
             other => FilesError::Fs(other),
@@ -111,12 +113,13 @@ pub fn prepare_new(
     })
 }
 
-/// Puts the backups beside the live files, with everything they had, times too.
+/// Puts the backups beside the live files, with everything they had, times too. Done before the commit, so that the way
+/// back is renames alone and needs no space; what is there whole is not written again.
 ///
 /// # Errors
 /// [`FilesError`]; a backup that is not what was recorded is never used.
 pub fn prepare_old(root: &Root, dir: &TxnDir, files: &[FileRecord]) -> Result<Prepared, FilesError> {
-    prepare(root, files, |file| {
+    prepare(root, files, OLD, |file| {
         let bytes = root.read_secret(&dir.old(&file.path))?;
         if digest(&bytes) != file.sha256 {
             return Err(FilesError::BackupDamaged { path: file.path.clone() });
@@ -128,17 +131,30 @@ pub fn prepare_old(root: &Root, dir: &TxnDir, files: &[FileRecord]) -> Result<Pr
 fn prepare(
     root: &Root,
     files: &[FileRecord],
+    tag: &'static str,
     mut source: impl FnMut(&FileRecord) -> Result<(Zeroizing<Vec<u8>>, Attributes), FilesError>,
 ) -> Result<Prepared, FilesError> {
     let mut places = Vec::new();
     for file in files {
-        let (bytes, attributes) = source(file)?;
         let place = root.place(&file.path)?;
         place.replaceable()?;
-        place.write_temp(TAG, &bytes, &attributes)?;
+        if tag != OLD || !is_whole(&place, file) {
+            let (bytes, attributes) = source(file)?;
+            place.write_temp(tag, &bytes, &attributes)?;
+        }
         places.push(place);
     }
-    Ok(Prepared { places })
+    Ok(Prepared { places, tag })
+}
+
+/// Whether the old file lies beside its place with everything it had. The time of the last access is nobody's promise.
+fn is_whole(place: &Place, file: &FileRecord) -> bool {
+    let Ok(beside) = place.beside(OLD) else { return false };
+    let (Ok(bytes), Ok(has)) = (beside.read_secret(), beside.attributes()) else { return false };
+    let wants = &file.attributes;
+    let same = (has.uid, has.gid, has.mode, has.mtime_ns) == (wants.uid, wants.gid, wants.mode, wants.mtime_ns);
+    same && wants.xattrs.iter().all(|(name, value)| has.xattrs.get(name) == Some(value))
+        && digest(&bytes) == file.sha256
 }
 
 impl Prepared {
@@ -146,12 +162,15 @@ impl Prepared {
     /// go through, so that nobody can show another file here than is replaced there.
     ///
     /// # Errors
-    /// [`FilesError::ChangedMeanwhile`] names the first that is not.
+    /// [`FilesError::ChangedMeanwhile`] names the first that is not; one that cannot be read is an error, too.
     pub fn unchanged(&self, files: &[FileRecord]) -> Result<(), FilesError> {
         for (place, file) in self.places.iter().zip(files) {
-            let live = place.read_secret().map(|b| digest(&b));
-            if live.as_ref().ok() != Some(&file.sha256) {
-                return Err(FilesError::ChangedMeanwhile { path: file.path.clone() });
+            match place.read_secret().map(|b| digest(&b)) {
+                Ok(live) if live == file.sha256 => {}
+                Ok(_) | Err(FsError::NotFound { .. }) => {
+                    return Err(FilesError::ChangedMeanwhile { path: file.path.clone() });
+                }
+                Err(e) => return Err(e.into()),
             }
         }
         Ok(())
@@ -163,7 +182,7 @@ impl Prepared {
     /// [`FilesError`]; some live files may then be replaced and others not.
     pub fn put_in_place(self) -> Result<(), FilesError> {
         for place in &self.places {
-            place.rename_temp(TAG)?;
+            place.rename_temp(self.tag)?;
         }
         let mut synced = BTreeSet::new();
         for place in &self.places {
@@ -182,9 +201,11 @@ impl Prepared {
 pub fn sweep(root: &Root, files: &[FileRecord]) -> Result<(), FilesError> {
     let mut first = Ok(());
     for file in files {
-        let swept = root.place(&file.path).and_then(|p| p.remove_temp(TAG));
-        if first.is_ok() {
-            first = swept;
+        for tag in [NEW, OLD] {
+            let swept = root.place(&file.path).and_then(|p| p.remove_temp(tag));
+            if first.is_ok() {
+                first = swept;
+            }
         }
     }
     Ok(first?)

@@ -13,6 +13,10 @@ use super::store::TxnDir;
 /// A ledger has some ten records; file lists and attributes make them long, but not this long.
 const MAX_LEDGER: u64 = 8 << 20;
 
+/// Space that an open ledger keeps for its last records: a rollback must be announced on a full disk, too. All records
+/// behind the first two are some hundred bytes, a reason some thousand.
+const RESERVE: i64 = 64 << 10;
+
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     #[error("{} is damaged in line {line}; certwarden touches nothing until an operator has looked at it", path.display())]
@@ -48,6 +52,7 @@ impl Ledger {
     /// [`LedgerError`].
     pub fn open(root: &Root, dir: &TxnDir, files: Vec<FileRecord>, at: Timestamp) -> Result<Self, LedgerError> {
         let mut ledger = Self { dir: dir.clone(), records: Vec::new(), whole: 0 };
+        root.place(&dir.ledger())?.reserve(RESERVE)?;
         ledger.append(root, Record { files, ..record(State::Open, at) })?;
         Ok(ledger)
     }

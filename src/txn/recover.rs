@@ -1,9 +1,19 @@
 //! Finishing what another process began: after a crash, a power cut, a `kill -9`.
 
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use crate::host::fs::Root;
+use crate::model::assess::assess;
 use crate::model::cause::chain;
+use crate::model::cert::parse_pem;
 use crate::model::component::Component;
+use crate::model::inventory::Form;
+use crate::model::kubeconfig::{self, Identity};
 use crate::model::ledger::State;
 use crate::model::plan::{Plan, PlannedStep, Step};
+use crate::model::planner::{self, Basis};
 use crate::model::report::{Consumer, Outcome, Report};
 
 use super::engine::{Engine, EngineError};
@@ -13,6 +23,9 @@ use super::run::{Run, Stop};
 use super::state::DaemonState;
 use super::store::{self, TxnDir};
 use super::{prove, retention, story, unwind};
+
+/// A plan has some tens of steps; far above any.
+const MAX_PLAN: u64 = 16 << 20;
 
 /// How far recovery may go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -76,10 +89,10 @@ impl Engine<'_> {
         };
         let state = ledger.state();
         story::recovering(&dir.id, state);
-        let plan: Plan = match root.read(&dir.plan(), 16 << 20).map(|b| serde_json::from_slice(&b)) {
-            Ok(Ok(plan)) => plan,
-            Ok(Err(source)) => return Err(EngineError::Plan { path: dir.plan(), source }),
-            Err(e) => return Err(EngineError::Fs(e)),
+        let (plan, note) = match read_plan(root, dir) {
+            Ok(plan) => (plan, None),
+            // the files must be made consistent all the same: what is to be put back is in the ledger
+            Err(why) => (self.plan_from_ledger(dir, &ledger), Some(format!("{why}; recovering by the ledger alone"))),
         };
         let acts = |s: &PlannedStep| matches!(s.step, Step::Activate { .. } | Step::Verify { .. });
         // of a mounted image only the files are there; the services here are another machine's
@@ -90,10 +103,27 @@ impl Engine<'_> {
         // what the process that died has stopped is not known
         let others = plan.others.iter().map(|o| Consumer::Other(o.container.to_string()));
         run.stopped = Component::ALL.into_iter().map(Consumer::from).chain(others).collect();
+        run.report.notes.extend(note);
         if run.touched() {
             self.progress.committing();
         }
         Ok(self.settle_run(&mut run, state, reach))
+    }
+
+    /// The plan's place is taken by that of putting everything back which the ledger names.
+    fn plan_from_ledger(&self, dir: &TxnDir, ledger: &Ledger) -> Plan {
+        let now = self.host.clock.now();
+        let names: BTreeSet<String> = ledger.files().iter().map(|f| f.entry.clone()).collect();
+        let assessment = assess(self.inventory, self.policy, now);
+        let basis =
+            Basis { inventory: self.inventory, assessment: &assessment, policy: self.policy, live: self.host.live };
+        let mut plan = planner::plan_restore(basis, &names, &dir.id, now);
+        for item in &mut plan.items {
+            // of the backup: what is live may be new
+            let bytes = self.host.root.read_secret(&dir.old(item.form.path())).ok();
+            item.old_not_after = bytes.and_then(|b| end_of(&item.form, &b));
+        }
+        plan
     }
 
     fn settle_run(&self, run: &mut Run<'_>, state: State, reach: Reach) -> Option<Report> {
@@ -159,6 +189,23 @@ fn settle_committing(run: &mut Run<'_>) -> Result<State, Stop> {
 fn first_reason(run: &Run<'_>) -> Option<String> {
     let records = run.ledger.as_ref()?.records();
     records.iter().find(|r| r.state == State::RollingBack)?.reason.clone()
+}
+
+fn read_plan(root: &Root, dir: &TxnDir) -> Result<Plan, String> {
+    let bytes = root.read(&dir.plan(), MAX_PLAN).map_err(|e| chain(&e))?;
+    serde_json::from_slice(&bytes).map_err(|e| format!("{} is damaged: {e}", dir.plan().display()))
+}
+
+/// When the certificate in this file ends.
+fn end_of(form: &Form, file: &[u8]) -> Option<Timestamp> {
+    let cert = match form {
+        Form::Kubeconfig { .. } => match kubeconfig::parse(std::str::from_utf8(file).ok()?).ok()?.identity {
+            Identity::Embedded { cert, .. } => cert,
+            Identity::Files { .. } | Identity::Other => return None,
+        },
+        _ => file.to_vec(),
+    };
+    Some(parse_pem(&cert).ok()?.first()?.not_after)
 }
 
 /// The files could not be settled: an operator has to look, and the next recovery tries again.

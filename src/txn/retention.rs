@@ -1,11 +1,20 @@
 //! What is kept of closed transactions: the newest N backups to roll back to, and as many stories of failures.
 
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
 use crate::host::fs::Root;
 use crate::model::cause::chain;
 use crate::model::ledger::State;
 use crate::model::report::Report;
 
-use super::store::{self, TxnDir};
+use super::files;
+use super::ledger::Ledger;
+use super::store::{self, STATE_DIR, TxnDir};
+
+/// A file being written is complete within seconds; one that is older was left by a process that died. They are named at
+/// random, since the daemon and a person's command may both write `state.json`.
+const HALF_MADE: Duration = Duration::from_secs(3600);
 
 /// Writes the report beside the ledger. Best effort: the ledger is the record.
 pub fn keep_report(root: &Root, report: &Report, dry_run: bool) {
@@ -26,6 +35,12 @@ pub fn apply(root: &Root, generations: usize) {
         Ok(closed) => closed,
         Err(e) => return tracing::warn!("old transactions could not be listed: {}", chain(&e)),
     };
+    // not beside one that is open: what lies there is its way back
+    if let Some((dir, _)) = closed.last()
+        && store::list(root).is_ok_and(|all| all.last() == Some(dir))
+    {
+        sweep_live(root, dir);
+    }
     // what an operator still has to look at is neither thinned out nor counted
     let closed = closed.into_iter().filter(|(_, s)| *s != State::RollbackFailed);
     let (backups, stories): (Vec<_>, Vec<_>) = closed.partition(|(_, s)| *s == State::Verified);
@@ -39,7 +54,10 @@ pub fn apply(root: &Root, generations: usize) {
         for path in needless {
             remove(root, dir, path);
         }
+        // under the lock nobody else writes there
+        remove_half_made(root, &dir.path(), Duration::ZERO);
     }
+    remove_half_made(root, Path::new(STATE_DIR), HALF_MADE);
     for list in [&backups, &stories] {
         for (dir, _) in list.iter().rev().skip(generations) {
             remove(root, dir, &dir.path());
@@ -47,7 +65,31 @@ pub fn apply(root: &Root, generations: usize) {
     }
 }
 
-fn remove(root: &Root, dir: &TxnDir, path: &std::path::Path) {
+/// Keys must not stay beside the live ones because a file could not be removed at once.
+fn sweep_live(root: &Root, dir: &TxnDir) {
+    let Ok(Some(ledger)) = Ledger::load(root, dir) else { return };
+    if let Err(e) = files::sweep(root, ledger.files()) {
+        tracing::warn!(cw_txn = dir.id, "what lies beside the live files could not be removed: {}", chain(&e));
+    }
+}
+
+/// Dot-files, which a process that died in the middle of a replacement has left.
+fn remove_half_made(root: &Root, dir: &Path, older_than: Duration) {
+    let is_old = |path: &PathBuf| {
+        let modified =
+            root.symlink_metadata(path).ok().filter(std::fs::Metadata::is_file).and_then(|m| m.modified().ok());
+        // from the future, by a clock that was stepped back: young
+        modified.is_some_and(|at| at.elapsed().unwrap_or_default() >= older_than)
+    };
+    let names = root.list(dir).unwrap_or_default();
+    for path in names.iter().filter(|n| n.starts_with('.')).map(|n| dir.join(n)).filter(is_old) {
+        if let Err(e) = root.remove_file(&path) {
+            tracing::warn!("a half-made file could not be removed: {}", chain(&e));
+        }
+    }
+}
+
+fn remove(root: &Root, dir: &TxnDir, path: &Path) {
     if let Err(e) = root.remove_tree(path) {
         tracing::warn!(cw_txn = dir.id, "an old transaction could not be removed: {}", chain(&e));
     }

@@ -13,7 +13,7 @@ use crate::model::cause::chain;
 use crate::model::component::Component;
 use crate::model::gate::{Gate, Refusal, standing};
 use crate::model::inventory::{ContainerRef, Form};
-use crate::model::ledger::State;
+use crate::model::ledger::{FileRecord, State};
 use crate::model::plan::{Item, Plan, Proof, Source, Step};
 use crate::model::report::{Consumer, CredentialSeen, Outcome, Renewed, Report, When};
 use crate::renew::validate::{Freshness, validate};
@@ -162,6 +162,7 @@ impl<'a> Run<'a> {
     }
 
     fn finish(&mut self) -> Result<Outcome, Stop> {
+        self.sweep();
         self.enter(State::Verified, None)?;
         story::verified(&self.dir.id, &self.report, self.engine.host.live);
         Ok(if self.engine.host.live { Outcome::Verified } else { Outcome::Committed })
@@ -331,6 +332,9 @@ impl<'a> Run<'a> {
         self.nobody_else_at_work()?;
         self.still_in_time()?;
         let prepared = files::prepare_new(root, &dir, &records, &self.digests())?;
+        if checks::old_still_work(self, self.now_at_least()) {
+            files::prepare_old(root, &dir, &records)?;
+        }
         prepared.unchanged(&records)?;
         self.enter(State::Committing, None)?;
         self.engine.progress.committing();
@@ -381,19 +385,16 @@ impl<'a> Run<'a> {
 
     /// Ends a transaction that touched nothing. What it made is removed; failures to do so are noted.
     pub fn discard(&mut self, reason: &str, leave_no_trace: bool) {
-        let root = &self.engine.host.root;
+        let host = self.engine.host;
+        let root = &host.root;
         if leave_no_trace {
             story::dry_run(&self.dir.id);
         } else {
             story::discarded(&self.dir.id, reason);
         }
-        let files = self.ledger.as_ref().map(|l| l.files().to_vec()).unwrap_or_default();
-        let swept = files::sweep(root, &files).map_err(|e| chain(&e));
+        let swept = files::sweep(root, &self.files()).map_err(|e| chain(&e));
         let closed = match self.ledger {
-            Some(_) => self.enter(State::Discarded, Some(reason)).map_err(|stop| match stop {
-                Stop::Failed(why) => why,
-                Stop::Asked => String::new(),
-            }),
+            Some(_) => self.enter(State::Discarded, Some(reason)).map_err(Stop::sentence),
             None => Ok(()),
         };
         let gone = if leave_no_trace || self.ledger.is_none() {
@@ -407,6 +408,18 @@ impl<'a> Run<'a> {
         for failure in [swept, closed, gone].into_iter().filter_map(Result::err) {
             self.report.notes.push(format!("clearing up failed: {failure}; `certwarden recover` tries again"));
         }
+    }
+
+    /// Removes what lies beside the live files, while the ledger is open: whoever comes after a crash sweeps again. What
+    /// fails is tried again by [`super::retention`].
+    fn sweep(&mut self) {
+        if let Err(e) = files::sweep(&self.engine.host.root, &self.files()) {
+            self.report.notes.push(format!("clearing up failed: {}; the next transaction tries again", chain(&e)));
+        }
+    }
+
+    fn files(&self) -> Vec<FileRecord> {
+        self.ledger.as_ref().map(|l| l.files().to_vec()).unwrap_or_default()
     }
 
     pub fn enter(&mut self, state: State, reason: Option<&str>) -> Result<(), Stop> {

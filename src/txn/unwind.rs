@@ -46,7 +46,7 @@ fn degraded(run: &mut Run<'_>, reason: &str) -> Report {
 /// Carries a rollback to its end, from wherever it stands.
 pub fn finish(run: &mut Run<'_>, reason: &str) -> Report {
     match back(run, reason) {
-        Ok(()) => match run.enter(State::RolledBack, Some(reason)) {
+        Ok(()) => match rolled_back(run, reason) {
             Ok(()) => {
                 story::rolled_back(&run.dir.id);
                 run.close_with(Outcome::RolledBack, format!("rolled back: {reason}"))
@@ -60,6 +60,13 @@ pub fn finish(run: &mut Run<'_>, reason: &str) -> Report {
         ),
         Err(errors) => failed(run, reason, errors),
     }
+}
+
+fn rolled_back(run: &mut Run<'_>, reason: &str) -> Result<(), Stop> {
+    if run.ledger_mut()?.state() == State::Committing {
+        run.enter(State::RollingBack, Some(reason))?; // could not be recorded before
+    }
+    run.enter(State::RolledBack, Some(reason))
 }
 
 /// A commit that was cut short is completed; nothing to do after one that was not.
@@ -124,8 +131,15 @@ fn back(run: &mut Run<'_>, reason: &str) -> Result<(), Vec<Stop>> {
 pub fn files_back(run: &mut Run<'_>, reason: &str) -> Result<(), Stop> {
     // with the time that the container runtime may take to say what runs
     run.engine.progress.step("putting the old files back", std::time::Duration::from_secs(120));
-    if run.ledger_mut()?.state() != State::RollingBack {
-        run.enter(State::RollingBack, Some(reason))?;
+    match run.ledger_mut()?.state() {
+        State::RollingBack => {}
+        // a disk that takes no record may take renames; should this be cut short too, `committing` says as much
+        State::Committing => {
+            if let Err(e) = run.enter(State::RollingBack, Some(reason)) {
+                run.report.notes.push(format!("the rollback could not be recorded: {}", e.sentence()));
+            }
+        }
+        _ => run.enter(State::RollingBack, Some(reason))?,
     }
     let staged = run.digests();
     let records = run.ledger_mut()?.files().to_vec();

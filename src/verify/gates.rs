@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use crate::host::Host;
 use crate::host::fs::FsError;
 use crate::model::assess::Assessment;
+use crate::model::cause::chain;
 use crate::model::component::Component;
 use crate::model::gate::{Gate, Refusal};
 use crate::model::inventory::{ContainerRef, Inventory, Problem};
@@ -117,7 +118,7 @@ fn not_replaceable(host: &Host, path: &Path) -> Option<Refusal> {
         FsError::MountPoint { .. } => "a file that is mounted by itself can only be written in place".to_owned(),
         _ => "run as root".to_owned(),
     };
-    Some(refusal(Gate::Disk, format!("{} cannot be replaced: {e}", place.path().display()), remedy))
+    Some(refusal(Gate::Disk, format!("{} cannot be replaced: {}", place.path().display(), chain(&e)), remedy))
 }
 
 fn clock(host: &Host, view: View<'_>) -> Option<Refusal> {

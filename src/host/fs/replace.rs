@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat, readlinkat, renameat};
+use nix::fcntl::{AtFlags, FallocateFlags, FcntlArg, OFlag, fallocate, fcntl, openat, readlinkat, renameat};
 use nix::sys::stat::{Mode, fchmod, fstat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{AccessFlags, Gid, Uid, UnlinkatFlags, faccessat, fchown, fsync, geteuid, unlinkat};
@@ -143,6 +143,14 @@ impl Root {
             }
         }
         self.unlink(path, UnlinkatFlags::RemoveDir)
+    }
+
+    /// Removes a file of certwarden's own.
+    ///
+    /// # Errors
+    /// [`FsError`]; that it does not exist is none.
+    pub fn remove_file(&self, path: &Path) -> Result<(), FsError> {
+        self.unlink(path, UnlinkatFlags::NoRemoveDir)
     }
 
     fn unlink(&self, path: &Path, how: UnlinkatFlags) -> Result<(), FsError> {
@@ -333,6 +341,17 @@ impl Place {
             .map_err(|e| self.error("replace", e))
     }
 
+    /// The temporary file itself as a place, in the same directory.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn beside(&self, tag: &str) -> Result<Self, FsError> {
+        let dir = self.dir.try_clone().map_err(|e| self.error("open the directory of", e))?;
+        let name = self.temp(tag);
+        let path = self.path.with_file_name(&name);
+        Ok(Self { dir, name, path })
+    }
+
     /// Removes what [`write_temp`](Self::write_temp) left; that there is nothing is no error.
     ///
     /// # Errors
@@ -357,15 +376,34 @@ impl Place {
     /// # Errors
     /// [`FsError`].
     pub fn append_line(&self, line: &[u8], whole: u64) -> Result<(), FsError> {
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = openat(self.dir.as_fd(), self.name.as_os_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)
-            .map_err(|e| self.error("open", e))?;
-        let mut file = File::from(fd);
-        file.set_len(whole).map_err(|e| self.error("cut", e))?;
+        let mut file = self.open_to_append()?;
+        // only what is torn: a truncation, even to the same length, gives back what `reserve` took (ext4, xfs)
+        if file.metadata().map_err(|e| self.error("examine", e))?.len() != whole {
+            file.set_len(whole).map_err(|e| self.error("cut", e))?;
+        }
         io::Seek::seek(&mut file, io::SeekFrom::Start(whole)).map_err(|e| self.error("append to", e))?;
         file.write_all(line).map_err(|e| self.error("append to", e))?;
         file.sync_all().map_err(|e| self.error("sync", e))?;
         self.sync_dir()
+    }
+
+    /// Takes space behind the end of the file, so that lines can be appended when the disk is full. A file system that
+    /// cannot do that (fallocate(2), EOPNOTSUPP) does without.
+    ///
+    /// # Errors
+    /// [`FsError`], e.g. `NoSpace`.
+    pub fn reserve(&self, bytes: i64) -> Result<(), FsError> {
+        match fallocate(self.open_to_append()?, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, bytes) {
+            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
+            Err(e) => Err(self.error("reserve space for", e)),
+        }
+    }
+
+    fn open_to_append(&self) -> Result<File, FsError> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(self.dir.as_fd(), self.name.as_os_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)
+            .map(File::from)
+            .map_err(|e| self.error("open", e))
     }
 
     fn open(&self, flags: OFlag) -> Result<File, FsError> {

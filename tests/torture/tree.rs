@@ -1,0 +1,227 @@
+//! Node trees to be tortured, and what must be true of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use certwarden::host::crypto::{public_key_der, sha256_hex};
+use certwarden::model::cert::parse_pem;
+use certwarden::model::kubeconfig::{Identity, parse};
+use certwarden::model::ledger::Record;
+
+use crate::disk::ok;
+use crate::support::{DAY, Options, Tree};
+
+/// Where certwarden keeps what it knows.
+pub const STATE: &str = "var/lib/certwarden";
+/// Everything that a transaction may touch, and its neighbours.
+const WATCHED: [&str; 2] = ["etc", "var/lib/kubelet"];
+
+/// One file as it is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Seen {
+    pub content: Vec<u8>,
+    pub attributes: (u32, u32, u32, BTreeMap<String, Vec<u8>>),
+    pub mtime: (i64, i64),
+}
+
+/// All files by their path in the tree.
+pub type Snapshot = BTreeMap<PathBuf, Seen>;
+
+/// Where everything of a node stands after an interruption and its recovery.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Set {
+    Old,
+    New,
+}
+
+/// A control plane with unusual owners, modes, times and extended attributes, and two transactions in its past of which
+/// one is kept. `left`: seconds that the leaves have left.
+pub fn build(root: &Path, left: i64) {
+    let tree = Tree::build(root, Options { left, ..Options::default() }.left_of("kubelet-client", 300 * DAY));
+    tree.write("/etc/certwarden/certwarden.toml", "[state]\ngenerations = 1\n[gates]\nfree-mib = 0\n", 0o644);
+    if left > 0 {
+        for _ in 0..2 {
+            ok(&mut crate::strace::certwarden(root, &["renew", "--all"]));
+        }
+    }
+    dress(root);
+}
+
+fn dress(root: &Path) {
+    let leaves = ["pki/apiserver", "pki/etcd/peer", "pki/front-proxy-client"];
+    for (i, leaf) in (0u32..).zip(leaves) {
+        for suffix in ["crt", "key"] {
+            let file = root.join("etc/kubernetes").join(format!("{leaf}.{suffix}"));
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o400 + i * 0o40)).unwrap();
+            let _ = xattr::set(&file, "user.origin", format!("kubespray {i}").as_bytes());
+            if nix::unistd::geteuid().is_root() {
+                chown(&file, Some(0), Some(2379 + i)).unwrap();
+                let _ = xattr::set(&file, "trusted.label", b"t");
+            }
+        }
+    }
+    for (i, path) in (0u64..).zip(snapshot(root).keys()) {
+        let time = SystemTime::UNIX_EPOCH + Duration::new(1_767_323_045 + i, 123_456_789);
+        // the kubelet's link is absolute and leads out of the tree
+        if !root.join(path).is_symlink() {
+            fs::File::open(root.join(path)).unwrap().set_modified(time).unwrap();
+        }
+    }
+}
+
+/// A copy with everything that a file has.
+pub fn copy(from: &Path, to: &Path) {
+    if to.exists() {
+        fs::remove_dir_all(to).unwrap();
+    }
+    ok(Command::new("cp").arg("-a").arg(from).arg(to));
+}
+
+pub fn snapshot(root: &Path) -> Snapshot {
+    let mut all = Snapshot::new();
+    let mut open: Vec<PathBuf> = WATCHED.iter().map(PathBuf::from).collect();
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(root.join(&dir)).unwrap() {
+            let path = dir.join(entry.unwrap().file_name());
+            let meta = fs::symlink_metadata(root.join(&path)).unwrap();
+            if meta.is_dir() {
+                open.push(path);
+                continue;
+            }
+            let content = if meta.is_symlink() {
+                fs::read_link(root.join(&path)).unwrap().into_os_string().into_encoded_bytes()
+            } else {
+                fs::read(root.join(&path)).unwrap()
+            };
+            let names = xattr::list(root.join(&path)).map(Iterator::collect::<Vec<_>>).unwrap_or_default();
+            let value =
+                |name: &std::ffi::OsString| xattr::get(root.join(&path), name).ok().flatten().unwrap_or_default();
+            let xattrs = names.iter().map(|n| (n.to_string_lossy().into_owned(), value(n))).collect();
+            let attributes = (meta.uid(), meta.gid(), meta.mode(), xattrs);
+            all.insert(path, Seen { content, attributes, mtime: (meta.mtime(), meta.mtime_nsec()) });
+        }
+    }
+    all
+}
+
+/// The files of which the second snapshot holds another content.
+pub fn changed(before: &Snapshot, after: &Snapshot) -> BTreeSet<PathBuf> {
+    let differs = |path: &&PathBuf| before.get(*path).map(|s| &s.content) != after.get(*path).map(|s| &s.content);
+    before.keys().chain(after.keys()).filter(differs).cloned().collect()
+}
+
+/// All old or all new, with everything that was promised, and nothing beside; else what is wrong.
+pub fn judge(before: &Snapshot, targets: &BTreeSet<PathBuf>, after: &Snapshot) -> Result<Set, String> {
+    pairs_fit(after)?;
+    let names = |s: &Snapshot| s.keys().cloned().collect::<BTreeSet<_>>();
+    if let Some(path) = names(before).symmetric_difference(&names(after)).next() {
+        return Err(format!("{} appeared or vanished", path.display()));
+    }
+    let new = changed(before, after);
+    if let Some(path) = new.difference(targets).next() {
+        return Err(format!("{} is none of the transaction's and was changed", path.display()));
+    }
+    if !new.is_empty() && new != *targets {
+        return Err(format!("{} of {} are new", new.len(), targets.len()));
+    }
+    for (path, old) in before {
+        let now = &after[path];
+        if now.attributes != old.attributes {
+            return Err(format!("{}: {:?} instead of {:?}", path.display(), now.attributes, old.attributes));
+        }
+        if !new.contains(path) && now.mtime != old.mtime {
+            return Err(format!("{}: the old file has another time", path.display()));
+        }
+    }
+    Ok(if new.is_empty() { Set::Old } else { Set::New })
+}
+
+/// Every key belongs to the certificate beside it.
+fn pairs_fit(all: &Snapshot) -> Result<(), String> {
+    let fits = |path: &Path, cert: &[u8], key: &[u8]| {
+        let leaf = parse_pem(cert).ok().and_then(|c| Some(c.first()?.spki.clone()));
+        let own = public_key_der(key).ok();
+        let fits = leaf.is_some() && leaf == own;
+        if fits { Ok(()) } else { Err(format!("{}: key and certificate do not match", path.display())) }
+    };
+    for (path, seen) in all {
+        match path.extension().and_then(|e| e.to_str()) {
+            Some("crt") => {
+                if let Some(key) = all.get(&path.with_extension("key")) {
+                    fits(path, &seen.content, &key.content)?;
+                }
+            }
+            Some("pem") if seen.attributes.2 & 0o170_000 == 0o100_000 => fits(path, &seen.content, &seen.content)?,
+            Some("conf") if path.starts_with("etc/kubernetes") => {
+                let text = String::from_utf8_lossy(&seen.content);
+                let config = parse(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+                if let Identity::Embedded { cert, key } = &config.identity {
+                    fits(path, cert, key)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Every transaction is closed, and nothing half-made lies in one.
+pub fn state_is_clean(root: &Path) -> Result<(), String> {
+    for dir in fs::read_dir(root.join(STATE).join("transactions")).into_iter().flatten() {
+        let dir = dir.unwrap().path();
+        no_dot_file(&dir)?;
+        let ledger = fs::read_to_string(dir.join("ledger.jsonl")).unwrap_or_default();
+        let last = ledger.lines().last().unwrap_or_default();
+        if !["verified", "rolled-back", "discarded"].iter().any(|s| last.contains(&format!("\"state\":\"{s}\""))) {
+            return Err(format!("{} is open: {last:.200}", dir.display()));
+        }
+        if last.contains("\"state\":\"verified\"") {
+            backup_is_whole(&dir, &ledger)?;
+        }
+        if dir.join("new").exists() || dir.join("work").exists() {
+            return Err(format!("{}: staged keys are left over", dir.display()));
+        }
+    }
+    Ok(())
+}
+
+/// What can be rolled back to is what was recorded.
+fn backup_is_whole(dir: &Path, ledger: &str) -> Result<(), String> {
+    let open: Record = serde_json::from_str(ledger.lines().next().unwrap_or_default()).map_err(|e| e.to_string())?;
+    for file in &open.files {
+        let copy = dir.join("old").join(file.path.strip_prefix("/").unwrap());
+        let whole = fs::read(&copy).is_ok_and(|bytes| sha256_hex(&bytes) == file.sha256);
+        if !whole {
+            return Err(format!("the backup {} is damaged", copy.display()));
+        }
+    }
+    Ok(())
+}
+
+/// What certwarden takes for somebody else's writing under way, it takes for a leftover after an hour.
+pub fn an_hour_later(root: &Path) {
+    let then = SystemTime::now() - Duration::from_secs(3700);
+    for entry in fs::read_dir(root.join(STATE)).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            fs::File::open(path).unwrap().set_modified(then).unwrap();
+        }
+    }
+}
+
+pub fn nothing_half_made(root: &Path) -> Result<(), String> {
+    no_dot_file(&root.join(STATE))
+}
+
+fn no_dot_file(dir: &Path) -> Result<(), String> {
+    let mut names =
+        fs::read_dir(dir).into_iter().flatten().map(|e| e.unwrap().file_name().to_string_lossy().into_owned());
+    match names.find(|n| n.starts_with('.')) {
+        Some(name) => Err(format!("{name} is left over in {}", dir.display())),
+        None => Ok(()),
+    }
+}
