@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 
-.PHONY: help setup lint advisories test reliability vm-test bench demo deb rpm
+.PHONY: help setup lint advisories test fuzz reliability vm-test bench demo deb rpm
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
@@ -28,6 +28,10 @@ reliability: setup ## merge the results of test runs into docs/reliability.md
 
 vm-test: setup ## the product on real kubeadm nodes under real systemd (root)
 	@vm-tests/run
+
+fuzz: setup ## every parser with ten million inputs or for ten minutes each (FUZZ_RUNS, FUZZ_SECONDS)
+	@tools/setup fuzz
+	@tools/fuzz
 
 bench: setup ## speed of check, memory and wake-ups of the idle daemon
 	@tools/bench-idle

@@ -6,6 +6,8 @@
 mod catalogue;
 mod control_plane;
 mod extras;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod keys;
 mod kubelet;
 mod load;

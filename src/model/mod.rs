@@ -6,6 +6,8 @@ pub mod cause;
 pub mod cert;
 pub mod compare;
 pub mod component;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod gate;
 pub mod health;
 pub mod inventory;

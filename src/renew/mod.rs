@@ -1,6 +1,8 @@
 //! Makes new credentials in a directory of the transaction. Never writes a live path: `txn` does.
 
 pub mod cluster_config;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod generation;
 pub mod kubeadm;
 pub mod local;

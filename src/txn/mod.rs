@@ -14,6 +14,8 @@ pub mod activate;
 pub mod before;
 pub mod engine;
 pub mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod history;
 pub mod ledger;
 pub mod lock;
