@@ -179,8 +179,8 @@ fn rubbish_of_all_kinds() {
 }
 
 #[test]
-fn a_kubeconfig_with_two_users() {
-    let two = |t: &Tree| t.write(CONF, t.read(CONF) + "- name: eve\n  user: {}\n", 0o600);
+fn a_kubeconfig_with_two_users_of_one_name() {
+    let two = |t: &Tree| t.write(CONF, t.read(CONF) + "- name: system:kube-scheduler\n  user: {}\n", 0o600);
     assert_eq!(problems_after("scheduler.conf", two), ["malformed"]);
 }
 

@@ -324,6 +324,17 @@ fn an_old_copy_of_admin_conf_is_stale_and_the_same_one_is_not() {
 }
 
 #[test]
+fn a_further_user_in_a_kubeconfig_is_no_problem_and_is_told() {
+    let node = node(Options::default());
+    let path = "/etc/kubernetes/scheduler.conf";
+    node.tree.write(path, node.tree.read(path) + "- name: eve\n  user: {}\n", 0o600);
+    let document = node.json();
+    assert_eq!(problems(&document, "scheduler.conf"), [""; 0]);
+    assert!(document["notes"].to_string().contains("scheduler.conf has further users (eve)"), "{document}");
+    assert_eq!(node.code(&[]), 0);
+}
+
+#[test]
 fn a_rotated_serving_certificate_is_found_by_its_link() {
     let options = Options { server_tls_bootstrap: true, ..Options::default() };
     let document = node(options).json();

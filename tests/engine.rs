@@ -13,16 +13,18 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::time::Duration;
 
 use certwarden::model::component::Component;
 use certwarden::model::gate::Gate;
 use certwarden::model::ledger::State;
-use certwarden::model::plan::{Plan, Step};
+use certwarden::model::plan::{Plan, Source, Step};
 use certwarden::model::planner::Selection;
-use certwarden::model::policy::ActivateKubelet;
+use certwarden::model::policy::{ActivateKubelet, Renewer};
 use certwarden::model::report::{Outcome, Report};
 use certwarden::txn::engine::EngineError;
 use certwarden::txn::lock::Lock;
+use certwarden::txn::progress::Progress;
 use certwarden::txn::recover::Reach;
 use certwarden::txn::state::DaemonState;
 use fake::node::{Node, assert_outcome, assert_unchanged};
@@ -740,4 +742,62 @@ fn a_second_certwarden_is_told_that_one_is_at_work() {
     drop(lock);
     assert_eq!(run(&["renew", "--all"]).status.code(), Some(0));
     assert_eq!(node.last_state(), Some(State::Verified));
+}
+
+const ADMIN: &str = "/etc/kubernetes/admin.conf";
+
+#[test]
+fn copies_of_admin_conf_follow_it_when_it_is_proven_and_not_before() {
+    for (rolled_back, followed) in [(false, true), (true, false)] {
+        let node = Node::due();
+        let old = node.read(ADMIN);
+        fs::create_dir_all(node.path("/root/.kube")).unwrap();
+        fs::write(node.path("/root/.kube/config"), &old).unwrap();
+        if rolled_back {
+            node.fake.world(|w| w.kubelet_dies_if = Some(new_files));
+        }
+        let last = node.plan(&Selection::Due).steps.pop().unwrap().step;
+        assert!(matches!(last, Step::Refresh { .. }), "{last:?}");
+        let report = node.renew_due();
+        assert_outcome(&report, if rolled_back { Outcome::RolledBack } else { Outcome::Verified });
+        assert_eq!(node.read("/root/.kube/config"), if followed { node.read(ADMIN) } else { old.clone() });
+        assert_eq!(report.notes.iter().any(|n| n.starts_with("/root/.kube/config, a copy of")), followed);
+        assert_eq!(node.read(ADMIN) != old, followed);
+    }
+}
+
+#[test]
+fn a_copy_that_cannot_be_refreshed_does_not_fail_the_renewal_and_is_told() {
+    let node = Node::due();
+    fs::create_dir_all(node.path("/root/.kube")).unwrap();
+    fs::write(node.path("/root/.kube/config"), node.read(ADMIN)).unwrap();
+    let session = node.session();
+    let plan = session.plan(&Selection::Due).unwrap();
+    // somebody turns it into a link between the plan and the end
+    fs::remove_file(node.path("/root/.kube/config")).unwrap();
+    std::os::unix::fs::symlink("/etc/kubernetes/scheduler.conf", node.path("/root/.kube/config")).unwrap();
+    let report = session.carry_out(&plan, false, &[], &Progress::new("test", Duration::from_secs(60))).unwrap();
+    assert_outcome(&report, Outcome::Verified);
+    let told = |n: &String| n.starts_with("/root/.kube/config was not refreshed: ") && n.contains("symbolic link");
+    assert!(report.notes.iter().any(told), "{:?}", report.notes);
+}
+
+#[test]
+fn copies_follow_a_rollback_too() {
+    let node = Node::due();
+    let old = node.read(ADMIN);
+    fs::create_dir_all(node.path("/root/.kube")).unwrap();
+    fs::write(node.path("/root/.kube/config"), &old).unwrap();
+    assert_outcome(&node.renew_due(), Outcome::Verified);
+    let report = node.session().rollback(None, &[], &Progress::new("test", Duration::from_secs(60))).unwrap();
+    assert_outcome(&report, Outcome::Verified);
+    assert_eq!(node.read("/root/.kube/config"), old);
+}
+
+#[test]
+fn without_kubeadm_certwarden_signs_itself_and_says_why() {
+    let mut node = Node::due();
+    node.policy.renew.renewer = Renewer::Auto;
+    let plan = node.plan(&Selection::Due);
+    assert_eq!((&plan.source, plan.source_reason.as_str()), (&Source::Local, "kubeadm is not installed"));
 }

@@ -131,6 +131,9 @@ fn a_death_in_any_state_is_recovered_to_all_old_or_all_new() {
 fn rename_temps(node: &Node, done: usize) {
     for file in ledger(node).files().iter().take(done) {
         let live = node.path(&file.path.display().to_string());
+        // the kubelet's identity is reached by a link, and the file behind it is replaced
+        let live =
+            fs::read_link(&live).map_or(live.clone(), |to| node.path(&live.with_file_name(to).display().to_string()));
         let name = format!(".{}.certwarden-new", live.file_name().unwrap().to_string_lossy());
         fs::rename(live.with_file_name(name), live).unwrap();
     }

@@ -33,6 +33,7 @@ use fake::socket::{Uptake, with_sockets};
 use fake::{At, Fake, Fault, World, at_step, forget_steps, steps};
 
 const UNDO: &str = "putting the old files back";
+const COPY: &str = "root/.kube/config";
 
 fn whole() -> bool {
     std::env::var_os("CERTWARDEN_TORTURE").is_some()
@@ -74,7 +75,11 @@ fn kind(step: &Step) -> String {
         .to_owned()
     };
     match step {
-        Step::Backup { .. } | Step::Stage { .. } | Step::Validate { .. } | Step::Commit { .. } => step.id().to_owned(),
+        Step::Backup { .. }
+        | Step::Stage { .. }
+        | Step::Validate { .. }
+        | Step::Commit { .. }
+        | Step::Refresh { .. } => step.id().to_owned(),
         Step::Rehearse { proof, .. } => format!("rehearse {}", of_proof(proof)),
         Step::Activate { component, .. } => format!("activate {component}"),
         Step::Verify { check } => match check {
@@ -107,6 +112,7 @@ fn announced(step: &Step) -> String {
             Check::Credential { name, .. } => format!("using the new {name}"),
             Check::NodeReady { node } => format!("waiting for node {node}"),
         },
+        Step::Refresh { .. } => "refreshing copies".to_owned(),
     }
 }
 
@@ -158,6 +164,13 @@ fn ways(step: &Step) -> Vec<Way> {
         ],
         Step::Activate { component, how } => activation_ways(*component, how),
         Step::Verify { check } => check_ways(check),
+        Step::Refresh { .. } => vec![
+            way("a copy is gone", End::GoesOn, |_, root, _| fs::remove_file(root.join(COPY)).unwrap()),
+            way("a copy is a directory", End::GoesOn, |_, root, _| {
+                fs::remove_file(root.join(COPY)).unwrap();
+                fs::create_dir(root.join(COPY)).unwrap();
+            }),
+        ],
     }
 }
 
@@ -316,12 +329,17 @@ fn needs_servers(step: &Step) -> bool {
         | Step::Rehearse { .. }
         | Step::Commit { .. }
         | Step::Activate { .. }
-        | Step::Verify { .. } => false,
+        | Step::Verify { .. }
+        | Step::Refresh { .. } => false,
     }
 }
 
 fn node(servers: bool) -> Node {
-    if servers { with_sockets(Node::due(), Uptake::Restart, Uptake::Restart) } else { Node::due() }
+    let node = if servers { with_sockets(Node::due(), Uptake::Restart, Uptake::Restart) } else { Node::due() };
+    let copy = node.dir.path().join(COPY);
+    fs::create_dir_all(copy.parent().unwrap()).unwrap();
+    fs::copy(kubernetes(node.dir.path(), "admin.conf"), copy).unwrap();
+    node
 }
 
 /// Each step with the number at which the engine announces it.
@@ -362,6 +380,7 @@ fn enumerated(servers: bool) -> Vec<(usize, Step)> {
         "credential front proxy",
         "credential etcd",
         "node ready",
+        "refresh",
     ] {
         assert!(kinds.contains(wanted), "no {wanted} in the plan: {kinds:?}");
     }

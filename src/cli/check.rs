@@ -15,7 +15,7 @@ use crate::model::policy::Policy;
 /// Looks, and tells the assessment of the named entries, or of all. The verdict is the exit code.
 pub fn run(library: &dyn Library, root: &Root, policy: &Policy, names: &[String], output: CheckOutput) -> u8 {
     let now = SystemClock::default().now();
-    let mut inventory = collect_by(library, root, now);
+    let mut inventory = collect_by(library, root, now, &policy.kubeconfigs);
     let mut assessment = assess(&inventory, policy, now);
     if let Err(message) = select(&mut inventory, &mut assessment, names) {
         return complain(&message, USAGE);

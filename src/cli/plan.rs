@@ -11,7 +11,7 @@ pub fn render(plan: &Plan, gates: &[Refusal]) -> String {
     if plan.is_empty() {
         let _ = writeln!(out, "Nothing to do: nothing is due");
     } else {
-        let _ = writeln!(out, "{} to be renewed by {}:", count(plan.items.len()), plan.source);
+        let _ = writeln!(out, "{} to be renewed by {}: {}", count(plan.items.len()), plan.source, plan.source_reason);
         for item in &plan.items {
             let end = item.old_not_after.map_or("unknown".to_owned(), |t| t.strftime("%Y-%m-%d").to_string());
             let _ = writeln!(out, "  {}  (until {end}): {}", item.name, item.reason);
@@ -23,6 +23,9 @@ pub fn render(plan: &Plan, gates: &[Refusal]) -> String {
     }
     for s in &plan.skipped {
         let _ = writeln!(out, "skipped {}: {}", s.name, s.reason);
+        if let Some(needed) = &s.needed {
+            let _ = writeln!(out, "  it needs {needed}");
+        }
     }
     if !gates.is_empty() {
         let _ = writeln!(out, "\nClosed gates (`renew` would refuse):");
@@ -64,6 +67,10 @@ pub fn sentence(step: &Step) -> String {
             Check::Credential { name, proof } => format!("verify {name}: {}", proof.describe()),
             Check::NodeReady { node } => format!("verify that node {node} is Ready again"),
         },
+        Step::Refresh { copies, .. } => {
+            let paths: Vec<String> = copies.iter().map(|c| c.path.display().to_string()).collect();
+            format!("refresh the copies {}", paths.join(", "))
+        }
     }
 }
 

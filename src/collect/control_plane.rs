@@ -7,7 +7,7 @@ use super::load::{self, Authority, Expected};
 use super::{KUBERNETES, Scene, has_finding, pair_form};
 use crate::model::component::Component;
 use crate::model::inventory::{Content, Credential, Entry, Form, Owner, Problem, Role};
-use crate::model::kubeconfig::{self, Identity};
+use crate::model::kubeconfig::{Identity, Kubeconfig};
 use Component::{Etcd, KubeApiserver, KubeControllerManager};
 
 /// etcd's settings where kubespray runs it as a service (`etcd_deployment_type: host`).
@@ -173,6 +173,17 @@ pub(super) struct Wanted<'a> {
 
 /// The entry for a component's kubeconfig. None if it holds no certificate.
 pub(super) fn kubeconfig_entry(scene: &mut Scene<'_>, name: &str, path: &Path, wanted: &Wanted<'_>) -> Option<Entry> {
+    let loaded = load::kubeconfig(scene.root, path);
+    if let Ok(Kubeconfig { other_users, .. }) = &loaded
+        && !other_users.is_empty()
+    {
+        let note = format!(
+            "{} has further users ({}): they are kept, and nobody renews them",
+            path.display(),
+            other_users.join(", ")
+        );
+        scene.notes.push(note);
+    }
     let signer = scene.authority("ca");
     let expected = Expected {
         signer,
@@ -182,7 +193,7 @@ pub(super) fn kubeconfig_entry(scene: &mut Scene<'_>, name: &str, path: &Path, w
     };
     let mut form = Form::Kubeconfig { path: path.to_path_buf() };
     let mut owner = Scene::owner(signer, wanted.kubeadms_place);
-    let content = match load::kubeconfig(scene.root, path, kubeconfig::parse) {
+    let content = match loaded {
         Err(finding) => Content::Unusable(finding),
         Ok(config) => match &config.identity {
             Identity::Embedded { cert, key } => load::embedded(scene, path, &config, (cert, key), expected),

@@ -91,17 +91,13 @@ pub(super) fn authority<'a>(scene: &Scene<'a>, name: &str, cert: PathBuf, key: P
     authority
 }
 
-/// A kubeconfig's text, understood; with [`kubeconfig::parse`] or [`kubeconfig::parse_personal`].
-pub(super) fn kubeconfig(
-    root: &Root,
-    path: &Path,
-    parse: fn(&str) -> Result<Kubeconfig, kubeconfig::KubeconfigError>,
-) -> Result<Kubeconfig, Finding> {
+/// A kubeconfig, understood.
+pub(super) fn kubeconfig(root: &Root, path: &Path) -> Result<Kubeconfig, Finding> {
     let malformed =
         |why: &dyn std::fmt::Display| Finding::new(Problem::Malformed, format!("{}: {why}", path.display()));
     let file = read(root, path)?;
     let text = std::str::from_utf8(&file.bytes).map_err(|_| malformed(&"not UTF-8 text"))?;
-    parse(text).map_err(|e| malformed(&e))
+    kubeconfig::parse(text).map_err(|e| malformed(&e))
 }
 
 /// An identity that is embedded in the kubeconfig at `path`.

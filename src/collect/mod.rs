@@ -5,6 +5,7 @@
 
 mod catalogue;
 mod control_plane;
+mod copies;
 mod extras;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -23,6 +24,7 @@ use jiff::Timestamp;
 use crate::host::fs::Root;
 use crate::model::component::Component;
 use crate::model::inventory::{Content, Entry, Form, Inventory, Node, Owner, Role};
+use crate::model::policy::Kubeconfigs;
 pub use keys::{Library, OpenSsl, PublicKey};
 use load::Authority;
 use manifests::Container;
@@ -35,6 +37,7 @@ const PKI: &str = "/etc/kubernetes/pki";
 struct Scene<'a> {
     root: &'a Root,
     library: &'a dyn Library,
+    now: Timestamp,
     containers: Vec<Container>,
     kubelet: kubelet::Found,
     pki_dir: PathBuf,
@@ -71,13 +74,13 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// Takes the inventory of the node below `root`.
-pub fn collect(root: &Root, now: Timestamp) -> Inventory {
-    collect_by(&OpenSsl, root, now)
+/// Takes the inventory of the node below `root`; copies of admin.conf are looked for where `wanted` says.
+pub fn collect(root: &Root, now: Timestamp, wanted: &Kubeconfigs) -> Inventory {
+    collect_by(&OpenSsl, root, now, wanted)
 }
 
 /// The same with this library instead of OpenSSL.
-pub fn collect_by(library: &dyn Library, root: &Root, now: Timestamp) -> Inventory {
+pub fn collect_by(library: &dyn Library, root: &Root, now: Timestamp, wanted: &Kubeconfigs) -> Inventory {
     let mut notes = Vec::new();
     let kubelet = kubelet::find(root, &mut notes);
     let manifests = kubelet.kubelet.static_pod_path.clone().unwrap_or_else(|| MANIFESTS.into());
@@ -88,6 +91,7 @@ pub fn collect_by(library: &dyn Library, root: &Root, now: Timestamp) -> Invento
         authorities: Vec::new(),
         root,
         library,
+        now,
         containers,
         kubelet,
         notes,
@@ -100,7 +104,8 @@ pub fn collect_by(library: &dyn Library, root: &Root, now: Timestamp) -> Invento
     leaves.extend(control_plane::systemd_etcd(&scene, &leaves));
     leaves.extend(node_identity::client(&mut scene));
     leaves.extend(node_identity::serving(&scene));
-    leaves.extend(node_identity::copies(&scene, &leaves));
+    let (copies, left_behind) = copies::find(&mut scene, &leaves, wanted);
+    leaves.extend(left_behind);
     let mut cas = control_plane::authority_entries(&scene);
     extras::add(&mut scene, &mut leaves, &mut cas);
     leaves.sort_by(|a, b| a.name.cmp(&b.name));
@@ -113,7 +118,7 @@ pub fn collect_by(library: &dyn Library, root: &Root, now: Timestamp) -> Invento
             root.path().display()
         ));
     }
-    Inventory { collected_at: now, node: node(scene, &leaves), entries: leaves }
+    Inventory { collected_at: now, node: node(scene, &leaves), entries: leaves, copies }
 }
 
 fn role(scene: &Scene<'_>) -> Role {

@@ -8,19 +8,17 @@ use super::load::{self, Expected};
 use super::{Scene, has_finding, pair_form};
 use crate::model::component::Component;
 use crate::model::inventory::{Content, Credential, Entry, Finding, Form, Owner, Problem};
-use crate::model::kubeconfig::{self, Identity, Kubeconfig};
+use crate::model::kubeconfig::{Identity, Kubeconfig};
 
 /// What the node authorizer wants to see (kubernetes: `pkg/auth/nodeidentifier/default.go`).
 const NODE: &str = "system:node:";
 const NODES: &[&str] = &["system:nodes"];
-/// Where `kubectl` looks for root.
-const ROOTS_COPY: &str = "/root/.kube/config";
 
 /// `kubelet-client`, and `kubelet.conf` where that holds an identity of its own besides.
 pub(super) fn client(scene: &mut Scene<'_>) -> Vec<Entry> {
     let Some(conf) = scene.kubelet.kubelet.kubeconfig.clone() else { return Vec::new() };
     let current = scene.kubelet.kubelet.cert_dir.join("kubelet-client-current.pem");
-    let config = load::kubeconfig(scene.root, &conf, kubeconfig::parse);
+    let config = load::kubeconfig(scene.root, &conf);
     let mut entries = Vec::new();
     match &config {
         Ok(Kubeconfig { identity: Identity::Embedded { cert, key }, .. }) => {
@@ -70,7 +68,15 @@ fn by_file(scene: &Scene<'_>, cert: &Path, key: &Path, server: Option<String>) -
         credential.server = server;
         credential.findings.extend(plain_file(scene, cert));
     }
-    entry(scene, "kubelet-client", pair_form(cert.to_path_buf(), key.to_path_buf()), content)
+    let made = entry(scene, "kubelet-client", pair_form(cert.to_path_buf(), key.to_path_buf()), content);
+    if lost(scene, &made) { Entry { owner: Owner::Certwarden, ..made } } else { made }
+}
+
+/// The kubelet rotates with the certificate that it has: an expired one is refused, and it cannot even start with it
+/// (kubernetes: `pkg/kubelet/certificate/bootstrap/bootstrap.go:isClientConfigStillValid`). Where the CA can sign here, that is the way back.
+fn lost(scene: &Scene<'_>, entry: &Entry) -> bool {
+    let expired = entry.leaf().is_some_and(|leaf| leaf.not_after <= scene.now);
+    expired && scene.authority("ca").is_some_and(|ca| ca.has_key)
 }
 
 /// A plain file in the link's place stops the kubelet's rotation for good
@@ -158,35 +164,6 @@ pub(super) fn serving(scene: &Scene<'_>) -> Option<Entry> {
         used_by: vec![Component::Kubelet],
         signer: signer.map(str::to_owned),
         impact: catalogue::KUBELET_SERVING.to_owned(),
-        content,
-    })
-}
-
-/// Copies of admin.conf that were left behind when it was renewed. Others' kubeconfigs are none of our business.
-pub(super) fn copies(scene: &Scene<'_>, known: &[Entry]) -> Option<Entry> {
-    let admin = known.iter().find(|e| e.name == "admin.conf").and_then(Entry::leaf)?;
-    let path = Path::new(ROOTS_COPY);
-    let config = load::kubeconfig(scene.root, path, kubeconfig::parse_personal).ok()?;
-    let Identity::Embedded { cert, key } = &config.identity else { return None };
-    let signer = scene.authority("ca");
-    let expected = Expected { signer, ..Expected::default() };
-    let mut content = load::embedded(scene, path, &config, (cert, key), expected);
-    let Content::Readable(credential) = &mut content else { return None };
-    let leaf = credential.chain.first()?;
-    let same_person = leaf.subject == admin.subject || leaf.common_name == admin.common_name;
-    let foreign = credential.findings.iter().any(|f| f.id == Problem::WrongIssuer);
-    if foreign || !same_person || leaf.der == admin.der || leaf.not_after >= admin.not_after {
-        return None;
-    }
-    let message = format!("{} is older than admin.conf; copy admin.conf over it", path.display());
-    credential.findings.push(Finding::new(Problem::StaleCopy, message));
-    Some(Entry {
-        name: "root-kubeconfig".to_owned(),
-        form: Form::Kubeconfig { path: path.to_path_buf() },
-        owner: Owner::None,
-        used_by: Vec::new(),
-        signer: Some("ca".to_owned()),
-        impact: catalogue::COPY.to_owned(),
         content,
     })
 }

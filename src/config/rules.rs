@@ -1,5 +1,7 @@
 //! Stage three: what must hold of a value beyond its type, and between values.
 
+use std::path::{Component, Path};
+
 use super::error::{Fault, Problem};
 use super::merge::Merged;
 use super::{MAIN_FILE, Origin};
@@ -37,6 +39,16 @@ fn single(p: &Policy) -> Vec<Broken> {
     if p.renew.exclude.iter().any(|name| name.trim().is_empty()) {
         broken.push((&["renew.exclude"], "has an empty name; write logical names like `apiserver`".to_owned()));
     }
+    let paths = [
+        (["kubeconfigs.homes"].as_slice(), &p.kubeconfigs.homes),
+        (["kubeconfigs.copies"].as_slice(), &p.kubeconfigs.copies),
+    ];
+    for (keys, list) in paths {
+        let plain = |p: &Path| p.is_absolute() && p.components().all(|c| c != Component::ParentDir);
+        if let Some(bad) = list.iter().find(|path| !plain(path)) {
+            broken.push((keys, format!("has {}; write absolute paths without `..`", bad.display())));
+        }
+    }
     broken
 }
 
@@ -63,7 +75,7 @@ fn between(p: &Policy) -> Vec<Broken> {
         (p.check.interval, p.renew.renew_before),
         "otherwise a certificate can expire between two looks",
     );
-    if p.renew.renewer == Renewer::Local {
+    if p.renew.renewer != Renewer::Kubeadm {
         shorter(
             &["renew.renew-before", "renew.validity"],
             (p.renew.renew_before, p.renew.validity),

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::host::Host;
-use crate::model::assess::Severity;
+use crate::model::assess::{Judged, Severity};
 use crate::model::cause::chain;
-use crate::model::planner::Selection;
+use crate::model::inventory::Entry;
+use crate::model::planner::{self, Selection};
 use crate::model::policy::Policy;
 use crate::model::report::{Outcome, Report};
 use crate::observe::{Attention, CheckSeen, NextEnd, Verdict};
@@ -74,24 +75,32 @@ impl Work for NodeWork {
 fn seen(session: &Session<'_>, unfinished: bool) -> CheckSeen {
     let judged = &session.assessment.entries;
     let next = judged.iter().filter_map(|j| Some((j.effective_end?, &j.name))).min();
-    let mut attention: Vec<Attention> = judged
-        .iter()
-        .filter(|j| j.severity != Severity::Ok)
-        .map(|j| Attention {
-            name: j.name.clone(),
-            verdict: verdict(j.severity),
-            message: j.findings.iter().map(|f| f.message.as_str()).collect::<Vec<_>>().join("; "),
-        })
-        .collect();
-    attention.sort_by_key(|a| std::cmp::Reverse(a.verdict));
+    let entries = &session.inventory.entries;
+    let mut bad: Vec<(&Judged, &Entry)> =
+        judged.iter().zip(entries).filter(|(j, _)| j.severity != Severity::Ok).collect();
+    // a CA at its end is the cause of the others' trouble
+    bad.sort_by_key(|(j, e)| (std::cmp::Reverse(verdict(j.severity)), !e.is_ca()));
+    let attention = bad.into_iter().map(|(j, e)| Attention {
+        name: j.name.clone(),
+        verdict: verdict(j.severity),
+        message: message(session, j, e),
+    });
     CheckSeen {
         at: session.at(),
         verdict: verdict(session.assessment.verdict),
         certificates: judged.iter().filter(|j| j.effective_end.is_some()).count(),
         next_end: next.map(|(at, name)| NextEnd { name: name.clone(), at }),
-        attention,
+        attention: attention.collect(),
         unfinished,
     }
+}
+
+/// What is wrong, and, where nobody here can do anything about it, why and what is needed.
+fn message(session: &Session<'_>, judged: &Judged, entry: &Entry) -> String {
+    let found = judged.findings.iter().map(|f| f.message.clone());
+    let elsewhere = planner::not_here(&session.inventory, entry);
+    let needed = elsewhere.as_ref().and_then(|_| planner::needed(entry)).map(|n| format!("it needs {n}"));
+    found.chain(elsewhere).chain(needed).collect::<Vec<_>>().join("; ")
 }
 
 fn verdict(severity: Severity) -> Verdict {

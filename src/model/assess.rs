@@ -251,10 +251,13 @@ fn time_finding(entry: &Entry, by_ca: bool, end: Timestamp, left: i64) -> Findin
         (false, Owner::Kubelet) => "the kubelet's own rotation is overdue: it",
         (false, _) => "it",
     };
+    // nobody does it by himself, and it is nothing to begin on the last day
+    let remedy =
+        if entry.is_ca() { "; replacing a CA is a project, see \"The CA\" in certwarden's operations.md" } else { "" };
     if left <= 0 {
-        Finding::new(Problem::Expired, format!("{what} expired at {end}"))
+        Finding::new(Problem::Expired, format!("{what} expired at {end}{remedy}"))
     } else {
-        Finding::new(Problem::Expiring, format!("{what} expires at {end}"))
+        Finding::new(Problem::Expiring, format!("{what} expires at {end}{remedy}"))
     }
 }
 
@@ -341,6 +344,7 @@ mod tests {
                 notes: Vec::new(),
             },
             entries,
+            copies: Vec::new(),
         }
     }
 

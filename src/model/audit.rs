@@ -32,6 +32,7 @@ fn rank(step: &Step) -> u8 {
         Step::Commit { .. } => 4,
         Step::Activate { .. } => 5,
         Step::Verify { .. } => 6,
+        Step::Refresh { .. } => 7,
     }
 }
 
@@ -56,6 +57,16 @@ fn files(plan: &Plan, inventory: &Inventory, found: &mut Vec<String>) {
         match &step.step {
             Step::Backup { files } if as_set(files) != wanted => {
                 found.push("not exactly the files of its items are backed up".to_owned());
+            }
+            Step::Refresh { original, copies } => {
+                let manifests =
+                    |p: &Path| inventory.node.static_pods.values().any(|pod| pod.manifest.parent() == p.parent());
+                if !of_items.contains(original.as_path()) {
+                    found.push(format!("it refreshes copies of {}, which it does not renew", original.display()));
+                }
+                if let Some(c) = copies.iter().find(|c| of_items.contains(c.path.as_path()) || manifests(&c.path)) {
+                    found.push(format!("{} is no copy", c.path.display()));
+                }
             }
             Step::Commit { files } if as_set(files) != wanted => {
                 found.push("not exactly the files of its items are replaced".to_owned());

@@ -149,22 +149,18 @@ pub fn effective_end(leaf: &CertFacts, bundle: &[CertFacts]) -> Timestamp {
     issuers.max().map_or(leaf.not_after, |ca| ca.min(leaf.not_after))
 }
 
-/// Compares two kubeconfigs: everything but the embedded identity must say the same: server, clusters with
-/// the whole CA bundle, contexts, users. An old text that does not parse is not compared.
+/// Compares two kubeconfigs: everything but the identity of the current context must say the same: server, clusters with
+/// the whole CA bundle, contexts, other users. An old text that does not parse is not compared.
 pub fn kubeconfigs(old: &str, new: &str) -> Vec<Objection> {
-    let without_identity = |text: &str| -> Option<Value> {
-        let mut value: Value = yaml::parse(text).ok()?;
-        for user in value.get_mut("users").and_then(Value::as_array_mut).into_iter().flatten() {
-            if let Some(fields) = user.get_mut("user").and_then(Value::as_object_mut) {
-                fields.retain(|name, _| name != "client-certificate-data" && name != "client-key-data");
-            }
-        }
-        Some(value)
-    };
-    let Some(new) = without_identity(new) else {
+    let read = |text: &str| yaml::parse::<Value>(text).ok();
+    let Some(mut new) = read(new) else {
         return vec![Objection::new(Rule::Parses, "the kubeconfig does not parse")];
     };
-    let Some(old) = without_identity(old) else { return Vec::new() };
+    let Some(mut old) = read(old) else { return Vec::new() };
+    if let Some(user) = current_user(&old) {
+        without_identity(&mut old, &user);
+        without_identity(&mut new, &user);
+    }
     let empty = serde_json::Map::new();
     let (old, new) = (old.as_object().unwrap_or(&empty), new.as_object().unwrap_or(&empty));
     let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();
@@ -179,6 +175,21 @@ pub fn kubeconfigs(old: &str, new: &str) -> Vec<Objection> {
             )
         })
         .collect()
+}
+
+fn current_user(config: &Value) -> Option<String> {
+    let current = config.get("current-context")?;
+    let context = config.get("contexts")?.as_array()?.iter().find(|c| c.get("name") == Some(current))?;
+    context.pointer("/context/user")?.as_str().map(str::to_owned)
+}
+
+fn without_identity(config: &mut Value, user: &str) {
+    let users = config.get_mut("users").and_then(Value::as_array_mut).into_iter().flatten();
+    for entry in users.filter(|u| u.get("name").and_then(Value::as_str) == Some(user)) {
+        if let Some(fields) = entry.get_mut("user").and_then(Value::as_object_mut) {
+            fields.retain(|name, _| name != "client-certificate-data" && name != "client-key-data");
+        }
+    }
 }
 
 #[cfg(test)]
@@ -292,7 +303,8 @@ mod tests {
     }
 
     const KUBECONFIG: &str = "clusters: [{name: c, cluster: {server: 'https://a', certificate-authority-data: QUJD}}]\n\
-        users: [{name: u, user: {client-certificate-data: AAAA, client-key-data: BBBB}}]\ncurrent-context: x\n";
+        users: [{name: u, user: {client-certificate-data: AAAA, client-key-data: BBBB}}, {name: o, user: {client-key-data: EEEE}}]\n\
+        contexts: [{name: x, context: {cluster: c, user: u}}]\ncurrent-context: x\n";
 
     #[test]
     fn a_kubeconfig_may_differ_in_its_identity_only() {
@@ -303,6 +315,7 @@ mod tests {
             ("QUJD", "QUI=", "clusters"),
             ("context: x", "context: y", "current-context"),
             ("name: u", "name: v", "users"),
+            ("EEEE", "DDDD", "users"),
         ] {
             let found = kubeconfigs(KUBECONFIG, &new.replace(from, to));
             assert_eq!(found.len(), 1, "{part}");

@@ -17,6 +17,16 @@ pub struct Inventory {
     pub node: Node,
     /// In the order in which they are shown: leaves by name, then CAs.
     pub entries: Vec<Entry>,
+    /// Copies of admin.conf that hold what it holds, and follow it when it is renewed.
+    pub copies: Vec<Copy>,
+}
+
+/// A copy of a kubeconfig.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Copy {
+    pub path: PathBuf,
+    /// The operator told us of this file; else it was found in a home, and must be identical.
+    pub told: bool,
 }
 
 impl Inventory {

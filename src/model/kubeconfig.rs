@@ -22,8 +22,6 @@ pub enum KubeconfigError {
     NotFound { kind: &'static str, name: String },
     #[error("there are {count} {kind}s called `{name}`; remove all but one")]
     Ambiguous { kind: &'static str, name: String, count: usize },
-    #[error("there are {count} users in it ({names}), and a component's kubeconfig has one; remove the others")]
-    SeveralUsers { count: usize, names: String },
     #[error("{field} is not base64")]
     Base64 { field: &'static str },
     #[error("a client certificate is given without its key, or a key without its certificate")]
@@ -79,25 +77,11 @@ pub struct Kubeconfig {
     pub other_users: Vec<String>,
 }
 
-/// A component's kubeconfig: one user, one current context.
-///
-/// # Errors
-/// [`KubeconfigError`]; a second user is an error, because nobody would look after its certificate.
-pub fn parse(text: &str) -> Result<Kubeconfig, KubeconfigError> {
-    let config = parse_personal(text)?;
-    if config.other_users.is_empty() {
-        return Ok(config);
-    }
-    let mut names = vec![config.user.as_str()];
-    names.extend(config.other_users.iter().map(String::as_str));
-    Err(KubeconfigError::SeveralUsers { count: names.len(), names: names.join(", ") })
-}
-
-/// A person's kubeconfig, which may know many clusters: the current context counts.
+/// What the current context says; clusters and users besides are others' business.
 ///
 /// # Errors
 /// [`KubeconfigError`].
-pub fn parse_personal(text: &str) -> Result<Kubeconfig, KubeconfigError> {
+pub fn parse(text: &str) -> Result<Kubeconfig, KubeconfigError> {
     let file: File = yaml::parse(text)?;
     let context_name = file.current_context.filter(|c| !c.is_empty()).ok_or(KubeconfigError::NoCurrentContext)?;
     let context = pick("context", file.contexts.unwrap_or_default(), &context_name)?.0;
@@ -146,6 +130,24 @@ pub fn graft(old: &str, cert_pem: &[u8], key_pem: &[u8]) -> Result<Zeroizing<Str
 
     let identity = Identity::Embedded { cert: cert_pem.to_vec(), key: Zeroizing::new(key_pem.to_vec()) };
     if parse(&new)? == (Kubeconfig { identity, ..before }) { Ok(new) } else { Err(KubeconfigError::Exchange) }
+}
+
+/// What a copy of the kubeconfig `old` becomes when that becomes `new`: the same if it is identical, else (`told`: its owner
+/// may have added to it) itself with the new identity in the place of the old. None if it does not hold the identity of
+/// `old`, certificate and key: who has not the old one gets no new one.
+pub fn refreshed(copy: &str, old: &str, new: &str, told: bool) -> Option<Zeroizing<String>> {
+    if copy == old {
+        return Some(Zeroizing::new(new.to_owned()));
+    }
+    let identity = |text| match parse(text).ok()?.identity {
+        Identity::Embedded { cert, key } => Some((cert, key)),
+        Identity::Files { .. } | Identity::Other => None,
+    };
+    if !told || identity(copy)? != identity(old)? {
+        return None;
+    }
+    let (cert, key) = identity(new)?;
+    graft(copy, &cert, &key).ok()
 }
 
 fn exchange(text: &str, field: &'static str, old: &str, new: &str) -> Result<Zeroizing<String>, KubeconfigError> {
@@ -322,7 +324,6 @@ users:
     fn what_is_ambiguous_or_incomplete_is_an_error() {
         let cases = [
             (ADMIN.replace("current-context: kubernetes-admin@kubernetes\n", ""), "no current-context"),
-            (format!("{ADMIN}- name: eve\n  user: {{}}\n"), "2 users in it (kubernetes-admin, eve)"),
             (format!("{ADMIN}- name: kubernetes-admin\n  user: {{}}\n"), "2 users called `kubernetes-admin`"),
             (ADMIN.replace("    user: kubernetes-admin", "    user: other"), "user `other`, which is not in it"),
             (ADMIN.replace("T0xEIEtFWQ==", "*"), "line 19"),
@@ -335,6 +336,14 @@ users:
             let error = parse(&text).unwrap_err().to_string();
             assert!(error.contains(want), "{error:?} should contain {want:?}");
         }
+    }
+
+    #[test]
+    fn further_users_clusters_and_contexts_are_left_alone() {
+        let more = format!("{ADMIN}- name: eve\n  user:\n    client-certificate-data: RVZF\n    token: x\n");
+        assert_eq!(parse(&more).unwrap().other_users, ["eve"]);
+        let new = graft(&more, b"NEW", b"KEY").unwrap();
+        assert_eq!(*new, more.replace("T0xEIENFUlQ=", "TkVX").replace("T0xEIEtFWQ==", "S0VZ"));
     }
 
     #[test]

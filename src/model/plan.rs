@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::component::{Component, Uptake};
-use super::inventory::{Form, Owner};
+use super::inventory::{Copy, Form, Owner};
 
 pub const SCHEMA: &str = "certwarden.plan/v1";
 
@@ -19,6 +19,9 @@ pub struct Plan {
     /// Kubernetes node name, if known.
     pub node: Option<String>,
     pub source: Source,
+    /// Why it is made by that: a clause. Empty in plans written before there was a choice.
+    #[serde(default)]
+    pub source_reason: String,
     /// What is renewed. Empty: nothing is due, and there are no steps.
     pub items: Vec<Item>,
     pub steps: Vec<PlannedStep>,
@@ -36,6 +39,14 @@ impl Plan {
     pub fn item(&self, name: &str) -> Option<&Item> {
         self.items.iter().find(|i| i.name == name)
     }
+}
+
+/// The source of a plan, and why it is that one.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Maker {
+    pub source: Source,
+    /// A clause.
+    pub why: String,
 }
 
 /// Where the new files come from.
@@ -86,6 +97,9 @@ fn kubeadms() -> Owner {
 pub struct Skipped {
     pub name: String,
     pub reason: String,
+    /// What somebody elsewhere has to make: subject, names, usages, and where it goes.
+    #[serde(default)]
+    pub needed: Option<String>,
     /// It was asked for, so that the rest is not done without it: half of what was asked for is not what was asked for.
     #[serde(default)]
     pub blocks: bool,
@@ -117,6 +131,8 @@ pub enum Step {
     Activate { component: Component, how: Activation },
     /// Prove by use.
     Verify { check: Check },
+    /// Bring copies of a kubeconfig, people's own, to what it holds now. What cannot be refreshed is told.
+    Refresh { original: PathBuf, copies: Vec<Copy> },
 }
 
 impl Step {
@@ -130,12 +146,13 @@ impl Step {
             Self::Commit { .. } => "commit",
             Self::Activate { .. } => "activate",
             Self::Verify { .. } => "verify",
+            Self::Refresh { .. } => "refresh",
         }
     }
 
     /// Whether live files or processes may differ once this step has begun.
     pub fn changes_node(&self) -> bool {
-        matches!(self, Self::Commit { .. } | Self::Activate { .. })
+        matches!(self, Self::Commit { .. } | Self::Activate { .. } | Self::Refresh { .. })
     }
 }
 

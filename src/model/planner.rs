@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::assess::{Assessment, Judged};
 use super::component::{APISERVER_RELOAD, Component, ETCD_RELOAD, Uptake};
 use super::inventory::{Content, Entry, Form, Inventory, Owner, Problem};
-use super::plan::{Activation, Check, Item, Plan, PlannedStep, Proof, SCHEMA, Skipped, Socket, Source, Step};
+use super::plan::{Activation, Check, Item, Maker, Plan, PlannedStep, Proof, SCHEMA, Skipped, Socket, Source, Step};
 use super::policy::{ActivateKubelet, Policy};
 use super::wiring;
 
@@ -44,7 +44,7 @@ pub struct UnknownName {
 ///
 /// # Errors
 /// [`UnknownName`] if a name is not in the inventory.
-pub fn plan(basis: Basis<'_>, selection: &Selection, source: Source, now: Timestamp) -> Result<Plan, UnknownName> {
+pub fn plan(basis: Basis<'_>, selection: &Selection, maker: Maker, now: Timestamp) -> Result<Plan, UnknownName> {
     let mut skipped = Vec::new();
     let mut items = Vec::new();
     for (entry, reason) in selected(basis, selection)? {
@@ -52,16 +52,20 @@ pub fn plan(basis: Basis<'_>, selection: &Selection, source: Source, now: Timest
         let cannot = if *selection == Selection::Due { ca_is_out_of_date(basis.inventory, entry, now) } else { None };
         match cannot.map_or_else(|| item(basis.inventory, entry, reason), Err) {
             Ok(item) => items.push(item),
-            Err(reason) => skipped.push(Skipped { name: entry.name.clone(), reason, blocks: blocks(selection, entry) }),
+            Err(reason) => {
+                let needed = not_here(basis.inventory, entry).and_then(|_| needed(entry));
+                skipped.push(Skipped { name: entry.name.clone(), reason, needed, blocks: blocks(selection, entry) });
+            }
         }
     }
     let emergency = items.iter().any(|i| basis.assessment.get(&i.name).is_some_and(|j| j.emergency));
-    let steps = if items.is_empty() { Vec::new() } else { steps(basis, &items, &source) };
+    let steps = if items.is_empty() { Vec::new() } else { steps(basis, &items, &maker.source) };
     Ok(Plan {
         schema: SCHEMA.to_owned(),
         created_at: now,
         node: basis.inventory.node.name.clone(),
-        source,
+        source: maker.source,
+        source_reason: maker.why,
         items,
         steps,
         emergency,
@@ -79,12 +83,22 @@ pub fn plan_restore(basis: Basis<'_>, names: &BTreeSet<String>, transaction: &st
             items.push(unsigned_item(basis.inventory, entry, "asked for by rollback".to_owned()));
         } else {
             let reason = "it is no longer on this node".to_owned();
-            skipped.push(Skipped { name: name.clone(), reason, blocks: false });
+            skipped.push(Skipped { name: name.clone(), reason, needed: None, blocks: false });
         }
     }
     let steps = if items.is_empty() { Vec::new() } else { steps(basis, &items, &source) };
     let node = basis.inventory.node.name.clone();
-    Plan { schema: SCHEMA.to_owned(), created_at: now, node, source, items, steps, emergency: false, skipped }
+    Plan {
+        schema: SCHEMA.to_owned(),
+        created_at: now,
+        node,
+        source,
+        source_reason: "asked for by rollback".to_owned(),
+        items,
+        steps,
+        emergency: false,
+        skipped,
+    }
 }
 
 fn selected<'a>(basis: Basis<'a>, selection: &Selection) -> Result<Vec<(&'a Entry, String)>, UnknownName> {
@@ -144,8 +158,10 @@ fn item(inventory: &Inventory, entry: &Entry, reason: String) -> Result<Item, St
         Owner::External => return Err(why_not_signed(inventory, entry)),
         Owner::None => return Err("nobody renews it; copy it anew".to_owned()),
     }
-    if matches!(entry.form, Form::Combined { .. }) && entry.used_by.contains(&Component::Kubelet) {
-        // it wants a new dated file and link while the kubelet is stopped (client-go: `certificate_store.go`)
+    let expired = entry.leaf().is_some_and(|leaf| leaf.not_after <= inventory.collected_at);
+    if matches!(entry.form, Form::Combined { .. }) && entry.used_by.contains(&Component::Kubelet) && !expired {
+        // one that the kubelet may rotate meanwhile wants a new dated file and link while the kubelet is stopped
+        // (client-go: `certificate_store.go`); an expired one nobody rotates, and the file behind the link is replaced
         return Err("the kubelet's identity is the kubelet's to rotate; this version does not replace it".to_owned());
     }
     let signer = entry.signer.as_deref().unwrap_or_default();
@@ -176,6 +192,26 @@ fn why_not_signed(inventory: &Inventory, entry: &Entry) -> String {
     }
 }
 
+/// Why certwarden cannot renew what somebody outside has to; None for what it can.
+pub fn not_here(inventory: &Inventory, entry: &Entry) -> Option<String> {
+    (entry.owner == Owner::External && !entry.is_ca()).then(|| why_not_signed(inventory, entry))
+}
+
+/// What has to come from where the key is: a certificate like the present one.
+pub fn needed(entry: &Entry) -> Option<String> {
+    let leaf = entry.leaf()?;
+    let list = |set: &BTreeSet<String>| set.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let sans = if leaf.sans.is_empty() { String::new() } else { format!(" for {}", list(&leaf.sans)) };
+    let into = match &entry.form {
+        Form::Kubeconfig { path } => {
+            format!("into {} as client-certificate-data, its key as client-key-data", path.display())
+        }
+        Form::Pair { cert, key } => format!("to {}, its key to {}", cert.display(), key.display()),
+        Form::Combined { path } | Form::Ca { cert: path, .. } => format!("to {}, its key behind it", path.display()),
+    };
+    Some(format!("a certificate of {}{sans} with {}; put it {into}", leaf.subject, list(&leaf.usages)))
+}
+
 fn unsigned_item(inventory: &Inventory, entry: &Entry, reason: String) -> Item {
     let signer = entry.signer.clone().unwrap_or_default();
     let (ca, ca_key) = match inventory.get(&signer).map(|e| &e.form) {
@@ -201,7 +237,7 @@ fn steps(basis: Basis<'_>, items: &[Item], source: &Source) -> Vec<PlannedStep> 
     let mut steps = Vec::new();
     let mut add = |step, reason: String| steps.push(PlannedStep { step, reason });
     add(Step::Backup { files: files.clone() }, "so that every file can be put back as it was".to_owned());
-    add(Step::Stage { names: names.clone() }, format!("made by {source} in a private copy; nothing live changes"));
+    add(Step::Stage { names: names.clone() }, made(source));
     add(Step::Validate { names }, "a new credential must be at least what the old one is".to_owned());
     for (name, proof) in proofs(basis, items) {
         add(Step::Rehearse { name, proof }, "proven before it is live".to_owned());
@@ -215,7 +251,21 @@ fn steps(basis: Basis<'_>, items: &[Item], source: &Source) -> Vec<PlannedStep> 
             add(Step::Verify { check }, reason);
         }
     }
+    if let Some(admin) = items.iter().find(|i| i.name == "admin.conf")
+        && !basis.inventory.copies.is_empty()
+    {
+        let (original, copies) = (admin.form.path().to_path_buf(), basis.inventory.copies.clone());
+        add(Step::Refresh { original, copies }, "last: what they hold works until the new one is proven".to_owned());
+    }
     steps
+}
+
+fn made(source: &Source) -> String {
+    match source {
+        Source::Kubeadm => "made by kubeadm in a private copy; nothing live changes".to_owned(),
+        Source::Local => "signed with the CA keys on this disk; nothing live changes".to_owned(),
+        Source::Generation { .. } => format!("taken from {source}; nothing live changes"),
+    }
 }
 
 /// Under `--root` nothing answers, but a handshake in memory needs nobody.

@@ -3,6 +3,7 @@
 //! The structs are also the schema of the configuration file: `config` merges the fragments and
 //! deserialises the result into [`Policy`], so that a key exists in exactly one place.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -145,6 +146,7 @@ pub struct Policy {
     pub mode: Mode,
     pub check: Check,
     pub renew: Renew,
+    pub kubeconfigs: Kubeconfigs,
     pub kubelet: Kubelet,
     pub activate: Activate,
     pub verify: Verify,
@@ -203,12 +205,30 @@ impl Default for Renew {
     }
 }
 
+/// Copies of admin.conf that follow it when it is renewed.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Kubeconfigs {
+    /// Home directories whose `.kube/config` is refreshed if it is admin.conf, byte for byte.
+    pub homes: Vec<PathBuf>,
+    /// Files that are refreshed if they hold admin.conf's identity, whatever else is in them.
+    pub copies: Vec<PathBuf>,
+}
+
+impl Default for Kubeconfigs {
+    fn default() -> Self {
+        Self { homes: vec!["/root".into()], copies: Vec::new() }
+    }
+}
+
 /// Who makes new certificates.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Renewer {
-    /// `kubeadm certs renew` in a private copy of the node's files.
+    /// kubeadm where it is installed, fits the cluster's version and can ask the API server; else certwarden itself.
     #[default]
+    Auto,
+    /// `kubeadm certs renew` in a private copy of the node's files, or nobody.
     Kubeadm,
     /// certwarden signs with the CA key on the disk. Always used under `--root`.
     Local,

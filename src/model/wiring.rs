@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::component::Component;
-use super::inventory::{Content, Entry, Form, Inventory, Node};
+use super::inventory::{Content, Entry, Inventory, Node};
 use super::plan::{Check, Proof, Socket};
 
 /// kube-apiserver's default of `--secure-port` (kubernetes: `pkg/kubeapiserver/options/serving.go`).
@@ -98,7 +98,8 @@ pub fn proofs(inventory: &Inventory, entry: &Entry) -> Vec<Proof> {
     let user = || entry.leaf().and_then(|l| l.common_name.clone());
     let mut all = Vec::new();
     match (&entry.form, entry.name.as_str()) {
-        (Form::Kubeconfig { .. }, _) => {
+        // a kubeconfig's, embedded or in files of its own
+        _ if server(entry).is_some() => {
             if let (Some(server), Some(ca), Some(user)) = (server(entry), cluster_ca(inventory), user()) {
                 all.push(Proof::ApiServer { server, ca, user });
             }

@@ -18,6 +18,7 @@ use crate::model::component::Component;
 use crate::model::inventory::Node;
 use crate::model::kubeconfig::{self, Material};
 use crate::model::yaml;
+pub(super) use rebuild::image_version;
 pub use version::Version;
 
 /// The administrator's kubeconfig; it may read `ConfigMaps`.
@@ -109,13 +110,20 @@ fn from_api(host: &Host) -> Result<String, String> {
     let file = host.root.read_secret(Path::new(ADMIN_CONF)).map_err(|e| e.to_string())?;
     let text = std::str::from_utf8(&file).map_err(|_| format!("{ADMIN_CONF} is not text"))?;
     let config = kubeconfig::parse(text).map_err(|e| format!("{ADMIN_CONF}: {e}"))?;
+    let beside = |file: &Path| {
+        host.root.read_secret(&kubeconfig::relative_to(Path::new(ADMIN_CONF), file)).map_err(|e| e.to_string())
+    };
     let identity = match config.identity {
         kubeconfig::Identity::Embedded { cert, key } => Some(Identity { cert, key }),
-        kubeconfig::Identity::Files { .. } | kubeconfig::Identity::Other => None,
+        kubeconfig::Identity::Files { cert, key } => {
+            Some(Identity { cert: beside(&cert)?.to_vec(), key: beside(&key)? })
+        }
+        kubeconfig::Identity::Other => None,
     };
     let ca = match config.ca {
         Some(Material::Embedded(pem)) => pem,
-        Some(Material::File(_)) | None => return Err(format!("{ADMIN_CONF} embeds no CA")),
+        Some(Material::File(file)) => beside(&file)?.to_vec(),
+        None => return Err(format!("{ADMIN_CONF} has no CA")),
     };
     let server = config.server.ok_or_else(|| format!("{ADMIN_CONF} names no server"))?;
     let to = Connection { server, ca: Some(ca), identity, headers: Vec::new(), limit: API_LIMIT };

@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::local::Local;
@@ -18,10 +19,10 @@ use crate::host::Host;
 use crate::host::crypto;
 use crate::host::exec::{Invocation, Program};
 use crate::model::cert;
-use crate::model::inventory::{Form, Owner};
-use crate::model::kubeconfig::{self, Identity};
+use crate::model::inventory::{Form, Node, Owner};
+use crate::model::kubeconfig::{self, Identity, Material};
 use crate::model::plan::Item;
-use crate::model::policy::Span;
+use crate::model::policy::{Policy, Span};
 use cluster_config::Version;
 
 /// kubernetes: `cmd/kubeadm/app/constants/constants.go:KubernetesDir`; no flag of `certs renew` moves it.
@@ -114,6 +115,17 @@ fn name_of(host: &Host, item: &Item) -> Result<Name, RenewError> {
     }
 }
 
+/// The version of the kubeadm that is installed.
+///
+/// # Errors
+/// [`RenewError`], among them `NoKubeadm` and `Version`.
+pub(super) fn installed(host: &Host, node: &Node, policy: &Policy) -> Result<Version, RenewError> {
+    let path = std::env::temp_dir();
+    let dir = tempfile::tempdir().map_err(|source| RenewError::Io { action: "create a directory in", path, source })?;
+    let request = Request { items: &[], node, policy, workdir: dir.path(), now: Timestamp::UNIX_EPOCH };
+    version(host, &order(host, &request, Vec::new())?)
+}
+
 fn version(host: &Host, order: &Order) -> Result<Version, RenewError> {
     let asked = in_staging(host, &Order { names: Vec::new(), ..order.clone() })?.version.unwrap_or_default();
     Version::parse(&asked).ok_or_else(|| RenewError::Version { detail: format!("`{}`", asked.replace('\n', " ")) })
@@ -185,8 +197,10 @@ fn collect(host: &Host, request: &Request<'_>) -> Result<Staged, RenewError> {
     for item in request.items {
         match &item.form {
             Form::Kubeconfig { path } => {
-                let (cert, key) = identity(path, &fresh(path)?)?;
+                let made = fresh(path)?;
+                let (cert, key) = identity(path, &made)?;
                 let old = host.root.read_secret(path)?;
+                staged.notes.extend(bundle_kept(path, &old, &made));
                 staged.files.insert(path.clone(), grafted(path, &old, &cert, &key)?);
             }
             form => {
@@ -222,6 +236,19 @@ fn identity(path: &Path, file: &[u8]) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), R
         }
         Identity::Files { .. } | Identity::Other => Err(rubbish("no certificate is embedded in it".into())),
     }
+}
+
+/// kubeadm writes the first certificate of ca.crt in the place of a whole bundle
+/// (kubernetes: `cmd/kubeadm/app/phases/certs/renewal/readwriter.go:kubeConfigReadWriter.Write`); only its identity is taken.
+fn bundle_kept(path: &Path, old: &[u8], made: &[u8]) -> Option<String> {
+    let bundle = |file: &[u8]| match kubeconfig::parse(std::str::from_utf8(file).ok()?).ok()?.ca? {
+        Material::Embedded(pem) => Some(cert::parse_pem(&pem).ok()?.len()),
+        Material::File(_) => None,
+    };
+    let (had, has) = (bundle(old)?, bundle(made)?);
+    let (path, lost) = (path.display(), had.saturating_sub(has));
+    (lost > 0)
+        .then(|| format!("kubeadm left {lost} of the {had} CA certificates in {path} out: all {had} were put back"))
 }
 
 /// The old kubeconfig with a new certificate and key, and every other byte as it was.

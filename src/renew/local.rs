@@ -12,7 +12,7 @@ use crate::model::inventory::Form;
 use crate::model::kubeconfig::{self, Identity};
 use crate::model::plan::Item;
 
-/// notBefore lies this far back, for readers whose clock is behind. kubeadm takes the same
+/// notBefore lies this far back, for readers whose clock is behind. kubeadm takes the same since 1.31, before that the CA's
 /// (kubernetes: `cmd/kubeadm/app/constants/constants.go:CertificateBackdate`).
 const BACKDATE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -64,11 +64,15 @@ fn certificate_part(item: &Item, file: &[u8]) -> Result<Vec<u8>, String> {
     }
 }
 
-/// The certificate of the bundle that the key belongs to.
+/// The certificate of the bundle that the key belongs to: of several, as after a CA was issued again for its old key,
+/// the one that lasts longest.
 fn issuing(bundle: &[u8], ca_key: &[u8]) -> Result<CertFacts, String> {
     let spki = crypto::public_key_der(ca_key).map_err(|e| format!("the CA's key is {e}"))?;
     let all = cert::parse_pem(bundle).map_err(|e| format!("the CA is unusable: {e}"))?;
-    all.into_iter().find(|c| c.spki == spki).ok_or_else(|| "the CA's key does not belong to its certificate".into())
+    all.into_iter()
+        .filter(|c| c.spki == spki)
+        .max_by_key(|c| c.not_after)
+        .ok_or_else(|| "the CA's key does not belong to its certificate".into())
 }
 
 /// Not before the CA's begin, not beyond its end.

@@ -1,5 +1,6 @@
 //! Makes new credentials in a directory of the transaction. Never writes a live path: `txn` does.
 
+pub mod choice;
 pub mod cluster_config;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;

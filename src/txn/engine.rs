@@ -69,10 +69,14 @@ impl Engine<'_> {
         let started = self.host.clock.now();
         if let Some(missing) = missing(plan) {
             story::refused(&missing);
-            return Ok(Report::new(Outcome::Refused, missing, started));
+            let mut refused = Report::new(Outcome::Refused, missing, started);
+            refused.notes.extend(needed(plan));
+            return Ok(refused);
         }
         if plan.is_empty() {
-            return Ok(Report::new(Outcome::NothingToDo, nothing(plan), started));
+            let mut idle = Report::new(Outcome::NothingToDo, nothing(plan), started);
+            idle.notes.extend(needed(plan));
+            return Ok(idle);
         }
         let _lock = Lock::take(&self.host.root, if options.dry_run { "renew --dry-run" } else { "renew" })?;
         if let Some((dir, _)) = store::unfinished(&self.host.root)?.into_iter().next() {
@@ -143,6 +147,11 @@ fn missing(plan: &Plan) -> Option<String> {
     let why = left_out(plan.skipped.iter().filter(|s| s.blocks));
     let others = if plan.is_empty() { "" } else { "; name the others to renew them without it" };
     (!why.is_empty()).then(|| format!("{}{others}", why.join("; ")))
+}
+
+/// What somebody elsewhere has to make.
+fn needed(plan: &Plan) -> impl Iterator<Item = String> {
+    plan.skipped.iter().filter_map(|s| Some(format!("{} needs {}", s.name, s.needed.as_ref()?)))
 }
 
 /// A sentence for each reason, with everything that it keeps from being renewed.

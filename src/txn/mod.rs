@@ -12,6 +12,7 @@
 
 pub mod activate;
 pub mod before;
+mod copies;
 pub mod engine;
 pub mod files;
 #[cfg(any(test, fuzzing))]

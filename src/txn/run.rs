@@ -25,7 +25,7 @@ use crate::verify::prove::prove;
 use super::engine::Engine;
 use super::ledger::Ledger;
 use super::store::TxnDir;
-use super::{activate, before, files, prove as checks, story};
+use super::{activate, before, copies, files, prove as checks, story};
 
 /// Time limit of a step that works on files only: generous, because fsync on a loaded disk is slow.
 const FILES_LIMIT: Duration = Duration::from_secs(60);
@@ -145,7 +145,7 @@ impl<'a> Run<'a> {
         for planned in &self.plan.steps {
             let wanted = match planned.step {
                 Step::Activate { .. } => !degraded,
-                Step::Verify { .. } => true,
+                Step::Verify { .. } | Step::Refresh { .. } => true,
                 _ => false,
             };
             if wanted {
@@ -187,6 +187,11 @@ impl<'a> Run<'a> {
                 Ok(())
             }
             Step::Verify { check } => checks::verify(self, check),
+            Step::Refresh { original, copies } => {
+                self.engine.progress.step("refreshing copies", FILES_LIMIT);
+                copies::refresh(self, original, copies);
+                Ok(())
+            }
         }
     }
 

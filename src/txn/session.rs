@@ -11,10 +11,11 @@ use crate::model::assess::{Assessment, assess};
 use crate::model::gate::{Gate, Refusal};
 use crate::model::inventory::Inventory;
 use crate::model::ledger::State;
-use crate::model::plan::{Plan, Source};
+use crate::model::plan::{Maker, Plan, Source};
 use crate::model::planner::{self, Basis, Selection, UnknownName};
-use crate::model::policy::{Policy, Renewer};
+use crate::model::policy::Policy;
 use crate::model::report::Report;
+use crate::renew::choice;
 use crate::verify::gates::{self, View};
 
 use super::engine::{Engine, EngineError, Options};
@@ -49,7 +50,7 @@ impl<'a> Session<'a> {
     /// Looks at the node and judges it.
     pub fn open(host: &'a Host, policy: &'a Policy) -> Self {
         let now = host.clock.now();
-        let inventory = collect(&host.root, now);
+        let inventory = collect(&host.root, now, &policy.kubeconfigs);
         let assessment = assess(&inventory, policy, now);
         Self { host, policy, inventory, assessment }
     }
@@ -63,12 +64,15 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`UnknownName`].
     pub fn plan(&self, selection: &Selection) -> Result<Plan, UnknownName> {
-        // kubeadm works on the running system only
-        let source = match self.policy.renew.renewer {
-            Renewer::Kubeadm if self.host.live => Source::Kubeadm,
-            Renewer::Kubeadm | Renewer::Local => Source::Local,
+        let now = self.host.clock.now();
+        let idle = *selection == Selection::Due && self.assessment.due().next().is_none();
+        let maker = if idle {
+            // the daemon plans at every look, and nobody is asked for nothing
+            Maker { source: Source::Local, why: "nothing is due".to_owned() }
+        } else {
+            choice::choose(self.host, self.policy, &self.inventory, now)
         };
-        planner::plan(self.basis(), selection, source, self.host.clock.now())
+        planner::plan(self.basis(), selection, maker, now)
     }
 
     /// The gates that are closed for a plan.

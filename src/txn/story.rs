@@ -1,6 +1,8 @@
 //! What a transaction tells the journal: a whole renewal in less than 40 lines, each with a stable message id.
 //! Reports, ledgers and exit codes are for programs; these lines are for the person who reads them at 3 a.m.
 
+use std::path::Path;
+
 use crate::host::journal::id;
 use crate::model::component::Component;
 use crate::model::gate::Refusal;
@@ -13,9 +15,10 @@ pub(super) fn opened(txn: &str, plan: &Plan) {
     tracing::info!(
         MESSAGE_ID = id::PLAN_MADE.as_str(),
         cw_txn = txn,
-        "transaction {txn}: {} to be renewed by {}: {}",
+        "transaction {txn}: {} to be renewed by {} ({}): {}",
         names.len(),
         plan.source,
+        plan.source_reason,
         names.join(", ")
     );
     for skipped in &plan.skipped {
@@ -77,6 +80,27 @@ pub(super) fn rehearsed(txn: &str, seen: &[CredentialSeen]) {
 
 pub(super) fn committed(txn: &str, files: usize) {
     tracing::info!(MESSAGE_ID = id::COMMITTED.as_str(), cw_txn = txn, "{files} files are in place");
+}
+
+pub(super) fn refreshed(txn: &str, copy: &Path, original: &Path) {
+    tracing::info!(
+        MESSAGE_ID = id::STEP_DONE.as_str(),
+        cw_txn = txn,
+        cw_step = "refresh",
+        "{}, a copy of {}, was refreshed too",
+        copy.display(),
+        original.display()
+    );
+}
+
+pub(super) fn not_refreshed(txn: &str, copy: &Path, why: &str) {
+    tracing::warn!(
+        MESSAGE_ID = id::STEP_FAILED.as_str(),
+        cw_txn = txn,
+        cw_step = "refresh",
+        "{} was not refreshed: {why}",
+        copy.display()
+    );
 }
 
 pub(super) fn activated(txn: &str, component: Component, how: &str) {

@@ -416,7 +416,7 @@ mod tests {
             pki_dir: PathBuf::new(),
             notes: Vec::new(),
         };
-        Inventory { collected_at: Timestamp::UNIX_EPOCH, node, entries: Vec::new() }
+        Inventory { collected_at: Timestamp::UNIX_EPOCH, node, entries: Vec::new(), copies: Vec::new() }
     }
 
     fn put(root: &Path, path: &str, text: &str) {

@@ -102,8 +102,7 @@ fn from_kubeconfig(path: &Path, read: Read<'_>) -> Result<Material, MaterialErro
         |detail: &dyn std::fmt::Display| MaterialError::Kubeconfig { path: path.into(), detail: detail.to_string() };
     let file = read(path)?;
     let text = std::str::from_utf8(&file).map_err(|_| bad(&"it is not text"))?;
-    // a person's may know other clusters too: who it is now is what counts
-    let config = kubeconfig::parse_personal(text).map_err(|e| bad(&e))?;
+    let config = kubeconfig::parse(text).map_err(|e| bad(&e))?;
     let beside = |file: &Path| read(&kubeconfig::relative_to(path, file));
     let (cert, key) = match config.identity {
         Login::Embedded { cert, key } => (Zeroizing::new(cert), key),

@@ -225,7 +225,7 @@ impl Node {
     }
 
     pub fn inventory(&self) -> Inventory {
-        collect(&self.host.root, self.fake.world(|w| w.now))
+        collect(&self.host.root, self.fake.world(|w| w.now), &self.policy.kubeconfigs)
     }
 
     /// Every key fits its certificate and everything chains to its CA.

@@ -17,12 +17,16 @@ use zeroize::Zeroizing;
 use super::{CryptoError, certificates, private_key};
 use crate::model::cert::KeyAlgorithm;
 
-/// What is carried over from the old leaf, byte for byte: basic constraints, key usage, extended key usage,
-/// subject alternative names (RFC 5280 §4.2.1).
-const CARRIED: [&str; 4] = ["2.5.29.19", "2.5.29.15", "2.5.29.37", "2.5.29.17"];
+/// Key usage, extended key usage, basic constraints, subject key identifier, authority key identifier, subject alternative
+/// names: in the order in which Go, and so kubeadm, writes them (crypto/x509: `buildCertExtensions`).
+const EXTENSIONS: [&str; 6] = ["2.5.29.15", "2.5.29.37", "2.5.29.19", SUBJECT_KEY, AUTHORITY_KEY, "2.5.29.17"];
+/// RFC 5280 §4.2.1.2; tells of the key, so that it is made anew.
+const SUBJECT_KEY: &str = "2.5.29.14";
+/// RFC 5280 §4.2.1.1; tells of the CA's key.
+const AUTHORITY_KEY: &str = "2.5.29.35";
 
-/// Bits of a serial number. RFC 5280 §4.1.2.2 allows 20 octets; kubeadm takes 63 bits.
-const SERIAL_BITS: i32 = 127;
+/// Bits of a serial number, as kubeadm takes them (kubernetes: `cmd/kubeadm/app/util/pkiutil/pki_helpers.go:NewSignedCert`).
+const SERIAL_BITS: i32 = 63;
 
 /// A new leaf and its new key, both PEM. `Debug` shows no key.
 pub struct Signed {
@@ -38,7 +42,8 @@ impl std::fmt::Debug for Signed {
 }
 
 /// Issues a successor of the leaf `old` (PEM or DER): a new key of algorithm `key`, the same subject, names and
-/// usages, signed with SHA-256 by the certificate of `ca_cert` that `ca_key` belongs to.
+/// usages, signed by the certificate of `ca_cert` that `ca_key` belongs to. What kubeadm makes of the same leaf differs
+/// in serial, key and dates only (`vm-tests/readonly/60-local-signer`).
 ///
 /// # Errors
 /// [`CryptoError::Unsupported`] if `old` is a CA or the algorithm is unknown, [`CryptoError::CaKeyMismatch`].
@@ -56,7 +61,7 @@ pub fn sign_like(
     let ca = certificates(ca_cert)?.into_iter().find(is_ours).ok_or(CryptoError::CaKeyMismatch)?;
     let carried = carried(&old)?;
     let (new_key, key_pem) = generate(key)?;
-    let cert = build(&old, carried, &ca, &ca_key, &new_key, (not_before, not_after))
+    let cert = build(&old, &carried, &ca, &ca_key, &new_key, (not_before, not_after))
         .map_err(CryptoError::openssl("sign a certificate"))?;
     Ok(Signed { cert, key: key_pem })
 }
@@ -79,12 +84,12 @@ fn carried(old: &X509) -> Result<Vec<Carried>, CryptoError> {
         critical: e.critical,
         value: e.value.to_vec(),
     });
-    Ok(each.filter(|e| CARRIED.contains(&e.oid.as_str())).collect())
+    Ok(each.collect())
 }
 
 fn build(
     old: &X509,
-    carried: Vec<Carried>,
+    carried: &[Carried],
     ca: &X509,
     ca_key: &PKey<Private>,
     key: &PKey<Private>,
@@ -100,26 +105,41 @@ fn build(
     cert.set_not_before(&from)?;
     cert.set_not_after(&to)?;
     cert.set_pubkey(key)?;
-    for extension in carried {
-        let (oid, value) = (Asn1Object::from_str(&extension.oid)?, Asn1OctetString::new_from_bytes(&extension.value)?);
-        cert.append_extension(X509Extension::new_from_der(&oid, extension.critical, &value)?)?;
+    for oid in EXTENSIONS {
+        let old = carried.iter().find(|e| e.oid == oid);
+        let extension = match oid {
+            SUBJECT_KEY if old.is_some() => SubjectKeyIdentifier::new().build(&cert.x509v3_context(Some(ca), None))?,
+            // Go before 1.15 made CAs without a key identifier, and there is nothing to point at then
+            AUTHORITY_KEY if ca.subject_key_id().is_some() => {
+                AuthorityKeyIdentifier::new().keyid(true).build(&cert.x509v3_context(Some(ca), None))?
+            }
+            SUBJECT_KEY | AUTHORITY_KEY => continue,
+            _ => {
+                let Some(old) = old else { continue };
+                let value = Asn1OctetString::new_from_bytes(&old.value)?;
+                X509Extension::new_from_der(Asn1Object::from_str(oid)?.as_ref(), old.critical, &value)?
+            }
+        };
+        cert.append_extension(extension)?;
     }
-    let ski = SubjectKeyIdentifier::new().build(&cert.x509v3_context(Some(ca), None))?;
-    cert.append_extension(ski)?;
-    // Go before 1.15 made CAs without a key identifier, and there is nothing to point at then
-    if ca.subject_key_id().is_some() {
-        let aki = AuthorityKeyIdentifier::new().keyid(true).build(&cert.x509v3_context(Some(ca), None))?;
-        cert.append_extension(aki)?;
-    }
-    // Ed25519 has its digest built in (EVP_PKEY-ED25519(7))
-    let digest = if ca_key.id() == Id::ED25519 { MessageDigest::null() } else { MessageDigest::sha256() };
-    cert.sign(ca_key, digest)?;
+    cert.sign(ca_key, digest(ca_key))?;
     cert.build().to_pem()
+}
+
+/// As Go chooses it (crypto/x509: `signingParamsForKey`).
+fn digest(ca_key: &PKey<Private>) -> MessageDigest {
+    match (ca_key.id(), ca_key.bits()) {
+        // it has its digest built in (EVP_PKEY-ED25519(7))
+        (Id::ED25519, _) => MessageDigest::null(),
+        (Id::EC, 257..=384) => MessageDigest::sha384(),
+        (Id::EC, 385..) => MessageDigest::sha512(),
+        _ => MessageDigest::sha256(),
+    }
 }
 
 fn serial() -> Result<Asn1Integer, ErrorStack> {
     let mut number = BigNum::new()?;
-    number.rand(SERIAL_BITS, MsbOption::ONE, false)?; // the top bit set: never zero, always of full length
+    number.rand(SERIAL_BITS, MsbOption::ONE, false)?; // the top bit set: never zero, always eight octets
     number.to_asn1_integer()
 }
 
@@ -189,7 +209,7 @@ mod tests {
         );
         assert_eq!((is.not_before.as_second(), is.not_after.as_second()), (from.as_second(), to.as_second()));
         assert_eq!(is.key_algorithm, p256);
-        assert_eq!(is.serial.len(), 32, "127 bits, the top one set: {}", is.serial);
+        assert_eq!(is.serial.len(), 16, "63 bits, the top one set: {}", is.serial);
         assert_ne!(is.spki, was.spki);
         assert_eq!(public_key_der(&new.key).unwrap(), is.spki);
         assert!(new.key.starts_with(b"-----BEGIN EC PRIVATE KEY-----"));
@@ -197,7 +217,20 @@ mod tests {
         verify_chain(&new.cert, &ca.cert, At::Time(Timestamp::now()), Purpose::Server).unwrap();
         let pem = String::from_utf8(X509::from_pem(&new.cert).unwrap().to_text().unwrap()).unwrap();
         assert!(pem.contains("sha256") || pem.contains("ecdsa-with-SHA256"), "{pem}");
-        assert!(pem.contains("Subject Key Identifier") && pem.contains("Authority Key Identifier"));
+        assert!(pem.contains("Authority Key Identifier"));
+        // OpenSSL's leaves have one, Go's have none; either way it is as before
+        let had = X509::from_pem(&old.cert).unwrap().subject_key_id().is_some();
+        assert_eq!(pem.contains("Subject Key Identifier"), had);
+    }
+
+    #[test]
+    fn the_digest_is_the_one_that_go_takes_for_the_ca_s_key() {
+        for (curve, hash) in
+            [(Nid::X9_62_PRIME256V1, Nid::SHA256), (Nid::SECP384R1, Nid::SHA384), (Nid::SECP521R1, Nid::SHA512)]
+        {
+            assert_eq!(digest(&ec(curve).unwrap().0).type_(), hash);
+        }
+        assert_eq!(digest(&rsa(2048).unwrap().0).type_(), Nid::SHA256);
     }
 
     #[test]

@@ -45,6 +45,10 @@ pub enum FsError {
     Immutable { path: PathBuf },
     #[error("{} is itself a mount and cannot be replaced; mount its directory instead", path.display())]
     MountPoint { path: PathBuf },
+    #[error("{} is a symbolic link, and none is followed on the way to somebody's file: give its real path", path.display())]
+    LinkOnTheWay { path: PathBuf },
+    #[error("{} has {count} names (hard links): it is not said whose it is", path.display())]
+    SeveralNames { path: PathBuf, count: u64 },
     #[error("no permission to {action} {}", path.display())]
     Permission { action: &'static str, path: PathBuf },
     #[error("{} is on a read-only file system: {action}", path.display())]

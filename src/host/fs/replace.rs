@@ -10,10 +10,10 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat, renameat};
+use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat, readlinkat, renameat};
 use nix::sys::stat::{Mode, fchmod, fstat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{AccessFlags, Gid, Uid, UnlinkatFlags, faccessat, fchown, fsync, geteuid, unlinkat};
@@ -38,6 +38,18 @@ pub struct Place {
     path: PathBuf,
 }
 
+/// A file as it was when it was opened. `Debug` shows no content.
+pub struct Seen {
+    pub bytes: Zeroizing<Vec<u8>>,
+    pub attributes: Attributes,
+}
+
+impl std::fmt::Debug for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seen").field("attributes", &self.attributes).finish_non_exhaustive()
+    }
+}
+
 impl Root {
     /// The place that `path` leads to, links followed within the root. The file need not exist.
     ///
@@ -56,6 +68,29 @@ impl Root {
     /// As [`place`](Self::place).
     pub(crate) fn directory(&self, path: &Path) -> Result<OwnedFd, FsError> {
         walk(self, path, End::Directory).map(|found| found.dir)
+    }
+
+    /// The place of a file that may be somebody else's: no symbolic link is followed on the way to it, and
+    /// [`Place::look`] follows none at its end.
+    ///
+    /// # Errors
+    /// [`FsError`], `LinkOnTheWay` among them.
+    pub fn place_without_links(&self, path: &Path) -> Result<Place, FsError> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(FsError::new("replace", path, Errno::EISDIR));
+        };
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mut dir = self.open_at(Path::new("/"), OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        let mut at = PathBuf::from("/");
+        for step in parent.components().filter(|c| *c != Component::RootDir) {
+            let Component::Normal(step) = step else { return Err(FsError::new("replace", path, Errno::EINVAL)) };
+            at.push(step);
+            dir = openat(dir.as_fd(), step, flags, Mode::empty()).map_err(|e| match readlinkat(dir.as_fd(), step) {
+                Ok(_) => FsError::LinkOnTheWay { path: at.clone() },
+                Err(_) => FsError::new("open", &at, e),
+            })?;
+        }
+        Ok(Place { dir, name: name.to_owned(), path: path.to_path_buf() })
     }
 
     /// Makes the directory and those above it; one that exists is left as it is. Durable.
@@ -189,6 +224,10 @@ impl Place {
     pub fn attributes(&self) -> Result<Attributes, FsError> {
         let file = self.open(OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK)?;
         let meta = file.metadata().map_err(|e| self.error("examine", e))?;
+        self.attributes_of(&file, &meta)
+    }
+
+    fn attributes_of(&self, file: &File, meta: &std::fs::Metadata) -> Result<Attributes, FsError> {
         let ns = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
         Ok(Attributes {
             uid: meta.uid(),
@@ -196,7 +235,7 @@ impl Place {
             mode: meta.mode() & 0o7777,
             mtime_ns: ns(meta.mtime(), meta.mtime_nsec()),
             atime_ns: ns(meta.atime(), meta.atime_nsec()),
-            xattrs: self.xattrs(&file)?,
+            xattrs: self.xattrs(file)?,
         })
     }
 
@@ -210,6 +249,26 @@ impl Place {
         let file = self.open(OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
         let (file, meta) = regular(file, &self.path)?;
         read_bounded(file, &meta, &self.path, MAX_FILE).map(Zeroizing::new)
+    }
+
+    /// Content and attributes of one and the same file, opened once: in a directory of somebody else's the name can mean
+    /// another file a moment later.
+    ///
+    /// # Errors
+    /// [`FsError`]; a link is `LinkOnTheWay`, a file with further names `SeveralNames`.
+    pub fn look(&self) -> Result<Seen, FsError> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let file = self.open(flags).map_err(|e| match readlinkat(self.dir.as_fd(), self.name.as_os_str()) {
+            Ok(_) => FsError::LinkOnTheWay { path: self.path.clone() },
+            Err(_) => e,
+        })?;
+        let (file, meta) = regular(file, &self.path)?;
+        if meta.nlink() > 1 {
+            return Err(FsError::SeveralNames { path: self.path.clone(), count: meta.nlink() });
+        }
+        let attributes = self.attributes_of(&file, &meta)?;
+        let bytes = read_bounded(file, &meta, &self.path, MAX_FILE).map(Zeroizing::new)?;
+        Ok(Seen { bytes, attributes })
     }
 
     fn xattrs(&self, file: &File) -> Result<BTreeMap<String, String>, FsError> {

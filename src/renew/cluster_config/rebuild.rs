@@ -70,7 +70,7 @@ pub(super) fn apiserver_key(host: &Host, node: &Node) -> Option<KeyAlgorithm> {
 }
 
 /// The version in the image's tag of a static pod.
-pub(super) fn image_version(host: &Host, node: &Node, component: Component) -> Option<Version> {
+pub(in crate::renew) fn image_version(host: &Host, node: &Node, component: Component) -> Option<Version> {
     let path: &Path = &node.static_pods.get(&component)?.manifest;
     let manifest: Value = yaml::parse(&host.root.read_text(path).ok()?).ok()?;
     let containers = manifest.pointer("/spec/containers")?.as_array()?;
