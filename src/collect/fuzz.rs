@@ -28,7 +28,7 @@ use crate::model::audit::audit;
 use crate::model::cert::{self, CertFacts};
 use crate::model::fuzz::{parts, texts};
 use crate::model::pem;
-use crate::model::plan::Source;
+use crate::model::plan::{Maker, Source};
 use crate::model::planner::{Basis, Selection, plan};
 use crate::model::policy::Policy;
 use crate::model::yaml;
@@ -174,7 +174,7 @@ fn judge(scenery: &Scenery, files: [&[u8]; 7]) {
         fs::write(scenery.dir.path().join(path), bytes).unwrap();
     }
     let (now, policy) = (Timestamp::now(), Policy::default());
-    let inventory = super::collect(&scenery.root, now);
+    let inventory = super::collect(&scenery.root, now, &policy.kubeconfigs);
     let names: BTreeSet<&str> = inventory.entries.iter().map(|e| e.name.as_str()).collect();
     assert_eq!(names.len(), inventory.entries.len(), "a name stands for two entries");
     let json = serde_json::to_string(&inventory).unwrap();
@@ -183,7 +183,8 @@ fn judge(scenery: &Scenery, files: [&[u8]; 7]) {
     let all = [Selection::Due, Selection::All, Selection::Names(names.iter().map(|n| (*n).to_owned()).collect())];
     for (selection, live) in all.iter().zip([true, true, false]) {
         let basis = Basis { inventory: &inventory, assessment: &assessment, policy: &policy, live };
-        let plan = plan(basis, selection, Source::Kubeadm, now).unwrap();
+        let maker = Maker { source: Source::Kubeadm, why: "asked for".to_owned() };
+        let plan = plan(basis, selection, maker, now).unwrap();
         assert_eq!(audit(&plan, &inventory), [], "{plan:?}");
     }
 }

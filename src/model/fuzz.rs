@@ -22,17 +22,16 @@ const KEY: &[u8] = b"\xff\xfb a new key";
 /// the text says.
 pub fn kubeconfig(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let personal = kubeconfig::parse_personal(text);
     let grafted = kubeconfig::graft(text, CERT, KEY);
     let Ok(old) = kubeconfig::parse(text) else {
         assert!(grafted.is_err(), "what is not understood is not changed");
         return;
     };
-    assert_eq!(personal.as_ref(), Ok(&old), "a component's kubeconfig is a person's with one user");
     let Ok(new) = grafted else { return };
     let Identity::Embedded { cert, key } = &old.identity else { panic!("there was nothing to exchange") };
     let identity = Identity::Embedded { cert: CERT.to_vec(), key: KEY.to_vec().into() };
     assert_eq!(kubeconfig::parse(&new), Ok(Kubeconfig { identity, ..old.clone() }));
+    assert_eq!(kubeconfig::refreshed(text, text, &new, false), Some(new.clone()), "a copy of the old becomes the new");
     two_places_differ(text, &new, (cert, key));
     assert_eq!(others(text, &old.user), others(&new, &old.user), "something else says something else");
     let back = kubeconfig::graft(&new, cert, key);
