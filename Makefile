@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 
-.PHONY: help setup lint advisories test torture reliability vm-test bench demo deb rpm
+.PHONY: help setup lint advisories test fuzz torture reliability vm-test bench demo deb rpm
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
@@ -21,11 +21,10 @@ advisories: ## known vulnerabilities of dependencies; fetches the RustSec databa
 	$(CARGO) deny check advisories
 
 test: setup ## unit, golden-tree and command-line tests, and a sample of `make torture`
-	@tools/setup torture
 	$(CARGO) test --locked
 
 torture: setup ## kills, power cuts and errors at every call (root; about two hours on two cores); see docs/reliability.md
-	@tools/setup torture
+	CERTWARDEN_TORTURE=1 $(CARGO) test --locked --test steps
 	$(CARGO) test --locked --test torture -- --whole
 	@$(MAKE) --no-print-directory reliability
 
@@ -34,6 +33,10 @@ reliability: setup ## merge the results of test runs into docs/reliability.md
 
 vm-test: setup ## the product on real kubeadm nodes under real systemd (root)
 	@vm-tests/run
+
+fuzz: setup ## every parser with ten million inputs or for ten minutes each (FUZZ_RUNS, FUZZ_SECONDS)
+	@tools/setup fuzz
+	@tools/fuzz
 
 bench: setup ## speed of check, memory and wake-ups of the idle daemon
 	@tools/bench-idle

@@ -17,6 +17,7 @@
 //!    directory? [`renew`]. Change a live path? [`txn`], and nowhere else. Observe whether the node is well? [`verify`].
 //! 4. Is it about a person or a scheduler asking for the above? [`cli`], [`daemon`], [`observe`].
 //!
+//! `fuzz.rs`, in the layers and here, is what must hold of every input; it is compiled for tests and for `make fuzz` only.
 //! Two programs are made of it: `certwarden`, which answers a healthy `check` without OpenSSL, and `certwarden-full`,
 //! which the former becomes for everything else (`cli/small.rs`).
 //!
@@ -28,6 +29,8 @@ pub mod cli;
 pub mod collect;
 pub mod config;
 pub mod daemon;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod host;
 pub mod model;
 pub mod observe;

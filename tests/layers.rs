@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Layers from the top; a module may import what stands in a later line, and `SIDEWAYS`.
 const LAYERS: [&[&str]; 4] =
-    [&["cli", "daemon", "observe"], &["collect", "renew", "txn", "verify", "config"], &["host"], &["model"]];
+    [&["cli", "daemon", "fuzz", "observe"], &["collect", "renew", "txn", "verify", "config"], &["host"], &["model"]];
 /// The engine carries out what the other use cases know; drivers start one another.
 const SIDEWAYS: [(&str, &str); 6] = [
     ("txn", "renew"),

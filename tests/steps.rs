@@ -266,7 +266,7 @@ fn check_ways(check: &Check) -> Vec<Way> {
         ],
         Check::Aggregated { .. } => vec![
             way("the new client is refused", End::RolledBack, |fake, _, _| {
-                fake.world(|w| w.aggregated = Some(|_| 403))
+                fake.world(|w| w.aggregated = Some(|_| 403));
             }),
             way("it is being moved", End::GoesOn, |fake, _, _| fake.world(|w| w.aggregated = Some(|_| 503))),
         ],

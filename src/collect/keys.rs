@@ -90,7 +90,7 @@ pub(super) fn belongs(file: &[u8], certs: &[CertFacts], library: &dyn Library) -
 
 /// The public half that a whole private key states of itself, as the content of a subject public key info's BIT STRING.
 /// As OpenSSL takes it too: neither computes it from the private half. None for every form but the usual ones.
-fn stated_bits(label: &str, der: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn stated_bits(label: &str, der: &[u8]) -> Option<Vec<u8>> {
     // RFC 8017 §A.1, RFC 5915 §3, RFC 5208 §5
     const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
     const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
@@ -98,7 +98,7 @@ fn stated_bits(label: &str, der: &[u8]) -> Option<Vec<u8>> {
     let version = parts.require(der::INTEGER)?;
     match label {
         "RSA PRIVATE KEY" => {
-            let (modulus, exponent) = (parts.require(der::INTEGER)?, parts.require(der::INTEGER)?);
+            let (modulus, exponent) = (parts.natural()?, parts.natural()?);
             // two primes: the private exponent, they and three numbers that follow from them
             let rest = (0..6).all(|_| parts.require(der::INTEGER).is_some_and(|e| !e.content.is_empty()));
             let whole = rest && parts.0.is_empty() && version.content == [0];
@@ -197,6 +197,19 @@ mod tests {
         }
         let ed25519 = PKey::generate_ed25519().unwrap().private_key_to_pkcs8().unwrap();
         assert_eq!(stated_bits("PRIVATE KEY", &ed25519), None, "left to OpenSSL");
+    }
+
+    #[test]
+    fn a_number_that_is_not_written_as_der_wants_it_is_left_to_openssl() {
+        let der = Rsa::generate(2048).unwrap().private_key_to_der().unwrap();
+        let numbers: Vec<_> = Elements::within(&der, der::SEQUENCE).unwrap().collect();
+        let modulus = numbers[1].content;
+        for odd in [&modulus[1..], &[&[0], modulus].concat(), &[]] {
+            let odd = der::wrap(der::INTEGER, &[odd]).unwrap();
+            let mut whole: Vec<&[u8]> = numbers.iter().map(|e| e.whole).collect();
+            whole[1] = &odd;
+            assert_eq!(stated_bits("RSA PRIVATE KEY", &der::wrap(der::SEQUENCE, &whole).unwrap()), None);
+        }
     }
 
     #[test]

@@ -32,9 +32,9 @@ pub(super) struct Found {
 }
 
 /// `KubeletConfiguration`, as far as it concerns us.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
-struct Config {
+pub(super) struct Config {
     static_pod_path: Option<PathBuf>,
     rotate_certificates: Option<bool>,
     #[serde(rename = "serverTLSBootstrap")]
@@ -46,15 +46,15 @@ struct Config {
     port: Option<i32>,
     address: Option<String>,
     container_runtime_endpoint: Option<String>,
-    authentication: Option<Authentication>,
+    pub(super) authentication: Option<Authentication>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct Authentication {
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+pub(super) struct Authentication {
     x509: Option<X509>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 struct X509 {
     #[serde(rename = "clientCAFile")]
@@ -62,12 +62,12 @@ struct X509 {
 }
 
 impl Config {
-    fn client_ca(&self) -> Option<&PathBuf> {
+    pub(super) fn client_ca(&self) -> Option<&PathBuf> {
         self.authentication.as_ref()?.x509.as_ref()?.client_ca_file.as_ref()
     }
 
     /// `over` where it says something, else `self`: how `--config-dir` merges.
-    fn overlaid(self, over: Self) -> Self {
+    pub(super) fn overlaid(self, over: Self) -> Self {
         let has_ca = over.client_ca().is_some();
         Self {
             static_pod_path: over.static_pod_path.or(self.static_pod_path),
@@ -86,7 +86,7 @@ impl Config {
 }
 
 /// Command line flags; they win over configuration files.
-struct Flags(Vec<(String, String)>);
+pub(super) struct Flags(pub(super) Vec<(String, String)>);
 
 impl Flags {
     fn get(&self, name: &str) -> Option<&str> {
@@ -197,17 +197,16 @@ fn configuration(root: &Root, path: &Path, dir: Option<&Path>, notes: &mut Vec<S
 }
 
 /// kubernetes: `pkg/kubelet/apis/config/v1beta1/defaults.go` (0.0.0.0).
-fn address(flags: &Flags, config: &Config) -> Option<String> {
+pub(super) fn address(flags: &Flags, config: &Config) -> Option<String> {
     let stated = flags.get("address").or(config.address.as_deref());
     stated.filter(|a| !matches!(*a, "" | "0.0.0.0" | "::")).map(str::to_owned)
 }
 
-fn healthz(flags: &Flags, config: &Config) -> Option<String> {
+pub(super) fn healthz(flags: &Flags, config: &Config) -> Option<String> {
     // defaults: kubernetes: pkg/kubelet/apis/config/v1beta1/defaults.go
     let port = flags.number("healthz-port").or(config.healthz_port).unwrap_or(10248);
-    if port <= 0 {
-        return None;
-    }
+    // 0 turns it off; with anything beyond a port the kubelet does not start
+    let port = u16::try_from(port).ok().filter(|port| *port > 0)?;
     let address = flags.get("healthz-bind-address").or(config.healthz_bind_address.as_deref());
     let address = address.filter(|a| !a.is_empty()).unwrap_or("127.0.0.1");
     let address = match address {

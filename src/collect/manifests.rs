@@ -150,7 +150,10 @@ pub(super) fn flags(words: &[String]) -> Vec<(String, String)> {
             Some((name, value)) => (name, value.to_owned()),
             None => (flag, words.next_if(|w| !w.starts_with('-')).cloned().unwrap_or_else(|| "true".to_owned())),
         };
-        flags.push((name.to_owned(), value));
+        // Go calls one without a name bad syntax; it says nothing
+        if !name.is_empty() {
+            flags.push((name.to_owned(), value));
+        }
     }
     flags
 }

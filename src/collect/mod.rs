@@ -7,6 +7,8 @@ mod catalogue;
 mod control_plane;
 mod copies;
 mod extras;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod keys;
 mod kubelet;
 mod load;

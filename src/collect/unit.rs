@@ -9,6 +9,9 @@ use crate::host::fs::Root;
 /// Where units are looked for, most important first (systemd.unit(5)).
 const UNIT_DIRS: [&str; 4] =
     ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
+/// What execve(2) takes of arguments where the stack has its usual limit: a file of a megabyte that names a variable of
+/// a megabyte over and over must not fill the memory.
+pub(super) const MAX_ARGUMENTS: usize = 2 << 20;
 
 /// The words of `ExecStart=`, variables expanded. None if there is no such unit here.
 pub(super) fn command_line(root: &Root, unit: &str, notes: &mut Vec<String>) -> Option<Vec<String>> {
@@ -34,7 +37,11 @@ pub(super) fn command_line(root: &Root, unit: &str, notes: &mut Vec<String>) -> 
             Err(e) => notes.push(format!("the kubelet's environment not read: {e}")),
         }
     }
-    Some(expand(&service.exec_start, &variables))
+    let words = expand(&service.exec_start, &variables);
+    if words.is_none() {
+        notes.push(format!("the command line of {unit} is longer than the system takes: its flags are not known"));
+    }
+    Some(words.unwrap_or_default())
 }
 
 /// A drop-in of the same name in a more important directory takes another's place.
@@ -54,14 +61,14 @@ fn drop_ins(root: &Root, unit: &str) -> Vec<PathBuf> {
 }
 
 #[derive(Debug, Default)]
-struct Service {
-    environment: BTreeMap<String, String>,
+pub(super) struct Service {
+    pub(super) environment: BTreeMap<String, String>,
     environment_files: Vec<String>,
-    exec_start: String,
+    pub(super) exec_start: String,
 }
 
 impl Service {
-    fn parse(texts: &[String]) -> Self {
+    pub(super) fn parse(texts: &[String]) -> Self {
         let mut service = Self::default();
         for text in texts {
             let mut section = String::new();
@@ -92,7 +99,7 @@ impl Service {
 }
 
 /// Lines without comments, joined where they end in a backslash.
-fn logical_lines(text: &str) -> Vec<String> {
+pub(super) fn logical_lines(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut open = false;
     for line in text.lines().map(str::trim).filter(|l| !l.starts_with(['#', ';'])) {
@@ -111,7 +118,7 @@ fn logical_lines(text: &str) -> Vec<String> {
 }
 
 /// `NAME=value`, the value perhaps in quotes.
-fn assignment(text: &str) -> Option<(String, String)> {
+pub(super) fn assignment(text: &str) -> Option<(String, String)> {
     let (name, value) = text.trim().split_once('=')?;
     let value = value.trim();
     let bare = ['"', '\''].iter().find_map(|q| value.strip_prefix(*q)?.strip_suffix(*q));
@@ -119,7 +126,7 @@ fn assignment(text: &str) -> Option<(String, String)> {
 }
 
 /// Words at white space, quotes joined and taken off.
-fn words(text: &str) -> Vec<String> {
+pub(super) fn words(text: &str) -> Vec<String> {
     let (mut words, mut word, mut quote, mut escaped) = (Vec::new(), None::<String>, None, false);
     for c in text.chars() {
         match (quote, c) {
@@ -142,19 +149,24 @@ fn words(text: &str) -> Vec<String> {
 }
 
 /// `$NAME` as a word of its own is split at white space, `${NAME}` within a word is not (systemd.service(5)).
-fn expand(command: &str, variables: &BTreeMap<String, String>) -> Vec<String> {
+/// None if the whole is longer than [`MAX_ARGUMENTS`].
+pub(super) fn expand(command: &str, variables: &BTreeMap<String, String>) -> Option<Vec<String>> {
     let value = |name: &str| variables.get(name).map(String::as_str).unwrap_or_default();
-    let mut expanded = Vec::new();
+    let (mut expanded, mut room) = (Vec::new(), MAX_ARGUMENTS);
     for word in words(command) {
-        match word.strip_prefix('$') {
-            Some(name) if !name.is_empty() && !name.starts_with(['{', '$']) => expanded.extend(words(value(name))),
-            _ => expanded.push(substitute(&word, value)),
+        let more = match word.strip_prefix('$') {
+            Some(name) if !name.is_empty() && !name.starts_with(['{', '$']) => words(value(name)),
+            _ => vec![substitute(&word, value)?],
+        };
+        for word in more {
+            room = room.checked_sub(word.len() + 1)?;
+            expanded.push(word);
         }
     }
-    expanded
+    Some(expanded)
 }
 
-fn substitute<'a>(word: &str, value: impl Fn(&str) -> &'a str) -> String {
+fn substitute<'a>(word: &str, value: impl Fn(&str) -> &'a str) -> Option<String> {
     let (mut out, mut rest) = (String::new(), word);
     while let Some((before, after)) = rest.split_once("${") {
         out.push_str(before);
@@ -163,10 +175,13 @@ fn substitute<'a>(word: &str, value: impl Fn(&str) -> &'a str) -> String {
                 out.push_str(value(name));
                 rest = tail;
             }
-            None => return out + "${" + after,
+            None => return Some(out + "${" + after),
+        }
+        if out.len() > MAX_ARGUMENTS {
+            return None;
         }
     }
-    out + rest
+    Some(out + rest)
 }
 
 #[cfg(test)]
@@ -177,7 +192,7 @@ mod tests {
         let service = Service::parse(&texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>());
         let mut all = service.environment;
         all.extend(variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
-        expand(&service.exec_start, &all)
+        expand(&service.exec_start, &all).unwrap()
     }
 
     #[test]
@@ -189,6 +204,15 @@ mod tests {
             run(&[unit, drop_in], &[("B", "--b 'two words'"), ("D", "d e")]),
             ["/usr/bin/kubelet", "--kubeconfig=/k", "--x=1", "--b", "two words", "--c=d e"]
         );
+    }
+
+    #[test]
+    fn a_command_line_that_grows_beyond_what_the_system_takes_is_none() {
+        let variables = BTreeMap::from([("A".to_owned(), "x".repeat(1 << 20)), ("B".to_owned(), "y ".repeat(1 << 19))]);
+        assert!(expand("kubelet ${A}", &variables).is_some());
+        for command in ["${A}".repeat(1 << 18), "${A} ".repeat(1 << 18), "$B ".repeat(1 << 18)] {
+            assert_eq!(expand(&command, &variables), None);
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@
 
 mod error;
 mod fragment;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod merge;
 mod rules;
 mod schema;

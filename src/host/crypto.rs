@@ -1,7 +1,7 @@
 //! Cryptography by OpenSSL: keys, signatures, chains. Key bytes are zeroed when dropped.
 
 mod sign;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod testing;
 
 use jiff::Timestamp;

@@ -1,5 +1,7 @@
 //! HTTPS as the API server, etcd and the kubelet speak it: with client certificates, under time limits.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod https;
 mod objects;
 

@@ -10,6 +10,8 @@ pub mod cri;
 pub mod crypto;
 pub mod exec;
 pub mod fs;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod journal;
 pub mod kube;
 pub mod namespace;

@@ -322,5 +322,8 @@ impl Event {
 }
 
 #[cfg(test)]
+#[path = "machine_disorder_tests.rs"]
+mod disorder_tests;
+#[cfg(test)]
 #[path = "machine_tests.rs"]
 mod tests;

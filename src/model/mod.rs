@@ -7,6 +7,8 @@ pub mod cert;
 pub mod compare;
 pub mod component;
 pub mod consumer;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod gate;
 pub mod health;
 pub mod inventory;

@@ -135,7 +135,7 @@ fn from_api(host: &Host) -> Result<String, String> {
 }
 
 /// A `ClusterConfiguration` that this kubeadm can read.
-fn understood(text: &str, kubeadm: Version) -> Result<Map<String, Value>, String> {
+pub(super) fn understood(text: &str, kubeadm: Version) -> Result<Map<String, Value>, String> {
     if text.len() > MAX_TEXT {
         return Err(format!("it has {} bytes", text.len()));
     }

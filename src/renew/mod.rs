@@ -2,6 +2,8 @@
 
 pub mod choice;
 pub mod cluster_config;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod generation;
 pub mod kubeadm;
 pub mod local;

@@ -148,11 +148,11 @@ pub fn look(run: &Run<'_>) -> Before {
 
 /// Ids of the components' containers that run now; None: the runtime did not tell.
 fn containers(run: &Run<'_>) -> Option<BTreeMap<Component, String>> {
-    known(run.engine.inventory.node.static_pods.iter().map(|(c, pod)| Some((*c, id(run, &pod.container)?))))
+    ids(run, run.engine.inventory.node.static_pods.iter().map(|(c, pod)| (*c, &pod.container)))
 }
 
 fn others(run: &Run<'_>) -> Option<BTreeMap<String, String>> {
-    known(run.plan.others.iter().map(|o| Some((o.container.to_string(), id(run, &o.container)?))))
+    ids(run, run.plan.others.iter().map(|o| (o.container.to_string(), &o.container)))
 }
 
 /// All of them.
@@ -161,15 +161,12 @@ pub fn running(run: &Run<'_>) -> BTreeSet<String> {
     components.chain(others(run).unwrap_or_default().into_values()).collect()
 }
 
-/// None inside: none runs.
-fn id(run: &Run<'_>, container: &ContainerRef) -> Option<Option<String>> {
-    let socket = run.engine.inventory.node.kubelet.cri_socket.as_ref()?;
-    let listed = run.engine.host.runtime.containers(socket, container).ok()?;
-    Some(newest_running(&listed).map(|c| c.id))
-}
-
-/// Those that ran; None if the runtime did not tell about one.
-fn known<K: Ord>(ids: impl Iterator<Item = Option<(K, Option<String>)>>) -> Option<BTreeMap<K, String>> {
-    let all: Option<Vec<_>> = ids.collect();
-    Some(all?.into_iter().filter_map(|(k, id)| Some((k, id?))).collect())
+fn ids<'c, K: Ord>(run: &Run<'_>, wanted: impl Iterator<Item = (K, &'c ContainerRef)>) -> Option<BTreeMap<K, String>> {
+    let mut ids = BTreeMap::new();
+    for (key, container) in wanted {
+        let socket = run.engine.inventory.node.kubelet.cri_socket.as_ref()?;
+        let listed = run.engine.host.runtime.containers(socket, container).ok()?;
+        ids.extend(newest_running(&listed).map(|c| (key, c.id)));
+    }
+    Some(ids)
 }

@@ -1,7 +1,7 @@
 //! The ledger on the disk: one JSON record a line, appended and synced **before** the act that it announces.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
@@ -67,24 +67,8 @@ impl Ledger {
             Err(FsError::NotFound { .. }) => return Ok(None),
             other => other?,
         };
-        let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
-        let mut ledger = Self { dir: dir.clone(), records: Vec::new(), whole: whole as u64 };
-        for (i, line) in bytes.get(..whole).unwrap_or_default().split_inclusive(|b| *b == b'\n').enumerate() {
-            let damaged = |source| LedgerError::Damaged { path: path.clone(), line: i + 1, source };
-            let record: Record = serde_json::from_slice(line).map_err(|e| damaged(Some(e)))?;
-            if record.schema != SCHEMA {
-                return Err(LedgerError::Schema { path, schema: record.schema });
-            }
-            let fits = match ledger.records.last() {
-                None => record.state == State::Open,
-                Some(last) => last.state.may_become(record.state),
-            };
-            if !fits {
-                return Err(damaged(None));
-            }
-            ledger.records.push(record);
-        }
-        Ok(if ledger.records.is_empty() { None } else { Some(ledger) })
+        let (records, whole) = read(&bytes, &path)?;
+        Ok(if records.is_empty() { None } else { Some(Self { dir: dir.clone(), records, whole: whole as u64 }) })
     }
 
     /// Announces the next state.
@@ -148,6 +132,28 @@ impl Ledger {
         static NONE: BTreeMap<PathBuf, String> = BTreeMap::new();
         self.records.iter().find(|r| r.state == State::Staged).map_or(&NONE, |r| &r.staged)
     }
+}
+
+/// The records of a ledger's whole lines, and how many bytes those are.
+pub(super) fn read(bytes: &[u8], path: &Path) -> Result<(Vec<Record>, usize), LedgerError> {
+    let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+    let mut records: Vec<Record> = Vec::new();
+    for (i, line) in bytes.get(..whole).unwrap_or_default().split_inclusive(|b| *b == b'\n').enumerate() {
+        let damaged = |source| LedgerError::Damaged { path: path.into(), line: i + 1, source };
+        let record: Record = serde_json::from_slice(line).map_err(|e| damaged(Some(e)))?;
+        if record.schema != SCHEMA {
+            return Err(LedgerError::Schema { path: path.into(), schema: record.schema });
+        }
+        let fits = match records.last() {
+            None => record.state == State::Open,
+            Some(last) => last.state.may_become(record.state),
+        };
+        if !fits {
+            return Err(damaged(None));
+        }
+        records.push(record);
+    }
+    Ok((records, whole))
 }
 
 fn record(state: State, at: Timestamp) -> Record {

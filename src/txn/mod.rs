@@ -16,6 +16,8 @@ pub mod container;
 mod copies;
 pub mod engine;
 pub mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod history;
 pub mod ledger;
 pub mod lock;

@@ -65,6 +65,14 @@ pub const SECTIONS: &[Section] = &[
         bar: Bar::Zero,
     },
     Section {
+        id: "model",
+        title: "Whatever is lost",
+        text: "The operations of a real run, recorded, on the model of a disk that may lose any subset of what was not synced, tear it or leave zeros \
+               in its place; the power fails at any of them. Bad is: as above, after the real `recover` on what is left.",
+        columns: ["What", "Power cuts", "Bad", "Remarks"],
+        bar: Bar::Zero,
+    },
+    Section {
         id: "mutation",
         title: "Is the harness blind?",
         text: "The power cuts again with fsyncs taken out. Each row must be caught.",

@@ -26,6 +26,16 @@ impl<'a> Elements<'a> {
         self.next().filter(|e| e.tag == tag)
     }
 
+    /// The next element if it is an integer that is not negative and as short as can be (X.690 §8.3.2): OpenSSL takes others
+    /// too and writes them differently.
+    pub(super) fn natural(&mut self) -> Option<Element<'a>> {
+        self.require(INTEGER).filter(|e| match e.content {
+            [0, rest @ ..] => rest.first().is_none_or(|b| *b >= 0x80),
+            [first, ..] => *first < 0x80,
+            [] => false,
+        })
+    }
+
     /// What is inside the one element of this tag that `bytes` is, to its last byte.
     pub(super) fn within(bytes: &'a [u8], tag: u8) -> Option<Self> {
         let mut outer = Self(bytes);

@@ -2,6 +2,8 @@
 //!
 //! gRPC over a Unix socket. Each call makes its own connection on its own runtime, all of it under one time limit.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod messages;
 
 use std::path::{Path, PathBuf};

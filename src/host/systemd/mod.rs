@@ -4,6 +4,8 @@
 //! socket, since PID 1 answers there under a well-known name, which zbus refuses as a sender.
 
 mod bus;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod systemctl;
 
 use std::sync::Arc;

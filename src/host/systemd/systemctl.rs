@@ -116,7 +116,7 @@ fn unreachable(output: &Output) -> SystemdError {
 
 /// The end of a job in systemd's words (`src/shared/bus-wait-for-jobs.c:log_job_error_with_service_result`); None if
 /// there was no job at all.
-fn job_result(stderr: &str) -> Option<&'static str> {
+pub(super) fn job_result(stderr: &str) -> Option<&'static str> {
     let line = stderr.lines().find(|l| l.starts_with("Job for ") || l.starts_with("A dependency job for "))?;
     Some(match line {
         l if l.starts_with("A dependency job") => "dependency",
@@ -126,7 +126,7 @@ fn job_result(stderr: &str) -> Option<&'static str> {
     })
 }
 
-fn parse_status(text: &str) -> UnitStatus {
+pub(super) fn parse_status(text: &str) -> UnitStatus {
     let fields: HashMap<&str, &str> = text.lines().filter_map(|l| l.split_once('=')).collect();
     let get = |name: &str| fields.get(name).copied().unwrap_or_default();
     let time = |name: &str| humantime::parse_duration(get(name)).unwrap_or_default(); // zero for `infinity`
@@ -146,7 +146,7 @@ fn parse_status(text: &str) -> UnitStatus {
 }
 
 /// Log lines are untrusted: cut, and without what a terminal would obey.
-fn tail(text: &str) -> Vec<String> {
+pub(super) fn tail(text: &str) -> Vec<String> {
     let clean = |line: &str| line.chars().filter(|c| !c.is_control()).take(LOG_LINE).collect::<String>();
     let lines: Vec<String> = text.lines().map(clean).filter(|l| !l.trim().is_empty()).collect();
     lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default().to_vec()
