@@ -185,7 +185,7 @@ fn wherever_the_certificates_lie_they_are_renewed_rolled_back_and_recovered_with
         forget_steps();
         let fake = node.fake.clone();
         at_step(At::Text("putting the new files in place"), move || {
-            fake.world(|w| w.crash_at = Some(w.ticks + 3));
+            fake.world(|w| w.crash_at = Some(w.ticks + fake::TO_FIRST_RENAME));
         });
         assert!(node.crash(u64::MAX / 2, || drop(node.renew(&Selection::All))), "{what}");
         assert_eq!(node.last_state(), Some(State::Committing), "{what}");

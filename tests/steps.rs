@@ -163,8 +163,10 @@ fn ways(step: &Step) -> Vec<Way> {
                 fs::create_dir(ledger).unwrap();
             }),
             way("a rename fails half-way", End::RolledBack, |fake, _, _| {
-                // the clock is looked at, read for the record `committing`, and again before the first rename
-                fake.world(|w| w.hook_at = Some((w.ticks + 3, Box::new(|root| obstruct(root, "pki/etcd/server.key")))));
+                fake.world(|w| {
+                    w.hook_at =
+                        Some((w.ticks + fake::TO_FIRST_RENAME, Box::new(|root| obstruct(root, "pki/etcd/server.key"))))
+                });
             }),
         ],
         Step::Activate { component, how } => activation_ways(*component, how),

@@ -118,7 +118,7 @@ fn dead_in_the_commit() -> Node {
     forget_steps();
     let fake = node.fake.clone();
     // the clock is looked at, read for the record `committing`, and again before the first rename
-    let in_commit = move || fake.world(|w| w.crash_at = Some(w.ticks + 3));
+    let in_commit = move || fake.world(|w| w.crash_at = Some(w.ticks + fake::TO_FIRST_RENAME));
     at_step(At::Text("putting the new files in place"), in_commit);
     assert!(node.crash(u64::MAX / 2, || drop(node.renew_due())));
     assert_eq!(node.last_state(), Some(ledger::State::Committing));

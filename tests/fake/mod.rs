@@ -161,6 +161,10 @@ pub struct World {
 #[derive(Clone)]
 pub struct Fake(pub Arc<Mutex<World>>);
 
+/// So many readings of the clock follow the announcement of the commit until the first rename: two looks whether old and
+/// new files are in time, the record `committing`, the time of the swap.
+pub const TO_FIRST_RENAME: u64 = 4;
+
 pub const PODS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
 impl Fake {
