@@ -149,26 +149,7 @@ fn ways(step: &Step) -> Vec<Way> {
             }),
         ],
         Step::Rehearse { proof, .. } => proof_ways(proof, End::Refused),
-        Step::Commit { .. } => vec![
-            way("a file was changed by hand", End::Refused, |_, root, _| replace(root, "admin.conf", "by hand")),
-            way("a temporary name is taken", End::Refused, |_, root, _| {
-                fs::create_dir(root.join("etc/kubernetes/pki/.apiserver.key.certwarden-new")).unwrap();
-            }),
-            way("a staged file is damaged", End::Refused, |_, root, _| {
-                fs::write(newest(root).join("new/etc/kubernetes/scheduler.conf"), "rubbish").unwrap();
-            }),
-            way("the ledger cannot be written", End::Refused, |_, root, _| {
-                let ledger = newest(root).join("ledger.jsonl");
-                fs::rename(&ledger, ledger.with_extension("aside")).unwrap();
-                fs::create_dir(ledger).unwrap();
-            }),
-            way("a rename fails half-way", End::RolledBack, |fake, _, _| {
-                fake.world(|w| {
-                    w.hook_at =
-                        Some((w.ticks + fake::TO_FIRST_RENAME, Box::new(|root| obstruct(root, "pki/etcd/server.key"))))
-                });
-            }),
-        ],
+        Step::Commit { .. } => commit_ways(),
         Step::Activate { component, how } => activation_ways(*component, how),
         Step::ActivateOther { .. } => container_ways(),
         Step::Verify { check } => check_ways(check),
@@ -185,6 +166,27 @@ fn ways(step: &Step) -> Vec<Way> {
             }),
         ],
     }
+}
+
+fn commit_ways() -> Vec<Way> {
+    vec![
+        way("a file was changed by hand", End::Refused, |_, root, _| replace(root, "admin.conf", "by hand")),
+        way("a temporary name is taken", End::Refused, |_, root, _| {
+            fs::create_dir(root.join("etc/kubernetes/pki/.apiserver.key.certwarden-new")).unwrap();
+        }),
+        way("a staged file is damaged", End::Refused, |_, root, _| {
+            fs::write(newest(root).join("new/etc/kubernetes/scheduler.conf"), "rubbish").unwrap();
+        }),
+        way("the ledger cannot be written", End::Refused, |_, root, _| {
+            let ledger = newest(root).join("ledger.jsonl");
+            fs::rename(&ledger, ledger.with_extension("aside")).unwrap();
+            fs::create_dir(ledger).unwrap();
+        }),
+        way("a rename fails half-way", End::RolledBack, |fake, _, _| {
+            let obstructed = Box::new(|root: &Path| obstruct(root, "pki/etcd/server.key"));
+            fake.world(|w| w.hook_at = Some((w.ticks + fake::TO_FIRST_RENAME, obstructed)));
+        }),
+    ]
 }
 
 fn proof_ways(proof: &Proof, failed: End) -> Vec<Way> {

@@ -75,7 +75,7 @@ fn between(p: &Policy) -> Vec<Broken> {
         (p.check.interval, p.renew.renew_before),
         "otherwise a certificate can expire between two looks",
     );
-    if p.renew.renewer != Renewer::Kubeadm {
+    if p.renew.renewer == Renewer::Local {
         shorter(
             &["renew.renew-before", "renew.validity"],
             (p.renew.renew_before, p.renew.validity),
