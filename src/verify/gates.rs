@@ -271,7 +271,7 @@ pub fn quorum(host: &Host, view: View<'_>) -> Option<Refusal> {
 }
 
 /// What etcd itself uses of the plan's items.
-pub fn etcds<'a>(view: View<'a>) -> impl Iterator<Item = &'a Item> {
+pub fn etcds(view: View<'_>) -> impl Iterator<Item = &Item> {
     let of_etcd = move |i: &&Item| view.inventory.get(&i.name).is_some_and(|e| e.used_by.contains(&Component::Etcd));
     view.plan.items.iter().filter(of_etcd)
 }
