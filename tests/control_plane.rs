@@ -317,11 +317,24 @@ fn no_emergency_is_worth_the_quorum_but_etcds_own_expired_leaves_may_be_why_it_i
     let node = Node::due();
     ill(&node);
     let session = node.session();
-    let mut plan = session.plan(&Selection::Due).unwrap();
+    let mut plan = session.plan(&Selection::All).unwrap();
     plan.emergency = true;
     let report = session.carry_out(&plan, false, &[], &Node::progress()).unwrap();
     assert_outcome(&report, Outcome::Refused);
     assert_eq!(report.refusals[0].gate, Gate::Quorum);
+}
+
+#[test]
+fn what_is_due_is_renewed_without_etcds_leaves_while_no_member_can_be_spared() {
+    let node = Node::due();
+    node.fake.world(|w| (w.members, w.unhealthy_members) = (3, 1));
+    let report = node.renew_due();
+    assert_outcome(&report, Outcome::Verified);
+    let renewed: Vec<&str> = report.renewed.iter().map(|r| r.name.as_str()).collect();
+    assert!(renewed.contains(&"apiserver") && !renewed.contains(&"etcd-server"), "{renewed:?}");
+    let told = |n: &String| n.starts_with("left out: etcd-") && n.contains("gate quorum");
+    assert!(report.notes.iter().any(told), "{:?}", report.notes);
+    assert!(!stopped(&node, "etcd"));
 }
 
 #[test]

@@ -117,7 +117,6 @@ fn dead_in_the_commit() -> Node {
     let node = Node::due();
     forget_steps();
     let fake = node.fake.clone();
-    // the clock is looked at, read for the record `committing`, and again before the first rename
     let in_commit = move || fake.world(|w| w.crash_at = Some(w.ticks + fake::TO_FIRST_RENAME));
     at_step(At::Text("putting the new files in place"), in_commit);
     assert!(node.crash(u64::MAX / 2, || drop(node.renew_due())));
@@ -137,12 +136,21 @@ fn a_machine_that_boots_with_a_clock_of_long_ago_does_not_go_back_to_what_has_ex
         item["old_not_after"] = ended.clone().into();
     }
     plan = json.to_string();
-    for by in [0, -400 * DAY] {
+    for (by, synchronised, state) in [
+        (0, Some(true), ledger::State::Committed),
+        (-400 * DAY, Some(false), ledger::State::Committed),
+        (-400 * DAY, None, ledger::State::Committed),
+        // the one that the ledger saw ran ahead: by the true time the old ones are good
+        (-400 * DAY, Some(true), ledger::State::RollingBack),
+    ] {
         let next = node.rebooted();
         std::fs::write(newest_plan(&next), &plan).unwrap();
-        next.fake.world(|w| w.step(by));
+        next.fake.world(|w| {
+            w.step(by);
+            w.clock_synchronised = synchronised;
+        });
         assert_outcome(&next.recover(Reach::FilesOnly, false).unwrap().unwrap(), Outcome::Interrupted);
-        assert_eq!(next.last_state(), Some(ledger::State::Committed), "{by}: forward, not back");
+        assert_eq!(next.last_state(), Some(state), "{by} {synchronised:?}");
     }
 }
 

@@ -79,10 +79,12 @@ fn dispatch(args: &Args, root: Root) -> u8 {
     }
     let policy = match (configuration::load(&root), &args.command) {
         (Ok(settings), _) => settings.policy,
-        // a typo must not keep the files in a half-committed state at boot, and recovery needs no setting
+        // a typo must not keep the files in a half-committed state at boot
         (Err(e), Command::Recover { .. }) => {
             complain(&format!("{e}; recovering with the default settings"), CONFIG);
-            Policy::default()
+            let mut policy = Policy::default();
+            policy.gates.trusted_owners = configuration::trusted_owners(&root);
+            policy
         }
         (Err(e), _) => return complain(&e.to_string(), CONFIG),
     };

@@ -63,6 +63,14 @@ impl std::fmt::Display for Origin {
     }
 }
 
+/// Whom a faulty configuration trusts all the same: `gates.trusted-owners`, as far as it can be read. A recovery must be
+/// able to write what the transaction wrote.
+pub fn trusted_owners(root: &Root) -> Vec<String> {
+    let mut problems = Vec::new();
+    let fragments = fragment::read_all(root, &mut problems);
+    merge::merge(&fragments, &mut problems).policy(&mut problems).gates.trusted_owners
+}
+
 /// Reads the configuration below `root`. No file at all is the default configuration.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::fs::{MAX_FILE, Root};
 use crate::model::component::Component;
+use crate::model::gate::Gate;
 use crate::model::health::NodeSnapshot;
 use crate::model::inventory::{ContainerRef, Node};
 use crate::model::plan::Socket;
@@ -41,6 +42,9 @@ pub struct Before {
     /// Aggregated APIs that answered.
     #[serde(default)]
     pub aggregated: Vec<Aggregated>,
+    /// Gates that the operator overrode, for whoever finishes it.
+    #[serde(default)]
+    pub forced: Vec<Gate>,
 }
 
 /// etcd's members.
@@ -143,6 +147,7 @@ pub fn look(run: &Run<'_>) -> Before {
         containers: containers(run),
         others: others(run),
         aggregated: if proxied { aggregate::answering(host, inventory) } else { Vec::new() },
+        forced: Vec::new(),
     }
 }
 

@@ -12,7 +12,6 @@ use crate::host::cri::{Container, CriError, Exit};
 use crate::model::cause::chain;
 use crate::model::component::Component;
 use crate::model::inventory::ContainerRef;
-use crate::model::ledger::State;
 use crate::model::plan::{PlannedStep, Step};
 use crate::model::report::{Consumer, Restarted};
 
@@ -95,7 +94,7 @@ pub fn replace(run: &mut Run<'_>, who: &Who) -> Result<(), Stop> {
     let limit = run.engine.policy.verify.timeout.0.max(SLOWEST);
     run.engine.progress.step(format!("making a new {} container", who.consumer), limit + GRACE);
     let socket = cri_socket(run)?;
-    let going_back = run.ledger_mut()?.state() == State::RollingBack;
+    let going_back = run.going_back;
     let old = match host.runtime.containers(&socket, &who.container) {
         Ok(listed) => newest_running(&listed),
         Err(e) if going_back && !run.stopped.contains(&who.consumer) => {
@@ -121,6 +120,8 @@ pub fn replace(run: &mut Run<'_>, who: &Who) -> Result<(), Stop> {
         prove::may_restart_etcd(run)?;
     }
     someone_to_make_it(run, &who.consumer)?;
+    // a kubelet that had to be started first announced its own time
+    run.engine.progress.step(format!("making a new {} container", who.consumer), limit + GRACE + GRACE);
     if let Some(old) = &old {
         run.stopped.push(who.consumer.clone());
         host.runtime.stop(&socket, &old.id, GRACE)?;
@@ -209,8 +210,7 @@ fn is_planned(run: &Run<'_>) -> bool {
 
 /// Once, and forward only where it is to be restarted anyway; on the way back nothing else is left.
 fn may_restart_kubelet(run: &Run<'_>) -> bool {
-    let going_back = run.ledger.as_ref().is_some_and(|l| l.state() == State::RollingBack);
-    run.kubelet_is_up.is_none() && (going_back || is_planned(run))
+    run.kubelet_is_up.is_none() && (run.going_back || is_planned(run))
 }
 
 fn restart_kubelet(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
@@ -250,11 +250,10 @@ pub struct Exits<'a> {
 
 impl<'a> Exits<'a> {
     pub fn of(run: &Run<'a>, who: &Who) -> Self {
-        let going_back = run.ledger.as_ref().is_some_and(|l| l.state() == State::RollingBack);
         Self {
             host: run.engine.host,
             socket: run.engine.inventory.node.kubelet.cri_socket.clone(),
-            decides: !going_back && who.was_well(run),
+            decides: !run.going_back && who.was_well(run),
             who: who.clone(),
             since: run.swapped_at.as_nanosecond(),
             ended: RefCell::default(),

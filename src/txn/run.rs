@@ -72,6 +72,8 @@ pub struct Run<'a> {
     pub restarted_kubelet_at: Option<Timestamp>,
     /// Whether it was restarted since the last swap of files, and came up for good.
     pub kubelet_is_up: Option<bool>,
+    /// The old files are being put back, or are back.
+    pub going_back: bool,
     /// Soft gates that the operator overrides.
     pub forced: Vec<Gate>,
     /// Components whose activation has begun, so that a rollback activates them again.
@@ -109,6 +111,7 @@ impl<'a> Run<'a> {
             older: BTreeSet::new(),
             restarted_kubelet_at: None,
             kubelet_is_up: None,
+            going_back: false,
             forced: Vec::new(),
             begun: Vec::new(),
             others_begun: Vec::new(),
@@ -124,6 +127,7 @@ impl<'a> Run<'a> {
         let mut run = Self::new(engine, plan, ledger.dir().clone());
         run.swapped_at = ledger.records().last().map_or(run.swapped_at, |r| r.at);
         run.before = before::Before::load(&engine.host.root, &run.dir);
+        run.forced.clone_from(&run.before.forced);
         run.ledger = Some(ledger);
         run
     }
@@ -132,6 +136,7 @@ impl<'a> Run<'a> {
     pub fn all(&mut self, dry_run: bool) -> Result<Outcome, Stop> {
         if self.engine.host.live {
             self.before = before::look(self);
+            self.before.forced.clone_from(&self.forced);
             self.before.keep(&self.engine.host.root, &self.dir)?;
         }
         for planned in &self.plan.steps {
@@ -163,9 +168,16 @@ impl<'a> Run<'a> {
 
     fn finish(&mut self) -> Result<Outcome, Stop> {
         self.sweep();
-        self.enter(State::Verified, None)?;
+        self.prove()?;
         story::verified(&self.dir.id, &self.report, self.engine.host.live);
         Ok(if self.engine.host.live { Outcome::Verified } else { Outcome::Committed })
+    }
+
+    fn prove(&mut self) -> Result<(), Stop> {
+        match self.ledger_mut()?.state() {
+            State::Verified => Ok(()),
+            _ => self.enter(State::Verified, None),
+        }
     }
 
     fn told_step(&mut self, step: &Step) -> Result<(), Stop> {
@@ -199,6 +211,8 @@ impl<'a> Run<'a> {
             }
             Step::Verify { check } => checks::verify(self, check),
             Step::Refresh { original, copies } => {
+                // whatever becomes of people's copies, the transaction is proven
+                self.prove()?;
                 self.engine.progress.step("refreshing copies", FILES_LIMIT);
                 copies::refresh(self, original, copies);
                 Ok(())
@@ -362,8 +376,11 @@ impl<'a> Run<'a> {
     }
 
     /// What it is at least: a time that the ledger records has passed, whatever the clock of a machine shows that has
-    /// just booted.
+    /// just booted. A clock that is synchronised knows better: the one that was recorded may have run ahead.
     pub fn now_at_least(&self) -> Timestamp {
+        if self.engine.host.services.clock_synchronised() == Some(true) {
+            return self.engine.host.clock.now();
+        }
         let recorded = self.ledger.as_ref().and_then(|l| l.records().last()).map(|r| r.at);
         self.engine.host.clock.now().max(recorded.unwrap_or(Timestamp::MIN))
     }

@@ -11,7 +11,7 @@ use crate::model::assess::{Assessment, assess};
 use crate::model::gate::{Gate, Refusal};
 use crate::model::inventory::Inventory;
 use crate::model::ledger::State;
-use crate::model::plan::{Maker, Plan, Source};
+use crate::model::plan::{Maker, Plan, Skipped, Source};
 use crate::model::planner::{self, Basis, Selection, UnknownName};
 use crate::model::policy::Policy;
 use crate::model::report::Report;
@@ -72,19 +72,36 @@ impl<'a> Session<'a> {
         } else {
             choice::choose(self.host, self.policy, &self.inventory, now)
         };
-        planner::plan(self.basis(), selection, maker, now)
+        let plan = planner::plan(self.basis(), selection, maker.clone(), now)?;
+        if *selection == Selection::Due && self.host.live {
+            return self.sparing_etcd(plan, maker, now);
+        }
+        Ok(plan)
+    }
+
+    /// Where no member of etcd can be spared, its leaves must not keep the others from being renewed in time. Who names
+    /// them is told by the gate.
+    fn sparing_etcd(&self, plan: Plan, maker: Maker, now: Timestamp) -> Result<Plan, UnknownName> {
+        let view = self.view(&plan, None);
+        let Some(closed) = gates::quorum(self.host, view) else { return Ok(plan) };
+        let etcds: Vec<String> = gates::etcds(view).map(|i| i.name.clone()).collect();
+        let mut policy = self.policy.clone();
+        policy.renew.exclude.extend(etcds.iter().cloned());
+        let mut rest = planner::plan(Basis { policy: &policy, ..self.basis() }, &Selection::Due, maker, now)?;
+        let reason = format!("gate {closed}; name them to force it");
+        let left_out = |name| Skipped { name, reason: reason.clone(), needed: None, blocks: false };
+        rest.skipped.extend(etcds.into_iter().map(left_out));
+        Ok(rest)
+    }
+
+    fn view<'v>(&'v self, plan: &'v Plan, last_seen: Option<Timestamp>) -> View<'v> {
+        View { inventory: &self.inventory, assessment: &self.assessment, policy: self.policy, plan, last_seen }
     }
 
     /// The gates that are closed for a plan.
     pub fn closed_gates(&self, plan: &Plan) -> Vec<Refusal> {
         let state = DaemonState::load(&self.host.root).state;
-        let view = View {
-            inventory: &self.inventory,
-            assessment: &self.assessment,
-            policy: self.policy,
-            plan,
-            last_seen: state.last_seen,
-        };
+        let view = self.view(plan, state.last_seen);
         let mut closed = gates::closed(self.host, view);
         let since =
             state.observe_only.map(|why| format!("since {}: {} ({})", why.since, why.reason, why.errors.join("; ")));

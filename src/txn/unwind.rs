@@ -131,6 +131,7 @@ fn back(run: &mut Run<'_>, reason: &str) -> Result<(), Vec<Stop>> {
 pub fn files_back(run: &mut Run<'_>, reason: &str) -> Result<(), Stop> {
     // with the time that the container runtime may take to say what runs
     run.engine.progress.step("putting the old files back", std::time::Duration::from_secs(120));
+    run.going_back = true;
     match run.ledger_mut()?.state() {
         State::RollingBack => {}
         // a disk that takes no record may take renames; should this be cut short too, `committing` says as much

@@ -36,10 +36,13 @@ pub struct View<'a> {
     pub last_seen: Option<Timestamp>,
 }
 
+/// What everything that asks the API server relies on.
+const CLUSTER_CA: &str = "ca";
+
 /// Every closed gate, forced or not.
 pub fn closed(host: &Host, view: View<'_>) -> Vec<Refusal> {
     let mut found = Vec::new();
-    found.extend(ca(view, host.clock.now()));
+    found.extend(ca(view, host.live, host.clock.now()));
     found.extend(disk(host, view));
     if host.live {
         found.extend(clock(host, view));
@@ -57,12 +60,16 @@ fn refusal(gate: Gate, reason: impl Into<String>, remedy: impl Into<String>) -> 
     Refusal::new(gate, reason, remedy)
 }
 
-/// What a CA signs after its end, or before its beginning, nobody accepts.
-fn ca(view: View<'_>, now: Timestamp) -> Option<Refusal> {
+/// What a CA signs after its end, or before its beginning, nobody accepts. Where the cluster's own has ended, nothing can
+/// be proven on a running node, and what another one signed stays as it is too.
+fn ca(view: View<'_>, live: bool, now: Timestamp) -> Option<Refusal> {
     if matches!(view.plan.source, Source::Generation { .. }) {
         return None;
     }
-    let signers: BTreeSet<&str> = view.plan.items.iter().map(|i| i.signer.as_str()).collect();
+    let mut signers: BTreeSet<&str> = view.plan.items.iter().map(|i| i.signer.as_str()).collect();
+    if live && view.inventory.get(CLUSTER_CA).is_some_and(|e| e.leaf().is_some()) {
+        signers.insert(CLUSTER_CA);
+    }
     signers.into_iter().find_map(|name| {
         let remedy = "rotate the CA first; leaves signed by it would not be accepted";
         match view.inventory.get(name).and_then(|e| e.leaf()) {
@@ -237,12 +244,11 @@ fn other_renewer(host: &Host) -> Option<Refusal> {
 
 /// etcd takes its leaves without a restart; should it not, restarting this member must not end the quorum. Where its own
 /// leaves have expired, they may be why the others are away, and renewing them is the only way back.
-fn quorum(host: &Host, view: View<'_>) -> Option<Refusal> {
+pub fn quorum(host: &Host, view: View<'_>) -> Option<Refusal> {
     let restarts = |s: &PlannedStep| matches!(s.step, Step::Activate { component: Component::Etcd, .. });
     view.plan.steps.iter().find(|s| restarts(s))?;
     let now = host.clock.now();
-    let etcds = |i: &&Item| view.inventory.get(&i.name).is_some_and(|e| e.used_by.contains(&Component::Etcd));
-    if view.plan.items.iter().filter(etcds).any(|i| i.old_not_after.is_none_or(|end| end <= now)) {
+    if etcds(view).any(|i| i.old_not_after.is_none_or(|end| end <= now)) {
         return None;
     }
     let members = etcd::ask(host, view.inventory)?.ok()?;
@@ -258,6 +264,12 @@ fn quorum(host: &Host, view: View<'_>) -> Option<Refusal> {
     let remedy = "bring etcd to three healthy members or more; or `renew --force quorum`, since etcd normally takes its \
                   certificates without a restart, and is then restarted only if it does not";
     Some(refusal(Gate::Quorum, reason, remedy))
+}
+
+/// What etcd itself uses of the plan's items.
+pub fn etcds<'a>(view: View<'a>) -> impl Iterator<Item = &'a Item> {
+    let of_etcd = move |i: &&Item| view.inventory.get(&i.name).is_some_and(|e| e.used_by.contains(&Component::Etcd));
+    view.plan.items.iter().filter(of_etcd)
 }
 
 /// What can be found out only after the commit is found out too late: the rollback would need the same.
