@@ -8,8 +8,8 @@ use super::render::{self, Style};
 use crate::collect::{Library, collect_by};
 use crate::host::clock::{Clock as _, SystemClock};
 use crate::host::fs::Root;
-use crate::model::assess::{self, Assessment, assess};
-use crate::model::inventory::{Content, Inventory};
+use crate::model::assess::{Assessment, assess, overall};
+use crate::model::inventory::Inventory;
 use crate::model::policy::Policy;
 
 /// Looks, and tells the assessment of the named entries, or of all. The verdict is the exit code.
@@ -32,18 +32,17 @@ pub fn run(library: &dyn Library, root: &Root, policy: &Policy, names: &[String]
 
 /// Leaves the named entries only, and the verdict that follows from them.
 fn select(inventory: &mut Inventory, assessment: &mut Assessment, names: &[String]) -> Result<(), String> {
-    let unknown: Vec<&str> = names.iter().map(String::as_str).filter(|n| inventory.get(n).is_none()).collect();
+    let known: Vec<&str> = assessment.all().map(|j| j.name.as_str()).collect();
+    let unknown: Vec<&str> = names.iter().map(String::as_str).filter(|n| !known.contains(n)).collect();
     if !unknown.is_empty() {
-        let known: Vec<&str> = inventory.entries.iter().map(|e| e.name.as_str()).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         return Err(format!("no certificate is called {}; known here: {known}", unknown.join(", ")));
     }
     if !names.is_empty() {
         inventory.entries.retain(|e| names.contains(&e.name));
         assessment.entries.retain(|j| names.contains(&j.name));
-        let present = inventory.entries.iter().zip(&assessment.entries);
-        let present = present.filter(|(e, _)| !matches!(e.content, Content::Absent));
-        assessment.verdict = assess::verdict(present.map(|(_, j)| j.severity));
+        assessment.in_memory.retain(|(held, _)| names.contains(&held.name));
+        assessment.verdict = overall(inventory, assessment);
     }
     Ok(())
 }

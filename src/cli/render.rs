@@ -9,6 +9,7 @@ use crate::model::assess::{Assessment, Judged, Severity};
 use crate::model::cert::CertFacts;
 use crate::model::component::Component;
 use crate::model::inventory::{Content, Entry, Finding, Form, Inventory, Owner, Problem, Role};
+use crate::model::process::InMemory;
 
 const SCHEMA: &str = "certwarden.check/v1";
 /// Tables fit this (DESIGN §8); wide ones need not.
@@ -37,10 +38,19 @@ pub fn table(inventory: &Inventory, assessment: &Assessment, style: Style) -> St
         let part: Vec<_> = rows.iter().copied().filter(|(e, _)| e.is_ca() == cas).collect();
         if !part.is_empty() {
             out.push('\n');
-            out.push_str(&rows_of(title, &part, style));
+            let rows = part.iter().map(|(entry, judged)| row(entry, judged, style.wide)).collect();
+            out.push_str(&layout(title, &["OWNER", "PATH", "ISSUER", "SERIAL"], rows, style));
         }
     }
-    let problems: Vec<String> = rows.iter().flat_map(|(e, j)| j.findings.iter().map(|f| sentence(e, f))).collect();
+    if !assessment.in_memory.is_empty() {
+        out.push('\n');
+        let rows = assessment.in_memory.iter().map(|(held, judged)| memory_row(held, judged, style.wide)).collect();
+        out.push_str(&layout("IN MEMORY ONLY", &["STARTED"], rows, style));
+    }
+    let in_files = rows.iter().flat_map(|(e, j)| j.findings.iter().map(|f| sentence(&e.name, &e.impact, f)));
+    let in_memory = assessment.in_memory.iter();
+    let in_memory = in_memory.flat_map(|(held, j)| j.findings.iter().map(|f| sentence(&held.name, held.impact, f)));
+    let problems: Vec<String> = in_files.chain(in_memory).collect();
     let notes: Vec<String> = inventory.node.notes.iter().map(|n| format!("note: {}", clean(n))).collect();
     for lines in [problems, notes] {
         if !lines.is_empty() {
@@ -54,16 +64,16 @@ pub fn table(inventory: &Inventory, assessment: &Assessment, style: Style) -> St
     out
 }
 
-fn sentence(entry: &Entry, finding: &Finding) -> String {
-    let line = format!("{}: {}: {}", entry.name, finding.id, finding.message);
+fn sentence(name: &str, impact: &str, finding: &Finding) -> String {
+    let line = format!("{name}: {}: {}", finding.id, finding.message);
     match finding.id {
-        Problem::Expired => clean(&format!("{line}; {}", entry.impact)),
-        Problem::Expiring => clean(&format!("{line}; then {}", entry.impact)),
+        Problem::Expired => clean(&format!("{line}; {impact}")),
+        Problem::Expiring => clean(&format!("{line}; then {impact}")),
         _ => clean(&line),
     }
 }
 
-fn rows_of(title: &str, rows: &[(&Entry, &Judged)], style: Style) -> String {
+fn layout(title: &str, in_wide: &[&str], rows: Vec<Vec<String>>, style: Style) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_content_arrangement(if style.wide { ContentArrangement::Disabled } else { ContentArrangement::Dynamic });
@@ -72,11 +82,11 @@ fn rows_of(title: &str, rows: &[(&Entry, &Judged)], style: Style) -> String {
     }
     let mut header = vec![title, "EXPIRES", "LEFT", "STATUS", "PROBLEMS"];
     if style.wide {
-        header.extend(["OWNER", "PATH", "ISSUER", "SERIAL"]);
+        header.extend(in_wide);
     }
     table.set_header(header);
-    for (entry, judged) in rows {
-        table.add_row(row(entry, judged, style.wide));
+    for row in rows {
+        table.add_row(row);
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
@@ -86,12 +96,24 @@ fn rows_of(title: &str, rows: &[(&Entry, &Judged)], style: Style) -> String {
     lines.join("\n") + "\n"
 }
 
-fn row(entry: &Entry, judged: &Judged, wide: bool) -> Vec<String> {
+fn memory_row(held: &InMemory, judged: &Judged, wide: bool) -> Vec<String> {
+    let mut row = common(judged, judged.severity.label());
+    if wide {
+        row.push(format!("{:.0}", held.started_at));
+    }
+    row
+}
+
+fn common(judged: &Judged, status: &str) -> Vec<String> {
     let expires = judged.effective_end.map_or_else(|| "-".to_owned(), date);
     let left = judged.seconds_left.map_or_else(|| "-".to_owned(), left);
-    let status = if matches!(entry.content, Content::Absent) { "absent" } else { judged.severity.label() };
     let ids: Vec<&str> = judged.findings.iter().map(|f| f.id.id()).collect();
-    let mut row = vec![entry.name.clone(), expires, left, status.to_owned(), ids.join(" ")];
+    vec![judged.name.clone(), expires, left, status.to_owned(), ids.join(" ")]
+}
+
+fn row(entry: &Entry, judged: &Judged, wide: bool) -> Vec<String> {
+    let status = if matches!(entry.content, Content::Absent) { "absent" } else { judged.severity.label() };
+    let mut row = common(judged, status);
     if wide {
         let leaf = entry.leaf();
         row.push(owner(entry.owner).to_owned());
@@ -106,20 +128,22 @@ fn row(entry: &Entry, judged: &Judged, wide: bool) -> Vec<String> {
 pub fn verdict(inventory: &Inventory, assessment: &Assessment) -> String {
     let label = assessment.verdict.label();
     let judged = || assessment.entries.iter().zip(&inventory.entries);
-    let count = judged().filter(|(_, e)| !matches!(e.content, Content::Absent)).count();
+    let in_memory = || assessment.in_memory.iter().map(|(_, j)| j);
+    let count = judged().filter(|(_, e)| !matches!(e.content, Content::Absent)).count() + in_memory().count();
     match assessment.verdict {
         Severity::Unknown if count == 0 => return format!("{label} - no certificates of a Kubernetes node found"),
         Severity::Unknown => {
             return format!("{label} - none of {count} certificates can be read in whole; run as root");
         }
         Severity::Ok => {
-            let next = judged().filter(|(_, e)| !e.is_ca()).filter_map(|(j, _)| Some((j.seconds_left?, &j.name))).min();
+            let leaves = judged().filter(|(_, e)| !e.is_ca()).map(|(j, _)| j).chain(in_memory());
+            let next = leaves.filter_map(|j| Some((j.seconds_left?, &j.name))).min();
             let next = next.map(|(s, name)| format!(", {} is the next to expire, in {}", clean(name), left(s)));
             return format!("{label} - {count} certificates are well{}", next.unwrap_or_default());
         }
         Severity::Warning | Severity::Critical => {}
     }
-    let mut bad: Vec<&Judged> = assessment.entries.iter().filter(|j| j.severity != Severity::Ok).collect();
+    let mut bad: Vec<&Judged> = assessment.all().filter(|j| j.severity != Severity::Ok).collect();
     bad.sort_by_key(|j| (std::cmp::Reverse(j.severity), j.seconds_left.unwrap_or(i64::MIN)));
     let mut named: Vec<String> = bad.iter().take(NAMED).map(|j| clean(&brief(j))).collect();
     if bad.len() > NAMED {
@@ -202,6 +226,8 @@ struct Document<'a> {
     role: Role,
     collected_at: Timestamp,
     entries: Vec<EntryJson<'a>>,
+    /// Without files: by the age of the process.
+    in_memory: Vec<InMemoryJson<'a>>,
     notes: &'a [String],
 }
 
@@ -228,9 +254,24 @@ struct EntryJson<'a> {
     impact: &'a str,
 }
 
+#[derive(Serialize)]
+struct InMemoryJson<'a> {
+    #[serde(flatten)]
+    held: &'a InMemory,
+    severity: Severity,
+    seconds_left: Option<i64>,
+    problems: &'a [Finding],
+}
+
 /// The JSON document `certwarden.check/v1`.
 pub fn json(inventory: &Inventory, assessment: &Assessment) -> String {
     let entries = inventory.entries.iter().zip(&assessment.entries).map(|(e, j)| entry_json(e, j));
+    let in_memory = assessment.in_memory.iter().map(|(held, judged)| InMemoryJson {
+        held,
+        severity: judged.severity,
+        seconds_left: judged.seconds_left,
+        problems: &judged.findings,
+    });
     let document = Document {
         schema: SCHEMA,
         verdict: assessment.verdict,
@@ -238,6 +279,7 @@ pub fn json(inventory: &Inventory, assessment: &Assessment) -> String {
         role: inventory.node.role,
         collected_at: inventory.collected_at,
         entries: entries.collect(),
+        in_memory: in_memory.collect(),
         notes: &inventory.node.notes,
     };
     // maps with text keys and numbers only: cannot fail
@@ -297,5 +339,50 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(clean("a\u{1b}[31mb\n"), "a\u{fffd}[31mb\u{fffd}");
+    }
+
+    #[test]
+    fn what_is_in_memory_only_is_a_table_of_its_own_with_the_remedy() {
+        use crate::model::assess::assess;
+        use crate::model::inventory::{Kubelet, Node, StaticPod};
+        use crate::model::policy::Policy;
+        let pod = |started_at: &str| StaticPod { started_at: started_at.parse().ok(), ..StaticPod::default() };
+        let static_pods = [
+            (Component::KubeApiserver, pod("2026-01-20T13:50:10Z")),
+            (Component::KubeScheduler, pod("2026-11-20T13:50:10Z")),
+        ];
+        let now = "2027-01-11T12:50:10Z".parse().unwrap();
+        let node = Node {
+            name: None,
+            role: Role::ControlPlane,
+            static_pods: static_pods.into(),
+            other_pods: Vec::new(),
+            kubelet: Kubelet::default(),
+            pki_dir: "/".into(),
+            notes: Vec::new(),
+        };
+        let inventory = Inventory { collected_at: now, node, entries: Vec::new(), copies: Vec::new() };
+        let assessment = assess(&inventory, &Policy::default(), now);
+        let golden = "\
+WARNING - kube-apiserver:loopback expires in 9d
+
+IN MEMORY ONLY           EXPIRES     LEFT  STATUS   PROBLEMS
+kube-apiserver:loopback  2027-01-20  9d    WARNING  expiring
+kube-scheduler:serving   2027-11-20  313d  OK
+
+kube-apiserver:loopback: expiring: it expires at 2027-01-20T12:50:10Z; kube-apiserver made it at its start at \
+2026-01-20T13:50:10Z and makes another only at the next: `crictl stop` its container, and the kubelet starts a new one; \
+then it cannot reach itself: admission rejects new pods, and its own controllers stop
+";
+        assert_eq!(table(&inventory, &assessment, Style { wide: false, colour: false }), golden);
+        let wide = table(&inventory, &assessment, Style { wide: true, colour: false });
+        assert!(wide.contains("WARNING  expiring  2026-01-20T13:50:10Z"), "{wide}");
+        let document: serde_json::Value = serde_json::from_str(&json(&inventory, &assessment)).unwrap();
+        let [api, scheduler] = document["in_memory"].as_array().unwrap().as_slice() else { panic!("{document}") };
+        assert_eq!((&api["severity"], &api["problems"][0]["id"]), (&"warning".into(), &"expiring".into()));
+        assert_eq!(
+            (&scheduler["component"], &scheduler["seconds_left"]),
+            (&"kube-scheduler".into(), &27_043_200.into())
+        );
     }
 }

@@ -15,6 +15,7 @@ const CONFIG: &str = "/var/lib/kubelet/config.yaml";
 /// Written by kubeadm 1.32 and later instead of an annotation of the Node (feature gate `NodeLocalCRISocket`).
 const INSTANCE_CONFIG: &str = "/var/lib/kubelet/instance-config.yaml";
 const KUBECONFIG: &str = "/etc/kubernetes/kubelet.conf";
+const ROOT_DIR: &str = "/var/lib/kubelet";
 const CERT_DIR: &str = "/var/lib/kubelet/pki";
 /// Sockets that a container runtime opens unless told otherwise, as kubeadm looks for them.
 const SOCKETS: [&str; 3] = ["/run/containerd/containerd.sock", "/run/crio/crio.sock", "/run/cri-dockerd.sock"];
@@ -25,6 +26,8 @@ pub(super) struct Found {
     pub(super) kubelet: Kubelet,
     /// A unit, a kubeconfig or a configuration was found.
     pub(super) present: bool,
+    /// `--root-dir`, where it keeps its pods.
+    pub(super) root_dir: PathBuf,
     pub(super) hostname_override: Option<String>,
     pub(super) client_ca: Option<PathBuf>,
     pub(super) tls_cert: Option<PathBuf>,
@@ -126,6 +129,7 @@ pub(super) fn find(root: &Root, notes: &mut Vec<String>) -> Found {
         Some(p) => u16::try_from(p).unwrap_or(10250),
     };
     Found {
+        root_dir: flags.path("root-dir").unwrap_or_else(|| ROOT_DIR.into()),
         hostname_override: flags.get("hostname-override").map(str::to_ascii_lowercase),
         client_ca: flags.path("client-ca-file").or_else(|| beside(config.client_ca())),
         tls_cert: flags.path("tls-cert-file").or_else(|| beside(config.tls_cert_file.as_ref())),

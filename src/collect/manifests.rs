@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::host::fs::{FsError, Root};
 use crate::model::component::Component;
 use crate::model::inventory::{ContainerRef, Mount, OtherPod, StaticPod};
+use crate::model::version::Version;
 use crate::model::yaml::{self, YamlError};
 
 /// More files than any node has static pods; the directory may have been mistaken for another.
@@ -26,6 +27,7 @@ pub(super) struct Container {
     pub(super) flags: Vec<(String, String)>,
     pub(super) manifest: PathBuf,
     pub(super) mounts: Vec<Mount>,
+    pub(super) image: Option<String>,
 }
 
 impl Container {
@@ -55,6 +57,8 @@ impl Container {
             container: self.reference(node),
             flags: self.flags.iter().cloned().collect::<BTreeMap<_, _>>(),
             mounts: self.mounts.clone(),
+            version: self.image.as_deref().and_then(Version::of_image),
+            started_at: None,
         }
     }
 
@@ -127,6 +131,7 @@ fn container(raw: RawContainer, pod: &Metadata, volumes: &[Volume], manifest: &P
         component: Component::from_name(&name).or_else(by_command),
         flags: flags(&words),
         mounts: mounts.collect(),
+        image: raw.image,
         manifest: manifest.to_path_buf(),
         pod: pod.name.clone(),
         namespace: pod.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
@@ -180,6 +185,7 @@ struct Spec {
 #[serde(rename_all = "camelCase")]
 struct RawContainer {
     name: Option<String>,
+    image: Option<String>,
     command: Option<Vec<String>>,
     args: Option<Vec<String>>,
     volume_mounts: Option<Vec<VolumeMount>>,

@@ -3,6 +3,7 @@
 //! Paths are discovered, not assumed: the kubelet's command line and configuration say where the static pods are,
 //! their flags say where certificates are, and kubeadm's defaults fill what nobody says.
 
+mod age;
 mod catalogue;
 mod control_plane;
 mod copies;
@@ -118,7 +119,10 @@ pub fn collect_by(library: &dyn Library, root: &Root, now: Timestamp, wanted: &K
             root.path().display()
         ));
     }
-    Inventory { collected_at: now, node: node(scene, &leaves), entries: leaves, copies }
+    let kubelet_dir = std::mem::take(&mut scene.kubelet.root_dir);
+    let mut node = node(scene, &leaves);
+    age::add(root, &kubelet_dir, now, &mut node, &mut leaves);
+    Inventory { collected_at: now, node, entries: leaves, copies }
 }
 
 fn role(scene: &Scene<'_>) -> Role {

@@ -73,31 +73,39 @@ impl Work for NodeWork {
 }
 
 fn seen(session: &Session<'_>, unfinished: bool) -> CheckSeen {
-    let judged = &session.assessment.entries;
-    let next = judged.iter().filter_map(|j| Some((j.effective_end?, &j.name))).min();
+    let judged = || session.assessment.all();
+    let next = judged().filter_map(|j| Some((j.effective_end?, &j.name))).min();
     let entries = &session.inventory.entries;
     let mut bad: Vec<(&Judged, &Entry)> =
-        judged.iter().zip(entries).filter(|(j, _)| j.severity != Severity::Ok).collect();
+        session.assessment.entries.iter().zip(entries).filter(|(j, _)| j.severity != Severity::Ok).collect();
     // a CA at its end is the cause of the others' trouble
-    bad.sort_by_key(|(j, e)| (std::cmp::Reverse(verdict(j.severity)), !e.is_ca()));
-    let attention = bad.into_iter().map(|(j, e)| Attention {
-        name: j.name.clone(),
-        verdict: verdict(j.severity),
-        message: message(session, j, e),
+    bad.sort_by_key(|(_, e)| !e.is_ca());
+    let attention = |j: &Judged, message| Attention { name: j.name.clone(), verdict: verdict(j.severity), message };
+    let in_memory = session.assessment.in_memory.iter().filter(|(_, j)| j.severity != Severity::Ok);
+    let in_memory = in_memory.map(|(held, j)| {
+        let impact = if j.seconds_left > Some(0) { format!("then {}", held.impact) } else { held.impact.to_owned() };
+        attention(j, told(j).chain([impact]).collect::<Vec<_>>().join("; "))
     });
+    let in_files = bad.into_iter().map(|(j, e)| attention(j, message(session, j, e)));
+    let mut attention: Vec<Attention> = in_files.chain(in_memory).collect();
+    attention.sort_by_key(|a| std::cmp::Reverse(a.verdict));
     CheckSeen {
         at: session.at(),
         verdict: verdict(session.assessment.verdict),
-        certificates: judged.iter().filter(|j| j.effective_end.is_some()).count(),
+        certificates: judged().filter(|j| j.effective_end.is_some()).count(),
         next_end: next.map(|(at, name)| NextEnd { name: name.clone(), at }),
-        attention: attention.collect(),
+        attention,
         unfinished,
     }
 }
 
+fn told(judged: &Judged) -> impl Iterator<Item = String> {
+    judged.findings.iter().map(|f| f.message.clone())
+}
+
 /// What is wrong, and, where nobody here can do anything about it, why and what is needed.
 fn message(session: &Session<'_>, judged: &Judged, entry: &Entry) -> String {
-    let found = judged.findings.iter().map(|f| f.message.clone());
+    let found = told(judged);
     let elsewhere = planner::not_here(&session.inventory, entry);
     let needed = elsewhere.as_ref().and_then(|_| planner::needed(entry)).map(|n| format!("it needs {n}"));
     found.chain(elsewhere).chain(needed).collect::<Vec<_>>().join("; ")

@@ -16,6 +16,7 @@ pub mod journal;
 pub mod kube;
 pub mod namespace;
 pub mod notify;
+pub mod process;
 pub mod systemd;
 pub mod tls;
 

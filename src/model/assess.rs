@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::cert::CertFacts;
 use super::inventory::{Content, Entry, Finding, Inventory, Owner, Problem};
 use super::policy::Policy;
+use super::process::{self, InMemory};
 
 /// How bad it is; the worst is the greatest.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -65,11 +66,18 @@ pub struct Assessment {
     pub verdict: Severity,
     /// In the inventory's order, one for each of its entries.
     pub entries: Vec<Judged>,
+    /// What running components keep in memory only.
+    pub in_memory: Vec<(InMemory, Judged)>,
 }
 
 impl Assessment {
     pub fn get(&self, name: &str) -> Option<&Judged> {
         self.entries.iter().find(|j| j.name == name)
+    }
+
+    /// Everything judged, in files and in memory.
+    pub fn all(&self) -> impl Iterator<Item = &Judged> {
+        self.entries.iter().chain(self.in_memory.iter().map(|(_, j)| j))
     }
 
     /// What should be renewed now, in the inventory's order.
@@ -87,12 +95,23 @@ impl Assessment {
 pub fn assess(inventory: &Inventory, policy: &Policy, now: Timestamp) -> Assessment {
     let cas: Vec<&Entry> = inventory.entries.iter().filter(|e| e.is_ca()).collect();
     let entries: Vec<Judged> = inventory.entries.iter().map(|e| judge(e, ca_end(&cas, e), policy, now)).collect();
-    let verdict = verdict(inventory.entries.iter().zip(&entries).filter(|(e, _)| present(e)).map(|(_, j)| j.severity));
-    Assessment { at: now, verdict, entries }
+    let in_memory = process::in_memory(&inventory.node).into_iter().map(|held| {
+        let judged = process::judge(&held, policy, now);
+        (held, judged)
+    });
+    let mut assessment = Assessment { at: now, verdict: Severity::Unknown, entries, in_memory: in_memory.collect() };
+    assessment.verdict = overall(inventory, &assessment);
+    assessment
+}
+
+/// The verdict over the assessed entries of the inventory that are there, and over what is in memory.
+pub fn overall(inventory: &Inventory, assessment: &Assessment) -> Severity {
+    let files = inventory.entries.iter().zip(&assessment.entries).filter(|(e, _)| present(e)).map(|(_, j)| j);
+    verdict(files.chain(assessment.in_memory.iter().map(|(_, j)| j)).map(|j| j.severity))
 }
 
 /// The verdict over some entries' severities.
-pub fn verdict(severities: impl Iterator<Item = Severity>) -> Severity {
+fn verdict(severities: impl Iterator<Item = Severity>) -> Severity {
     let (mut known, mut unknown) = (None, false);
     for severity in severities {
         match severity {
@@ -171,6 +190,15 @@ struct Limits {
     critical: i64,
 }
 
+/// How bad it is that a leaf, which nothing is special about, has so many seconds left.
+pub(super) fn leaf_severity(left: i64, policy: &Policy) -> Severity {
+    by_time(left, leaf_limits(policy))
+}
+
+fn leaf_limits(policy: &Policy) -> Limits {
+    Limits { warning: policy.renew.renew_before.seconds(), critical: policy.renew.emergency_before.seconds() }
+}
+
 fn limits(entry: &Entry, leaf: &CertFacts, policy: &Policy) -> Limits {
     let (renew, emergency) = (policy.renew.renew_before.seconds(), policy.renew.emergency_before.seconds());
     if entry.is_ca() {
@@ -183,7 +211,7 @@ fn limits(entry: &Entry, leaf: &CertFacts, policy: &Policy) -> Limits {
         // kubelet certificates may live an hour in all (`--cluster-signing-duration`)
         return Limits { warning, critical: emergency.min(warning / 2) };
     }
-    Limits { warning: renew, critical: emergency }
+    leaf_limits(policy)
 }
 
 fn by_time(left: i64, limits: Limits) -> Severity {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cert::CertFacts;
 use super::component::Component;
+use super::version::Version;
 
 /// Everything found on one node at one time.
 #[derive(Clone, Debug, Serialize)]
@@ -70,6 +71,10 @@ pub struct StaticPod {
     /// `--flag=value` of the component's container, without the dashes. The last one wins, as in the component itself.
     pub flags: BTreeMap<String, String>,
     pub mounts: Vec<Mount>,
+    /// By the image's tag.
+    pub version: Option<Version>,
+    /// When its present container was made, which is when its process began; None on a node that does not run.
+    pub started_at: Option<Timestamp>,
 }
 
 /// A container of a static pod of which nothing is known but its manifest.
@@ -108,7 +113,7 @@ pub struct Mount {
 }
 
 /// The kubelet as its unit, its arguments and its configuration file describe it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Kubelet {
     /// systemd unit, normally `kubelet.service`.
     pub unit: String,

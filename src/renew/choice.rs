@@ -2,13 +2,14 @@
 
 use jiff::Timestamp;
 
-use super::cluster_config::{self, Version};
 use super::kubeadm;
 use crate::host::Host;
 use crate::host::exec::Program;
+use crate::model::component::Component;
 use crate::model::inventory::{Inventory, Node};
 use crate::model::plan::{Maker, Source};
 use crate::model::policy::{Policy, Renewer};
+use crate::model::version::Version;
 
 /// What must be valid for the API server to answer the administrator on this node. kubeadm wants to know the cluster's
 /// configuration from it, and would go by what is guessed.
@@ -45,11 +46,11 @@ fn unfit(host: &Host, policy: &Policy, inventory: &Inventory, now: Timestamp) ->
         return Ok("its version is asked by root only".to_owned());
     }
     let version = kubeadm::installed(host, &inventory.node, policy).map_err(|e| crate::model::cause::chain(&e))?;
-    skew(version, running(host, &inventory.node))
+    skew(version, running(&inventory.node))
 }
 
-fn running(host: &Host, node: &Node) -> Option<Version> {
-    cluster_config::image_version(host, node, crate::model::component::Component::KubeApiserver)
+fn running(node: &Node) -> Option<Version> {
+    node.static_pods.get(&Component::KubeApiserver)?.version
 }
 
 /// kubeadm handles clusters of its own minor version and of the one before (kubernetes.io: "Version Skew Policy", kubeadm;

@@ -2,7 +2,6 @@
 //! not answer it goes on with defaults and exits 0 (kubernetes: `cmd/kubeadm/app/cmd/certs.go:getInternalCfg`).
 
 mod rebuild;
-mod version;
 
 use std::io::Write;
 use std::path::Path;
@@ -17,9 +16,8 @@ use crate::host::kube::{Connection, Identity};
 use crate::model::component::Component;
 use crate::model::inventory::Node;
 use crate::model::kubeconfig::{self, Material};
+use crate::model::version::Version;
 use crate::model::yaml;
-pub(super) use rebuild::image_version;
-pub use version::Version;
 
 /// The administrator's kubeconfig; it may read `ConfigMaps`.
 const ADMIN_CONF: &str = "/etc/kubernetes/admin.conf";
@@ -177,7 +175,7 @@ fn explicit(
     notes: &mut Vec<String>,
 ) {
     cluster.insert("certificatesDir".into(), json!(node.pki_dir));
-    let version = kubernetes_version(host, node, kubeadm, origin, cluster, notes);
+    let version = kubernetes_version(node, kubeadm, origin, cluster, notes);
     cluster.insert("kubernetesVersion".into(), json!(version.to_string()));
     cluster.entry("etcd").or_insert_with(|| rebuild::etcd(node));
     let Some(existing) = rebuild::apiserver_key(host, node) else { return };
@@ -198,7 +196,6 @@ fn explicit(
 
 /// A full version: `stable-1` and its like would make kubeadm ask dl.k8s.io.
 fn kubernetes_version(
-    host: &Host,
     node: &Node,
     kubeadm: Version,
     origin: Origin,
@@ -206,7 +203,7 @@ fn kubernetes_version(
     notes: &mut Vec<String>,
 ) -> Version {
     let stated = cluster.get("kubernetesVersion").and_then(Value::as_str).and_then(Version::parse);
-    let running = rebuild::image_version(host, node, Component::KubeApiserver);
+    let running = node.static_pods.get(&Component::KubeApiserver).and_then(|p| p.version);
     let version = match origin {
         Origin::Api => stated.or(running),
         // the cluster may have been upgraded since

@@ -9,10 +9,11 @@
 
 use serde_json::Value;
 
-use super::cluster_config::{Version, understood};
+use super::cluster_config::understood;
 use super::staging::{Answer, Order, words};
 use crate::host::exec::Output;
 use crate::model::fuzz::texts;
+use crate::model::version::Version;
 
 /// A `ClusterConfiguration` that is understood is the same after it was written for kubeadm.
 pub fn cluster_config(data: &[u8]) {

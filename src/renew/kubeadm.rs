@@ -23,7 +23,7 @@ use crate::model::inventory::{Form, Node, Owner};
 use crate::model::kubeconfig::{self, Identity, Material};
 use crate::model::plan::Item;
 use crate::model::policy::{Policy, Span};
-use cluster_config::Version;
+use crate::model::version::Version;
 
 /// kubernetes: `cmd/kubeadm/app/constants/constants.go:KubernetesDir`; no flag of `certs renew` moves it.
 pub(crate) const KUBERNETES_DIR: &str = "/etc/kubernetes";

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use crate::host::Host;
 use crate::host::fs::FsError;
+use crate::host::process;
 use crate::model::assess::Assessment;
 use crate::model::cause::chain;
 use crate::model::component::Component;
@@ -221,16 +222,11 @@ fn is_kubelet(program: &Path) -> bool {
     program.file_name().is_some_and(|name| name.as_bytes().starts_with(b"kubelet"))
 }
 
-/// When a process began, in seconds since the epoch: field 22 of its stat, in ticks since boot (proc_pid_stat(5)).
+/// When a process began, in seconds since the epoch.
 fn started(host: &Host, pid: u32) -> Option<i64> {
-    /// `USER_HZ`, the same on every architecture that Kubernetes runs on (time(7)).
-    const TICKS: i64 = 100;
-    let read = |path: &str| host.root.read_text(Path::new(path)).ok();
-    let stat = read(&format!("/proc/{pid}/stat"))?;
-    // the name of the program, in parentheses, may hold anything
-    let ticks: i64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
-    let boot: i64 = read("/proc/stat")?.lines().find_map(|l| l.strip_prefix("btime "))?.trim().parse().ok()?;
-    Some(boot + ticks / TICKS)
+    let stat = host.root.read_text(Path::new("/proc/stat")).ok()?;
+    let boot: i64 = stat.lines().find_map(|l| l.strip_prefix("btime "))?.trim().parse().ok()?;
+    Some(boot + process::began(&host.root, pid)?)
 }
 
 /// kubespray's timer renews behind our back, restarts all four pods at once and keeps no backup.
@@ -307,7 +303,15 @@ fn activation(host: &Host, view: View<'_>) -> Option<Refusal> {
 /// A node that is not Ready although nothing has expired has another illness.
 fn not_ready(host: &Host, view: View<'_>) -> Option<Refusal> {
     let curable = |f: &crate::model::inventory::Finding| {
-        !matches!(f.id, Problem::Expiring | Problem::CaExpiresFirst | Problem::StaleCopy | Problem::LoosePermissions)
+        // the scheduler's or the controller-manager's old certificate takes no node its Ready
+        !matches!(
+            f.id,
+            Problem::Expiring
+                | Problem::CaExpiresFirst
+                | Problem::StaleCopy
+                | Problem::LoosePermissions
+                | Problem::ProcessOlderThanCertificate
+        )
     };
     if view.assessment.entries.iter().any(|j| j.findings.iter().any(curable)) {
         return None;

@@ -19,6 +19,7 @@ use certwarden::model::component::Component;
 use certwarden::model::inventory::{self, ContainerRef, Form, StaticPod};
 use certwarden::model::plan::{Item, Source};
 use certwarden::model::policy::{Policy, Span};
+use certwarden::model::version::Version;
 use certwarden::renew::{RenewError, Request, Staged, renewer};
 use jiff::Timestamp;
 use openssl::asn1::Asn1Time;
@@ -202,7 +203,7 @@ fn node() -> inventory::Node {
         other_pods: Vec::new(),
         static_pods: BTreeMap::from([(
             Component::KubeApiserver,
-            StaticPod { manifest, flags, ..StaticPod::default() },
+            StaticPod { manifest, flags, version: Version::parse("v1.33.5"), ..StaticPod::default() },
         )]),
         kubelet: inventory::Kubelet {
             unit: "kubelet.service".into(),

@@ -1,16 +1,13 @@
 //! What the node itself says about its cluster.
 
-use std::path::Path;
-
 use serde_json::{Map, Value, json};
 
-use super::Version;
 use crate::host::Host;
 use crate::host::fs::MAX_FILE;
 use crate::model::cert::{self, KeyAlgorithm};
 use crate::model::component::Component;
 use crate::model::inventory::Node;
-use crate::model::yaml;
+use crate::model::version::Version;
 
 /// A `ClusterConfiguration` without the cluster. Names and addresses are not needed: a renewal copies them from the old leaf
 /// (kubernetes: `cmd/kubeadm/app/phases/certs/renewal/manager.go:certToConfig`).
@@ -67,15 +64,4 @@ pub(super) fn apiserver_key(host: &Host, node: &Node) -> Option<KeyAlgorithm> {
     let path = flag.map_or_else(|| node.pki_dir.join("apiserver.crt"), Into::into);
     let facts = cert::parse_pem(&host.root.read(&path, MAX_FILE).ok()?).ok()?;
     facts.into_iter().next().map(|leaf| leaf.key_algorithm)
-}
-
-/// The version in the image's tag of a static pod.
-pub(in crate::renew) fn image_version(host: &Host, node: &Node, component: Component) -> Option<Version> {
-    let path: &Path = &node.static_pods.get(&component)?.manifest;
-    let manifest: Value = yaml::parse(&host.root.read_text(path).ok()?).ok()?;
-    let containers = manifest.pointer("/spec/containers")?.as_array()?;
-    let is_it = |c: &&Value| c.get("name").and_then(Value::as_str) == Some(component.name());
-    let image = containers.iter().find(is_it)?.get("image")?.as_str()?;
-    let (_, tag) = image.split('@').next()?.rsplit_once(':')?;
-    Version::parse(tag)
 }

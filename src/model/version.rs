@@ -1,7 +1,9 @@
-//! kubeadm's versions and what they understand.
+//! Versions of Kubernetes, and what each kubeadm understands.
+
+use serde::Serialize;
 
 /// A release, without what follows a `-` or `+`.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Version {
     pub major: u32,
     pub minor: u32,
@@ -23,6 +25,12 @@ impl Version {
         let mut parts = core.split('.').map(|p| p.parse().ok());
         let version = Self { major: parts.next()??, minor: parts.next()??, patch: parts.next()?? };
         parts.next().is_none().then_some(version)
+    }
+
+    /// The version that an image's tag says.
+    pub fn of_image(image: &str) -> Option<Self> {
+        let (_, tag) = image.split('@').next()?.rsplit_once(':')?;
+        Self::parse(tag)
     }
 
     /// `certs` left `alpha` in 1.20 (kubernetes PR 94938).
@@ -73,6 +81,8 @@ mod tests {
         }
         let v = Version::parse("v1.20.2-dirty\n").unwrap();
         assert_eq!((v.major, v.minor, v.patch), (1, 20, 2));
+        assert_eq!(Version::of_image("127.0.0.1:5000/kube-scheduler:v1.20.2@sha256:0"), Some(Version { ..v }));
+        assert_eq!(Version::of_image("127.0.0.1:5000/kube-scheduler"), None);
     }
 
     #[test]
