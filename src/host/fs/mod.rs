@@ -21,6 +21,8 @@ use zeroize::Zeroizing;
 /// A certificate, key, kubeconfig, manifest or configuration larger than this is refused: the largest real ones
 /// (CA bundles) are some hundred KiB.
 pub const MAX_FILE: u64 = 4 << 20;
+/// So many lost races in a row are not chance but a loop of somebody's.
+const RACES: u32 = 1000;
 const PASSWD: &str = "/etc/passwd";
 
 /// Why a path could not be used.
@@ -245,7 +247,14 @@ impl Root {
             .flags(flags | OFlag::O_CLOEXEC)
             .mode(Mode::empty())
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        openat2(self.dir.as_fd(), path, how).map_err(|e| FsError::new("open", path, e))
+        let mut tries = 0;
+        loop {
+            match openat2(self.dir.as_fd(), path, how) {
+                // somebody renamed or mounted something somewhere while the kernel went by `..`: openat2(2), EAGAIN
+                Err(Errno::EAGAIN) if tries < RACES => tries += 1,
+                other => return other.map_err(|e| FsError::new("open", path, e)),
+            }
+        }
     }
 }
 
