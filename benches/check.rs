@@ -3,7 +3,7 @@
 //! 1. 1 000 to 10 000 certificate files, each with its key and signed by the node's CA: an API server with that many
 //!    `--tls-sni-cert-key` pairs. Every one is read, parsed, held against its key and against the CA's signature.
 //!    Fails if 10 000 take a second or if the growth is not linear.
-//! 2. A control-plane tree against `kubeadm certs check-expiration --config`, in series that take turns, if there is a kubeadm
+//! 2. A control-plane tree against `kubeadm certs check-expiration --config`, in turns, if there is a kubeadm
 //!    (`CERTWARDEN_KUBEADM` or `PATH`) and we are root: the tree is bound over /etc/kubernetes in a private mount
 //!    namespace. Fails if certwarden is less than 20 times faster, or if it has become linked with OpenSSL again.
 
@@ -26,10 +26,7 @@ const LIMIT: Duration = Duration::from_secs(1);
 /// Time per certificate may grow by this much from the smallest to the largest tree; quadratic growth is tenfold.
 const LINEAR: f64 = 2.0;
 const FASTER: f64 = 20.0;
-/// Series of each program, in turns, so that both meet the same machine.
-const SERIES: usize = 6;
-/// Runs of a series that count; one before them warms the caches up, for either program (as `hyperfine --warmup 1`).
-const RUNS: usize = 10;
+const ROUNDS: usize = 41;
 
 fn main() -> ExitCode {
     let dir = tempfile::tempdir().unwrap();
@@ -120,14 +117,13 @@ fn against_kubeadm(dir: &Path) -> bool {
     lay_over(&tree.at("/etc/kubernetes"), Path::new("/etc/kubernetes"));
     let theirs = || timed(Command::new(&kubeadm).args(["certs", "check-expiration", "--config"]).arg(&config));
     let ours = || timed(&mut check(&tree.root));
-    let series = |run: &dyn Fn() -> Duration| -> Vec<Duration> { (0..=RUNS).map(|_| run()).skip(1).collect() };
-    let (kubeadms, certwardens): (Vec<_>, Vec<_>) = (0..SERIES).map(|_| (series(&theirs), series(&ours))).unzip();
-    let (kubeadms, certwardens) = (kubeadms.concat(), certwardens.concat());
+    // in turns, so that both meet the same machine
+    let (kubeadms, certwardens): (Vec<_>, Vec<_>) = (0..ROUNDS).map(|_| (theirs(), ours())).unzip();
     nix::mount::umount("/etc/kubernetes").unwrap();
     if made {
         std::fs::remove_dir("/etc/kubernetes").unwrap();
     }
-    println!("from fork to exit, {SERIES} series of {RUNS} in turns  median    fastest");
+    println!("from fork to exit, {ROUNDS} times in turns      median    fastest");
     let line = |name: &str, times: &[Duration]| {
         let (median, fastest) = (median(times.to_vec()), times.iter().copied().min().unwrap_or_default());
         println!("{name:<42} {median:>9.2?}  {fastest:>9.2?}");
