@@ -5,7 +5,11 @@ use std::fmt::Write as _;
 use crate::model::gate::Refusal;
 use crate::model::plan::{Activation, Check, Plan, Step};
 
-/// The plan as text.
+/// Between two transactions.
+pub const THEN: &str =
+    "\nThen, in a transaction of its own that can go back (what comes first has nothing to go back to):\n\n";
+
+/// One transaction's plan as text.
 pub fn render(plan: &Plan, gates: &[Refusal]) -> String {
     let mut out = String::new();
     if plan.is_empty() {
@@ -83,6 +87,16 @@ pub fn sentence(step: &Step) -> String {
 #[derive(Debug, serde::Serialize)]
 pub struct Document<'a> {
     #[serde(flatten)]
-    pub plan: &'a Plan,
-    pub gates: &'a [Refusal],
+    plan: &'a Plan,
+    gates: Vec<Refusal>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    then: Option<Box<Document<'a>>>,
+}
+
+impl<'a> Document<'a> {
+    /// `gates`: those that are closed for a part of the plan.
+    pub fn new(plan: &'a Plan, gates: &dyn Fn(&Plan) -> Vec<Refusal>) -> Self {
+        let then = plan.then.as_deref().map(|rest| Box::new(Self::new(rest, gates)));
+        Self { plan, gates: gates(plan), then }
+    }
 }

@@ -33,9 +33,18 @@ pub struct Plan {
     /// Static pods besides the components that see what changes; restarted only where a step says so.
     #[serde(default)]
     pub others: Vec<OtherUse>,
+    /// What is renewed after this, in a transaction of its own that has a way back, unless this one leaves the node in
+    /// doubt. Not in the `plan.json` of a transaction, which is about one.
+    #[serde(skip)]
+    pub then: Option<Box<Plan>>,
 }
 
 impl Plan {
+    /// This plan and what follows it: one transaction each.
+    pub fn parts(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |part| part.then.as_deref())
+    }
+
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::assess::{Assessment, Judged};
 use super::component::Component;
@@ -12,6 +12,9 @@ use super::inventory::{Content, Entry, Form, Inventory, Owner, Problem};
 use super::plan::{Activation, Check, Item, Maker, Plan, PlannedStep, Proof, SCHEMA, Skipped, Socket, Source, Step};
 use super::policy::{ActivateKubelet, OtherPods, Policy};
 use super::wiring;
+
+/// All waits of a transaction and of its rollback, with a margin.
+const LONGEST_TRANSACTION: SignedDuration = SignedDuration::from_hours(1);
 
 /// What somebody asks to be renewed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -59,10 +62,22 @@ pub fn plan(basis: Basis<'_>, selection: &Selection, maker: Maker, now: Timestam
             }
         }
     }
+    let (mut first, rest): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|i| has_no_way_back(i, now));
+    let mut then = None;
+    if first.is_empty() {
+        first = rest;
+    } else if !rest.is_empty() {
+        then = Some(Box::new(part(basis, rest, maker.clone(), now)));
+    }
+    Ok(Plan { skipped, then, ..part(basis, first, maker, now) })
+}
+
+/// One transaction's plan.
+fn part(basis: Basis<'_>, items: Vec<Item>, maker: Maker, now: Timestamp) -> Plan {
     let emergency = items.iter().any(|i| basis.assessment.get(&i.name).is_some_and(|j| j.emergency));
     let others = others(basis, &items);
     let steps = if items.is_empty() { Vec::new() } else { steps(basis, &items, &maker.source, &others) };
-    Ok(Plan {
+    Plan {
         schema: SCHEMA.to_owned(),
         created_at: now,
         node: basis.inventory.node.name.clone(),
@@ -71,9 +86,18 @@ pub fn plan(basis: Basis<'_>, selection: &Selection, maker: Maker, now: Timestam
         items,
         steps,
         emergency,
-        skipped,
+        skipped: Vec::new(),
         others,
-    })
+        then: None,
+    }
+}
+
+/// Whether there is nothing to go back to: it has expired, cannot be read, or will have expired before a rollback could
+/// need it. A transaction goes back with all its files or with none, so that one of these would take the way back from
+/// all the others. Not even those of the same component stay with it: each is issued by itself, and none needs another to
+/// be as new as it is.
+fn has_no_way_back(item: &Item, now: Timestamp) -> bool {
+    item.old_not_after.is_none_or(|end| end.duration_since(now) <= LONGEST_TRANSACTION)
 }
 
 /// The plan that puts the named entries back to what a backup holds.
@@ -89,21 +113,9 @@ pub fn plan_restore(basis: Basis<'_>, names: &BTreeSet<String>, transaction: &st
             skipped.push(Skipped { name: name.clone(), reason, needed: None, blocks: false });
         }
     }
-    let others = others(basis, &items);
-    let steps = if items.is_empty() { Vec::new() } else { steps(basis, &items, &source, &others) };
-    let node = basis.inventory.node.name.clone();
-    Plan {
-        schema: SCHEMA.to_owned(),
-        created_at: now,
-        node,
-        source,
-        source_reason: "asked for by rollback".to_owned(),
-        items,
-        steps,
-        emergency: false,
-        skipped,
-        others,
-    }
+    // in one: it is what a transaction recovers by, too
+    let maker = Maker { source, why: "asked for by rollback".to_owned() };
+    Plan { emergency: false, skipped, ..part(basis, items, maker, now) }
 }
 
 fn others(basis: Basis<'_>, items: &[Item]) -> Vec<OtherUse> {
