@@ -18,7 +18,8 @@ pub fn render(plan: &Plan, gates: &[Refusal]) -> String {
         let _ = writeln!(out, "{} to be renewed by {}: {}", count(plan.items.len()), plan.source, plan.source_reason);
         for item in &plan.items {
             let end = item.old_not_after.map_or("unknown".to_owned(), |t| t.strftime("%Y-%m-%d").to_string());
-            let _ = writeln!(out, "  {}  (until {end}): {}", item.name, item.reason);
+            let names: Vec<&str> = item.names().map(String::as_str).collect();
+            let _ = writeln!(out, "  {}  (until {end}): {}", names.join(" = "), item.reason);
         }
         let _ = writeln!(out, "\nSteps:");
         for (i, planned) in plan.steps.iter().enumerate() {

@@ -55,7 +55,7 @@ impl Plan {
     }
 
     pub fn item(&self, name: &str) -> Option<&Item> {
-        self.items.iter().find(|i| i.name == name)
+        self.items.iter().find(|i| i.names().any(|n| n == name))
     }
 }
 
@@ -104,6 +104,16 @@ pub struct Item {
     pub old_serial: Option<String>,
     pub old_not_after: Option<Timestamp>,
     pub reason: String,
+    /// Logical names of further entries that are the very same files by other paths: renewed with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
+}
+
+impl Item {
+    /// All logical names of these files.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.name).chain(&self.also)
+    }
 }
 
 /// Plans written before there was a field for it are kubeadm's.

@@ -1,6 +1,7 @@
 //! One sitting of certwarden on a node: look, judge, plan, act. The command line and the daemon both go through
 //! here, so that they cannot drift apart.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use crate::model::cause::chain;
 use crate::model::gate::{Gate, Refusal};
 use crate::model::inventory::Inventory;
 use crate::model::ledger::State;
+use crate::model::places::Places;
 use crate::model::plan::{Item, Maker, Plan, Skipped, Source};
 use crate::model::planner::{self, Basis, Selection, UnknownName};
 use crate::model::policy::Policy;
@@ -20,6 +22,7 @@ use crate::renew::choice;
 use crate::verify::gates::{self, View};
 
 use super::engine::{Engine, EngineError, Options};
+use super::files;
 use super::history;
 use super::ledger::Ledger;
 use super::progress::Progress;
@@ -34,6 +37,8 @@ pub struct Session<'a> {
     pub policy: &'a Policy,
     pub inventory: Inventory,
     pub assessment: Assessment,
+    /// Looked for when something is planned.
+    places: OnceCell<Places>,
 }
 
 /// Why a session could not do what was asked; nothing was changed.
@@ -53,11 +58,13 @@ impl<'a> Session<'a> {
         let now = host.clock.now();
         let inventory = collect(&host.root, now, &policy.kubeconfigs);
         let assessment = assess(&inventory, policy, now);
-        Self { host, policy, inventory, assessment }
+        Self { host, policy, inventory, assessment, places: OnceCell::new() }
     }
 
     fn basis(&self) -> Basis<'_> {
-        Basis { inventory: &self.inventory, assessment: &self.assessment, policy: self.policy, live: self.host.live }
+        let places = self.places.get_or_init(|| files::places(&self.host.root, &self.inventory));
+        let (inventory, assessment) = (&self.inventory, &self.assessment);
+        Basis { inventory, assessment, policy: self.policy, live: self.host.live, places }
     }
 
     /// What `renew` would do.
