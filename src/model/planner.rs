@@ -295,17 +295,13 @@ fn steps(basis: Basis<'_>, items: &[Item], source: &Source, others: &[OtherUse])
     }
     add(Step::Commit { files }, "all renames back to back".to_owned());
     if basis.live {
-        let (kubelet, pods): (Vec<_>, Vec<_>) =
-            activations(basis, items).into_iter().partition(|(component, ..)| *component == Component::Kubelet);
-        for (component, how, reason) in pods {
+        for (component, how, reason) in activations(basis, items) {
             add(Step::Activate { component, how }, reason);
         }
+        // last: the node does not wait for what is none of its components
         for other in others.iter().filter(|_| basis.policy.activate.other_pods == OtherPods::Restart) {
             let reason = format!("activate.other-pods is restart, and it sees {}", other.entries.join(", "));
             add(Step::ActivateOther { container: other.container.clone() }, reason);
-        }
-        for (component, how, reason) in kubelet {
-            add(Step::Activate { component, how }, reason);
         }
         for (check, reason) in checks(basis, items) {
             add(Step::Verify { check }, reason);
