@@ -223,9 +223,21 @@ impl Prepared {
 /// # Errors
 /// [`FilesError`].
 pub fn sweep(root: &Root, files: &[FileRecord]) -> Result<(), FilesError> {
+    remove(root, files, &[NEW, OLD])
+}
+
+/// The same, less the way back: of a rollback that failed, which a second try may have no other room for.
+///
+/// # Errors
+/// [`FilesError`].
+pub fn sweep_new(root: &Root, files: &[FileRecord]) -> Result<(), FilesError> {
+    remove(root, files, &[NEW])
+}
+
+fn remove(root: &Root, files: &[FileRecord], tags: &[&str]) -> Result<(), FilesError> {
     let mut first = Ok(());
     for file in files {
-        for tag in [NEW, OLD] {
+        for tag in tags {
             let swept = root.place(&file.path).and_then(|p| p.remove_temp(tag));
             if first.is_ok() {
                 first = swept;
