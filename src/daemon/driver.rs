@@ -65,7 +65,7 @@ impl Driver {
         let schedule = Schedule::new(settings.policy.check.interval, &machine_id);
         let Loaded { state: memory, damage } = DaemonState::load(&root);
         let mode = settings.policy.mode;
-        let state = State::start(Timestamp::now(), mode, schedule, memory.standing(), memory.renewed());
+        let state = State::start(Timestamp::now(), mode, schedule, memory.standing(), memory.renewed.clone());
         Self {
             root,
             settings,
@@ -158,8 +158,8 @@ impl Driver {
             self.save();
             return Ok(());
         }
+        self.state.renewed.merge(&memory.renewed);
         if memory.last_transaction.is_some() {
-            self.state.renewed = memory.renewed();
             self.last_transaction.clone_from(&memory.last_transaction);
         }
         self.event(Event::Remembered(memory.standing()))
@@ -181,7 +181,7 @@ impl Driver {
             }
             Done::Transact(report) => {
                 self.remember(&report);
-                let renewed = report.renewed.iter().map(|r| r.name.clone()).collect();
+                let renewed = report.in_place();
                 self.event(Event::TransactionDone { outcome: report.outcome, reason: report.reason, renewed })
             }
             Done::Recover(report) => {
@@ -229,13 +229,14 @@ impl Driver {
 
     fn save(&mut self) {
         let (standing, seen) = (self.state.standing.clone(), self.last_seen);
-        let last = self.last_transaction.clone();
+        let (last, renewed) = (self.last_transaction.clone(), self.state.renewed.clone());
         self.update(move |memory| {
             // an operator's command may have failed meanwhile; only a successful recovery takes that back
             if memory.observe_only.is_none() {
                 memory.set_standing(&standing);
             }
             (memory.last_seen, memory.last_transaction) = (seen, last);
+            memory.renewed.merge(&renewed);
         });
     }
 
