@@ -2,12 +2,15 @@
 SHELL := /bin/bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 
-.PHONY: help setup lint advisories test fuzz torture reliability vm-test bench demo deb rpm
+.PHONY: help setup build lint advisories test fuzz torture reliability vm-test bench demo deb rpm
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 setup: ## compiler, OpenSSL headers and what the tests need
 	@tools/setup build
+
+build: setup ## both programs as they are shipped, in target/release
+	@tools/build
 
 lint: ## formatting, clippy, shellcheck, dependencies
 	@tools/setup lint
@@ -40,10 +43,10 @@ fuzz: setup ## every parser with ten million inputs or for ten minutes each (FUZ
 
 bench: setup ## speed of check, memory and wake-ups of the idle daemon
 	@tools/bench-idle
-	$(CARGO) bench --locked --bench check
+	$(CARGO) bench --profile dev --locked --bench check # measures what tools/build builds
 
 demo: setup ## check, plan, renew, check on a kubeadm-like tree that is due in three days
 	@tools/demo
 
 deb rpm: ## packages
-	@echo "make $@: not yet; 'cargo build --release', then install by hand as README.md says" && exit 1
+	@echo "make $@: not yet; 'make build', then install by hand as README.md says" && exit 1

@@ -9,7 +9,7 @@ use crate::model::gate::Gate;
 /// Renews the certificates of a kubeadm node in a transaction, proves that they took, rolls back when they did not.
 #[derive(Debug, Parser)]
 #[command(name = "certwarden", bin_name = "certwarden", version, max_term_width = 100, disable_help_subcommand = true)]
-pub struct Args {
+pub struct Args<C: Subcommand = Command> {
     /// Work on the node tree in DIR (a mounted disk image) instead of on this machine.
     #[arg(long, global = true, default_value = "/", value_name = "DIR", hide_default_value = true)]
     pub root: PathBuf,
@@ -19,18 +19,13 @@ pub struct Args {
     pub verbose: bool,
 
     #[command(subcommand)]
-    pub command: Command,
+    pub command: C,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Assess every certificate now. Exit: 0 ok, 1 warning, 2 critical, 3 cannot tell.
-    Check {
-        /// Only these, by logical name (`apiserver`, `admin.conf`, `kubelet-client`, …).
-        names: Vec<String>,
-        #[arg(short, long, value_enum, default_value_t)]
-        output: CheckOutput,
-    },
+    Check(CheckArgs),
     /// Say what `renew` would do, step by step, and why.
     Plan {
         #[command(flatten)]
@@ -102,6 +97,14 @@ pub enum ConfigCommand {
         #[arg(long)]
         origin: bool,
     },
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct CheckArgs {
+    /// Only these, by logical name (`apiserver`, `admin.conf`, `kubelet-client`, …).
+    pub names: Vec<String>,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: CheckOutput,
 }
 
 #[derive(ClapArgs, Debug)]
