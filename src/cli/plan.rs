@@ -62,7 +62,7 @@ pub fn sentence(step: &Step) -> String {
         Step::Commit { files } => format!("commit {} files", files.len()),
         Step::Activate { component, how } => match how {
             Activation::ReloadOrRestart { sockets, .. } => {
-                let at: Vec<&str> = sockets.iter().map(|s| s.address.as_str()).collect();
+                let at: Vec<String> = sockets.iter().map(ToString::to_string).collect();
                 format!("see {component} serve the new leaf on {}", at.join(", "))
             }
             Activation::NewContainer { .. } => format!("have the kubelet make a new {component} container"),
@@ -70,7 +70,7 @@ pub fn sentence(step: &Step) -> String {
         },
         Step::ActivateOther { container } => format!("have the kubelet make a new container of {container}"),
         Step::Verify { check } => match check {
-            Check::Served(s) => format!("verify that {} serves {}", s.address, s.entry),
+            Check::Served(s) => format!("verify that {s} serves {}", s.entry),
             Check::Health { component, url } => format!("verify that {component} is well ({url})"),
             Check::EtcdMembers { .. } => "verify that etcd has its members".to_owned(),
             Check::Credential { name, proof } => format!("verify {name}: {}", proof.describe()),
