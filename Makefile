@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 
-.PHONY: help setup lint advisories test fuzz torture reliability vm-test bench demo deb rpm
+.PHONY: help setup reference lint advisories test fuzz torture reliability vm-test bench demo deb rpm
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
@@ -41,6 +41,9 @@ fuzz: setup ## every parser with ten million inputs or for ten minutes each (FUZ
 bench: setup ## speed of check, memory and wake-ups of the idle daemon
 	@tools/bench-idle
 	$(CARGO) bench --locked --bench check
+
+reference: setup ## docs/reference from the code
+	@$(CARGO) run --quiet --locked --example manual -- --reference
 
 demo: setup ## check, plan, renew, check on a kubeadm-like tree that is due in three days
 	@tools/demo
