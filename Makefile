@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 
-.PHONY: help setup reference lint advisories test fuzz torture reliability vm-test bench demo deb rpm
+.PHONY: help setup reference lint advisories test fuzz torture reliability vm-test bench demo deb rpm package-lint
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
@@ -48,5 +48,11 @@ reference: setup ## docs/reference from the code
 demo: setup ## check, plan, renew, check on a kubeadm-like tree that is due in three days
 	@tools/demo
 
-deb rpm: ## packages
-	@echo "make $@: not yet; 'cargo build --release', then install by hand as README.md says" && exit 1
+deb rpm: ## the packages, in target/package; "make deb rpm" makes both
+	@tools/setup package
+	@tools/package $@
+
+package-lint: ## lintian and rpmlint over what make deb rpm made
+	@tools/setup package
+	lintian --fail-on error,warning target/package/*.deb
+	rpmlint -r packaging/rpm/certwarden.rpmlintrc --strict target/package/*.rpm
