@@ -6,6 +6,7 @@ use super::args::Args;
 use super::output::{BUSY, CONFIG, NOT_ROOT, SOFTWARE, USAGE};
 use super::small::INCOMPLETE;
 use super::status::NOT_RUNNING;
+use crate::daemon::EXIT_ANEW;
 use crate::model::assess::Severity;
 use crate::model::report::Outcome;
 
@@ -52,6 +53,7 @@ pub fn exit_codes() -> Vec<(&'static str, u8, &'static str)> {
             "failed and rolled back; or in place and not proven (degraded, interrupted)",
         ),
         (ACTS, Outcome::RollbackFailed.exit_code(), "the rollback failed too"),
+        ("daemon", EXIT_ANEW, "started anew by its unit: a directory that it must write was made or replaced"),
         ("status", NOT_RUNNING, "the daemon does not run"),
         (ANY, USAGE, "wrong arguments"),
         (ANY, SOFTWARE, "a defect in certwarden"),
