@@ -28,6 +28,7 @@ use clap::Parser;
 use crate::collect::OpenSsl;
 use crate::host::fs::{FsError, Root};
 use crate::host::{Host, journal};
+use crate::model::plan::Plan;
 use crate::model::planner::Selection;
 use crate::model::policy::Policy;
 use crate::model::report::{Outcome, Report};
@@ -160,11 +161,12 @@ fn show_plan(session: &Session<'_>, selection: &SelectionArgs, output: Output) -
         Ok(plan) => plan,
         Err(e) => return fail(&e, USAGE),
     };
-    let gates = if plan.is_empty() { Vec::new() } else { session.closed_gates(&plan) };
+    let gates = |part: &Plan| if plan.is_empty() { Vec::new() } else { session.closed_gates(part) };
     match output {
-        Output::Json => print_json(&plan::Document { plan: &plan, gates: &gates }),
+        Output::Json => print_json(&plan::Document::new(&plan, &gates)),
         Output::Table => {
-            print(&plan::render(&plan, &gates));
+            let parts: Vec<String> = plan.parts().map(|part| plan::render(part, &gates(part))).collect();
+            print(&parts.join(plan::THEN));
             0
         }
     }
@@ -204,7 +206,7 @@ fn finish(root: &Root, result: Result<Report, SessionError>, output: Output) -> 
                 }
                 Output::Table => print(&report::render(&report)),
             }
-            report.outcome.exit_code()
+            report.exit_code()
         }
         Err(e @ (SessionError::UnknownName(_) | SessionError::NoBackup { .. })) => fail(&e, USAGE),
         Err(e @ SessionError::Engine(EngineError::Lock(LockError::Busy { .. }))) => fail(&e, BUSY),

@@ -5,7 +5,11 @@ use std::fmt::Write as _;
 use crate::model::gate::Refusal;
 use crate::model::plan::{Activation, Check, Plan, Step};
 
-/// The plan as text.
+/// Between two transactions.
+pub const THEN: &str =
+    "\nThen, in a transaction of its own that can go back (what comes first has nothing to go back to):\n\n";
+
+/// One transaction's plan as text.
 pub fn render(plan: &Plan, gates: &[Refusal]) -> String {
     let mut out = String::new();
     if plan.is_empty() {
@@ -14,7 +18,8 @@ pub fn render(plan: &Plan, gates: &[Refusal]) -> String {
         let _ = writeln!(out, "{} to be renewed by {}: {}", count(plan.items.len()), plan.source, plan.source_reason);
         for item in &plan.items {
             let end = item.old_not_after.map_or("unknown".to_owned(), |t| t.strftime("%Y-%m-%d").to_string());
-            let _ = writeln!(out, "  {}  (until {end}): {}", item.name, item.reason);
+            let names: Vec<&str> = item.names().map(String::as_str).collect();
+            let _ = writeln!(out, "  {}  (until {end}): {}", names.join(" = "), item.reason);
         }
         let _ = writeln!(out, "\nSteps:");
         for (i, planned) in plan.steps.iter().enumerate() {
@@ -83,6 +88,16 @@ pub fn sentence(step: &Step) -> String {
 #[derive(Debug, serde::Serialize)]
 pub struct Document<'a> {
     #[serde(flatten)]
-    pub plan: &'a Plan,
-    pub gates: &'a [Refusal],
+    plan: &'a Plan,
+    gates: Vec<Refusal>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    then: Option<Box<Document<'a>>>,
+}
+
+impl<'a> Document<'a> {
+    /// `gates`: those that are closed for a part of the plan.
+    pub fn new(plan: &'a Plan, gates: &dyn Fn(&Plan) -> Vec<Refusal>) -> Self {
+        let then = plan.then.as_deref().map(|rest| Box::new(Self::new(rest, gates)));
+        Self { plan, gates: gates(plan), then }
+    }
 }

@@ -4,8 +4,12 @@ use std::fmt::Write as _;
 
 use crate::model::report::{Outcome, Report, SocketSeen, When};
 
-/// The report as text of at most 100 columns where names allow it.
+/// The report as text of at most 100 columns where names allow it, transaction by transaction.
 pub fn render(report: &Report) -> String {
+    report.all().map(transaction).collect::<Vec<_>>().join("\n")
+}
+
+fn transaction(report: &Report) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "{}: {}", heading(report.outcome), report.reason);
     for refusal in &report.refusals {

@@ -68,7 +68,7 @@ impl Driver {
         let Loaded { state: memory, damage } = DaemonState::load(&root);
         let mounts = Mounts::new(&root);
         let mode = settings.policy.mode;
-        let state = State::start(Timestamp::now(), mode, schedule, memory.standing(), memory.renewed());
+        let state = State::start(Timestamp::now(), mode, schedule, memory.standing(), memory.renewed.clone());
         Self {
             root,
             settings,
@@ -168,8 +168,8 @@ impl Driver {
             self.save();
             return Ok(());
         }
+        self.state.renewed.merge(&memory.renewed);
         if memory.last_transaction.is_some() {
-            self.state.renewed = memory.renewed();
             self.last_transaction.clone_from(&memory.last_transaction);
         }
         self.event(Event::Remembered(memory.standing()))
@@ -191,7 +191,7 @@ impl Driver {
             }
             Done::Transact(report) => {
                 self.remember(&report);
-                let renewed = report.renewed.iter().map(|r| r.name.clone()).collect();
+                let renewed = report.in_place();
                 self.event(Event::TransactionDone { outcome: report.outcome, reason: report.reason, renewed })
             }
             Done::Recover(report) => {
@@ -239,13 +239,14 @@ impl Driver {
 
     fn save(&mut self) {
         let (standing, seen) = (self.state.standing.clone(), self.last_seen);
-        let last = self.last_transaction.clone();
+        let (last, renewed) = (self.last_transaction.clone(), self.state.renewed.clone());
         self.update(move |memory| {
             // an operator's command may have failed meanwhile; only a successful recovery takes that back
             if memory.observe_only.is_none() {
                 memory.set_standing(&standing);
             }
             (memory.last_seen, memory.last_transaction) = (seen, last);
+            memory.renewed.merge(&renewed);
         });
     }
 

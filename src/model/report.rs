@@ -29,6 +29,9 @@ pub struct Report {
     pub node: Option<NodeSeen>,
     /// What could not be proven, what was noticed: sentences.
     pub notes: Vec<String>,
+    /// The transactions before this one, if what was asked for took several; the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Report>,
 }
 
 impl Report {
@@ -58,7 +61,31 @@ impl Report {
             restarted: Vec::new(),
             node: None,
             notes: Vec::new(),
+            earlier: Vec::new(),
         }
+    }
+
+    /// This report as the last of several.
+    #[must_use]
+    pub fn after(mut self, earlier: Self) -> Self {
+        self.earlier.insert(0, earlier);
+        self
+    }
+
+    /// All transactions, the oldest first.
+    pub fn all(&self) -> impl Iterator<Item = &Self> {
+        self.earlier.iter().chain(std::iter::once(self))
+    }
+
+    /// Exit code of renew, rollback, recover (DESIGN §8): the gravest of all transactions.
+    pub fn exit_code(&self) -> u8 {
+        self.all().map(|r| r.outcome.exit_code()).max().unwrap_or_default()
+    }
+
+    /// Logical names of what is new and stays so, in all transactions.
+    pub fn in_place(&self) -> Vec<String> {
+        let stay = |r: &&Self| matches!(r.outcome, Outcome::Verified | Outcome::Committed | Outcome::Degraded);
+        self.all().filter(stay).flat_map(|r| &r.renewed).map(|r| r.name.clone()).collect()
     }
 }
 
