@@ -6,7 +6,9 @@
 mod args;
 mod check;
 pub mod config;
+mod help;
 mod history;
+pub mod manual;
 mod output;
 mod plan;
 mod render;

@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::DaemonError;
 use super::alarm::Alarm;
+use super::mounts::Mounts;
 use super::report;
 use super::signals::{Order, Signals};
 use super::work::{Done, Engine, Job, Work};
@@ -57,6 +58,7 @@ pub(super) struct Driver {
     published: Option<Status>,
     hanging: bool,
     watchdog: Option<Duration>,
+    mounts: Mounts,
 }
 
 impl Driver {
@@ -64,6 +66,7 @@ impl Driver {
         let machine_id = root.read_text(Path::new("/etc/machine-id")).unwrap_or_default();
         let schedule = Schedule::new(settings.policy.check.interval, &machine_id);
         let Loaded { state: memory, damage } = DaemonState::load(&root);
+        let mounts = Mounts::new(&root);
         let mode = settings.policy.mode;
         let state = State::start(Timestamp::now(), mode, schedule, memory.standing(), memory.renewed.clone());
         Self {
@@ -80,6 +83,7 @@ impl Driver {
             published: None,
             hanging: false,
             watchdog: notify::watchdog_interval(),
+            mounts,
         }
     }
 
@@ -140,6 +144,12 @@ impl Driver {
     }
 
     fn tick(&mut self) -> Result<(), DaemonError> {
+        if matches!(self.state.activity, Activity::Idle { .. })
+            && let Some(directory) = self.mounts.outdated(&self.root)
+        {
+            notify::stopping();
+            return Err(DaemonError::Outdated(directory));
+        }
         if self.unsaved {
             self.save();
         } else if self.state.next().is_some_and(|next| Timestamp::now() >= next) {

@@ -290,6 +290,28 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// In the order of the reference.
+    pub const ALL: [Self; 18] = [
+        Self::Expired,
+        Self::Expiring,
+        Self::NotYetValid,
+        Self::KeyMismatch,
+        Self::WrongIssuer,
+        Self::CaExpiresFirst,
+        Self::Missing,
+        Self::Unreadable,
+        Self::Malformed,
+        Self::Empty,
+        Self::DanglingSymlink,
+        Self::NotASymlink,
+        Self::EmbeddedIdentity,
+        Self::WrongIdentity,
+        Self::LoosePermissions,
+        Self::StaleCopy,
+        Self::ServedDiffers,
+        Self::ProcessOlderThanCertificate,
+    ];
+
     /// The id as it is printed: `key-mismatch`.
     pub fn id(self) -> &'static str {
         match self {
@@ -312,6 +334,37 @@ impl Problem {
             Self::StaleCopy => "stale-copy",
             Self::ServedDiffers => "served-differs",
             Self::ProcessOlderThanCertificate => "process-older-than-certificate",
+        }
+    }
+
+    /// What it means, in a clause; the message of a [`Finding`] says it of the case.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Expired => "it does not work any more; what stops is said with it",
+            Self::Expiring => {
+                "less than `renew.renew-before` is left (a CA: `check.ca-warn-before`); critical below `renew.emergency-before`"
+            }
+            Self::NotYetValid => "it begins in the future: it or the clock is wrong",
+            Self::KeyMismatch => "key and certificate do not belong together; whoever reads them next does not start",
+            Self::WrongIssuer => "the CA on this node did not sign it",
+            Self::CaExpiresFirst => "its CA ends before it does, and it with its CA",
+            Self::Missing => "a file that must be there is not",
+            Self::Unreadable => "a file is there and cannot be read",
+            Self::Malformed => "a file is no certificate, key or kubeconfig",
+            Self::Empty => "a file has no content, as after a power cut",
+            Self::DanglingSymlink => "a symbolic link leads nowhere",
+            Self::NotASymlink => "`kubelet-client-current.pem` is a plain file: the kubelet refuses to rotate it",
+            Self::EmbeddedIdentity => {
+                "kubelet.conf holds a certificate itself instead of pointing at the one that is rotated"
+            }
+            Self::WrongIdentity => "common name or organisation are not those that its user needs",
+            Self::LoosePermissions => "others than its owner may use a file that holds a key",
+            Self::Ownership => "somebody else than root could replace the file: the gate `ownership` refuses to renew it",
+            Self::StaleCopy => "a copy of admin.conf holds an older certificate",
+            Self::ServedDiffers => "a process serves another certificate than lies in its file",
+            Self::ProcessOlderThanCertificate => {
+                "a process that reads the file only at its start began before the file was replaced"
+            }
         }
     }
 }
