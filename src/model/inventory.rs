@@ -359,7 +359,9 @@ impl Problem {
             }
             Self::WrongIdentity => "common name or organisation are not those that its user needs",
             Self::LoosePermissions => "others than its owner may use a file that holds a key",
-            Self::Ownership => "somebody else than root could replace the file: the gate `ownership` refuses to renew it",
+            Self::Ownership => {
+                "somebody else than root could replace the file: the gate `ownership` refuses to renew it"
+            }
             Self::StaleCopy => "a copy of admin.conf holds an older certificate",
             Self::ServedDiffers => "a process serves another certificate than lies in its file",
             Self::ProcessOlderThanCertificate => {
