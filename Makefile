@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 
-.PHONY: help setup build lint advisories test fuzz torture reliability vm-test bench demo deb rpm
+.PHONY: help setup build reference lint advisories test fuzz torture reliability vm-test bench demo deb rpm package-lint
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
@@ -45,8 +45,17 @@ bench: setup ## speed of check, memory and wake-ups of the idle daemon
 	@tools/bench-idle
 	$(CARGO) bench --profile dev --locked --bench check # measures what tools/build builds
 
+reference: setup ## docs/reference from the code
+	@$(CARGO) run --quiet --locked --example manual -- --reference
+
 demo: setup ## check, plan, renew, check on a kubeadm-like tree that is due in three days
 	@tools/demo
 
-deb rpm: ## packages
-	@echo "make $@: not yet; 'make build', then install by hand as README.md says" && exit 1
+deb rpm: ## the packages, in target/package; "make deb rpm" makes both
+	@tools/setup package
+	@tools/package $@
+
+package-lint: ## lintian and rpmlint over what make deb rpm made
+	@tools/setup package
+	lintian --fail-on error,warning target/package/*.deb
+	rpmlint -r packaging/rpm/certwarden.rpmlintrc --strict target/package/*.rpm

@@ -22,7 +22,7 @@ use crate::host::fs::Root;
 /// The whole program: beside this one, as cargo builds them, or where packages put what nobody starts by hand.
 const WHOLE: [&str; 2] = ["certwarden-full", "../lib/certwarden/certwarden-full"];
 /// sysexits(3), `EX_OSFILE`: half of certwarden is missing.
-const INCOMPLETE: u8 = 72;
+pub const INCOMPLETE: u8 = 72;
 
 /// The commands that are answered here. Of the others clap is not even told: it would take 22 pages of memory for them, of
 /// 142 that a `check` touches.
@@ -48,8 +48,9 @@ impl Whole {
     fn small_check(&self) -> Option<u8> {
         let args = Args::try_parse_from(&self.args).ok()?;
         let Answered::Check(asked) = args.command;
-        let root = Root::open(&args.root).ok()?;
+        let mut root = Root::open(&args.root).ok()?;
         let settings = configuration::load(&root).ok()?;
+        root.trust(&settings.policy.gates.trusted_owners);
         Some(check::run(self, &root, &settings.policy, &asked))
     }
 

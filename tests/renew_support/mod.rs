@@ -140,6 +140,7 @@ impl Node {
             old_serial: None,
             old_not_after: None,
             reason: String::new(),
+            also: Vec::new(),
         }
     }
 
