@@ -2,12 +2,15 @@
 SHELL := /bin/bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 
-.PHONY: help setup reference lint advisories test fuzz torture reliability vm-test bench demo deb rpm package-lint
+.PHONY: help setup build reference lint advisories test fuzz torture reliability vm-test bench demo deb rpm package-lint
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 setup: ## compiler, OpenSSL headers and what the tests need
 	@tools/setup build
+
+build: setup ## both programs as they are shipped, in target/release
+	@tools/build
 
 lint: ## formatting, clippy, shellcheck, dependencies
 	@tools/setup lint
@@ -40,7 +43,7 @@ fuzz: setup ## every parser with ten million inputs or for ten minutes each (FUZ
 
 bench: setup ## speed of check, memory and wake-ups of the idle daemon
 	@tools/bench-idle
-	$(CARGO) bench --locked --bench check
+	$(CARGO) bench --profile dev --locked --bench check # measures what tools/build builds
 
 reference: setup ## docs/reference from the code
 	@$(CARGO) run --quiet --locked --example manual -- --reference

@@ -11,7 +11,7 @@ use crate::model::gate::Gate;
 #[derive(Debug, Parser)]
 #[command(name = "certwarden", bin_name = "certwarden", version, max_term_width = 100, disable_help_subcommand = true)]
 #[command(after_help = help::MAIN)]
-pub struct Args {
+pub struct Args<C: Subcommand = Command> {
     /// Work on the node tree in DIR (a mounted disk image) instead of on this machine.
     #[arg(long, global = true, default_value = "/", value_name = "DIR", hide_default_value = true)]
     pub root: PathBuf,
@@ -21,20 +21,14 @@ pub struct Args {
     pub verbose: bool,
 
     #[command(subcommand)]
-    pub command: Command,
+    pub command: C,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Assess every certificate now. Exit: 0 ok, 1 warning, 2 critical, 3 cannot tell.
     #[command(after_help = help::CHECK)]
-    Check {
-        /// Only these, by logical name (`apiserver`, `admin.conf`, `kubelet-client` and so on).
-        names: Vec<String>,
-        /// For people, for people with wide terminals, or for programs.
-        #[arg(short, long, value_enum, default_value_t)]
-        output: CheckOutput,
-    },
+    Check(CheckArgs),
     /// Say what `renew` would do, step by step, and why.
     #[command(after_help = help::PLAN)]
     Plan {
@@ -122,6 +116,15 @@ pub enum ConfigCommand {
         #[arg(long)]
         origin: bool,
     },
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct CheckArgs {
+    /// Only these, by logical name (`apiserver`, `admin.conf`, `kubelet-client` and so on).
+    pub names: Vec<String>,
+    /// For people, for people with wide terminals, or for programs.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: CheckOutput,
 }
 
 #[derive(ClapArgs, Debug)]

@@ -2,7 +2,7 @@
 
 use clap::CommandFactory as _;
 
-use super::args::Args;
+use super::args::{Args, Command};
 use super::output::{BUSY, CONFIG, NOT_ROOT, SOFTWARE, USAGE};
 use super::small::INCOMPLETE;
 use super::status::NOT_RUNNING;
@@ -12,11 +12,11 @@ use crate::model::report::Outcome;
 
 /// The command line without what only certwarden itself calls.
 pub fn command() -> clap::Command {
-    let whole = Args::command();
+    let whole = Args::<Command>::command();
     let hidden: Vec<String> =
         whole.get_subcommands().filter(|c| c.is_hide_set()).map(|c| c.get_name().to_owned()).collect();
     let shown = whole.get_subcommands().filter(|c| !hidden.iter().any(|h| h == c.get_name())).cloned();
-    let bare = Args::command();
+    let bare = Args::<Command>::command();
     let args: Vec<clap::Arg> = bare.get_arguments().cloned().collect();
     let mut command = clap::Command::new("certwarden")
         .bin_name("certwarden")

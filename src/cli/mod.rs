@@ -45,7 +45,7 @@ use output::{BUSY, CONFIG, NOT_ROOT, USAGE, complain, fail, print, print_json};
 
 /// Runs one command and returns the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let args = match Args::try_parse_from(args) {
+    let args: Args = match Args::try_parse_from(args) {
         Ok(args) => args,
         Err(e) => {
             let code = if e.use_stderr() { USAGE } else { 0 };
@@ -93,7 +93,7 @@ fn dispatch(args: &Args, root: Root) -> u8 {
     };
     match &args.command {
         Command::Daemon => return run_daemon(args, root),
-        Command::Check { names, output } => return check::run(&OpenSsl, &root, &policy, names, *output),
+        Command::Check(args) => return check::run(&OpenSsl, &root, &policy, args),
         _ => {}
     }
     let mut host = Host::new(root);
