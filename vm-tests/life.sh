@@ -16,16 +16,19 @@ life() {
   on systemctl preset-all 2>/dev/null; for u in "${units[@]}"; do is "$u after preset-all" "$(enabled "$u")" disabled; done
   [ ! -e "$M/var/lib/certwarden" ] || fail "the installation made state"
 
+  # on 13 the directory is there and is replaced later, on 12 it is made later
+  [ "$1" = 12 ] || mkdir "$M/etc/kubernetes"
   on systemctl enable --now certwarden; is "enabled with it" "$(enabled certwarden-recover.service)" enabled
   conf 10-test.toml <<< $'mode = "observe"\n[gates]\nclock-synchronised = "ignore"\n[renew]\nrenew-before = "1d"\nemergency-before = "12h"'
   on systemctl reload certwarden; is "without a node" "$(show ActiveState)" active; saw "without a node: $(show StatusText)"
   pid=$(show MainPID)
   # now the node is made: the service sees it, gets a mount of it, looks
+  [ "$1" = 12 ] || mv "$M/etc/kubernetes" "$M/etc/kubernetes.old"
   cp -a "$P/tree/." "$M.tree"; mkdir -p "$M/var/lib/kubelet"; cp -a "$M.tree/var/lib/kubelet/." "$M/var/lib/kubelet/"; cp -a "$M.tree/etc/kubernetes" "$M/etc/"; rm -r "$M.tree"
   poll 100 "a start anew with the new directories" anew MainPID "$pid"; is "failures of the unit" "$(show Result)" success
   poll 30 "the first look" looked; saw "with a node: $(show StatusText)"
   on nsenter -t "$(show MainPID)" -m test -w /etc/kubernetes/pki || fail "the service cannot write to /etc/kubernetes"
-  before=$(tree)
+  rm -rf "$M/etc/kubernetes.old"; before=$(tree)
 
   # the timer, for people without the daemon
   on systemctl enable --now certwarden-check.timer; on systemctl start certwarden-check || fail "a good node fails the check"
