@@ -23,6 +23,7 @@ pub mod policy;
 pub mod process;
 pub mod report;
 pub mod schedule;
+pub mod similar;
 pub mod version;
 pub mod wiring;
 pub mod yaml;
