@@ -82,7 +82,7 @@ fn decode_lines(text: &[u8], bytes: &mut [u8]) -> Option<usize> {
 fn line_of<'a>(text: &mut &'a [u8]) -> &'a [u8] {
     // so many bytes are compared at once if all of them are, found or not
     let (blocks, _) = text.as_chunks::<16>();
-    let without = |block: &&[u8; 16]| !block.iter().fold(false, |found, b| found | (*b == b'\n'));
+    let without = |block: &&[u8; 16]| !block.iter().fold(false, |found, b| found || *b == b'\n');
     let whole = blocks.iter().take_while(without).count() * 16;
     let last = text.get(whole..).unwrap_or_default();
     let end = whole + last.iter().position(|b| *b == b'\n').unwrap_or(last.len());
