@@ -93,13 +93,14 @@ fn dispatch(args: &Args, root: Root) -> u8 {
         }
         (Err(e), _) => return complain(&e.to_string(), CONFIG),
     };
+    let mut root = root;
+    root.trust(&policy.gates.trusted_owners);
     match &args.command {
         Command::Daemon => return run_daemon(args, root),
         Command::Check(args) => return check::run(&OpenSsl, &root, &policy, args),
         _ => {}
     }
-    let mut host = Host::new(root);
-    host.root.trust(&policy.gates.trusted_owners);
+    let host = Host::new(root);
     let session = Session::open(&host, &policy);
     match &args.command {
         Command::Plan { selection, output } => show_plan(&session, selection, *output),
@@ -169,7 +170,8 @@ fn show_plan(session: &Session<'_>, selection: &SelectionArgs, output: Output) -
         Output::Json => print_json(&plan::Document::new(&plan, &gates)),
         Output::Table => {
             let parts: Vec<String> = plan.parts().map(|part| plan::render(part, &gates(part))).collect();
-            print(&parts.join(plan::THEN));
+            let foresight = if plan.is_empty() { plan::foresight(&session.assessment) } else { String::new() };
+            print(&(parts.join(plan::THEN) + &foresight));
             0
         }
     }

@@ -84,6 +84,6 @@ fn sockets(sockets: &[SocketSeen], out: &mut String) {
     for s in sockets {
         let seen = s.serial.as_deref().unwrap_or("no answer");
         let verdict = if s.ok { "as on disk".to_owned() } else { format!("on disk: {}", s.expected) };
-        let _ = writeln!(out, "serves     {} {}: serial {seen} ({}, {verdict})", s.component, s.address, s.entry);
+        let _ = writeln!(out, "serves     {} {}: serial {seen} ({}, {verdict})", s.component, s.place(), s.entry);
     }
 }

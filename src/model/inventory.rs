@@ -70,11 +70,22 @@ pub struct StaticPod {
     pub container: ContainerRef,
     /// `--flag=value` of the component's container, without the dashes. The last one wins, as in the component itself.
     pub flags: BTreeMap<String, String>,
+    /// `--tls-sni-cert-key`, in their order: the only flag of which each value counts.
+    pub sni: Vec<SniPair>,
     pub mounts: Vec<Mount>,
     /// By the image's tag.
     pub version: Option<Version>,
     /// When its present container was made, which is when its process began; None on a node that does not run.
     pub started_at: Option<Timestamp>,
+}
+
+/// A certificate that is served to who asks for one of its names by TLS.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct SniPair {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// As the flag has them, `*.` at the beginning stands for any label; empty: the certificate's own.
+    pub names: Vec<String>,
 }
 
 /// A container of a static pod of which nothing is known but its manifest.
@@ -272,6 +283,7 @@ pub enum Problem {
     EmbeddedIdentity,
     WrongIdentity,
     LoosePermissions,
+    Ownership,
     StaleCopy,
     ServedDiffers,
     ProcessOlderThanCertificate,
@@ -318,6 +330,7 @@ impl Problem {
             Self::EmbeddedIdentity => "embedded-identity",
             Self::WrongIdentity => "wrong-identity",
             Self::LoosePermissions => "loose-permissions",
+            Self::Ownership => "ownership",
             Self::StaleCopy => "stale-copy",
             Self::ServedDiffers => "served-differs",
             Self::ProcessOlderThanCertificate => "process-older-than-certificate",
@@ -346,6 +359,9 @@ impl Problem {
             }
             Self::WrongIdentity => "common name or organisation are not those that its user needs",
             Self::LoosePermissions => "others than its owner may use a file that holds a key",
+            Self::Ownership => {
+                "somebody else than root could replace the file: the gate `ownership` refuses to renew it"
+            }
             Self::StaleCopy => "a copy of admin.conf holds an older certificate",
             Self::ServedDiffers => "a process serves another certificate than lies in its file",
             Self::ProcessOlderThanCertificate => {

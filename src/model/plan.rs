@@ -213,6 +213,18 @@ pub struct Socket {
     pub address: String,
     /// Logical name of the entry.
     pub entry: String,
+    /// The host name that a client asks for by TLS (SNI); None: it asks for the host of the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+impl std::fmt::Display for Socket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{} ({name})", self.address),
+            None => f.write_str(&self.address),
+        }
+    }
 }
 
 /// What a credential can be proven against.

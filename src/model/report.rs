@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::component::Component;
 use super::gate::Refusal;
+use super::plan::Socket;
 
 pub const SCHEMA: &str = "certwarden.report/v1";
 
@@ -39,7 +40,12 @@ impl Report {
     pub fn unproven(&self) -> Vec<&str> {
         let silent = |c: &&CredentialSeen| c.when == When::Verification && c.proven.is_none();
         let mut names: Vec<&str> = self.credentials.iter().filter(silent).map(|c| c.name.as_str()).collect();
-        names.extend(self.sockets.iter().filter(|s| s.serial.is_none()).map(|s| s.address.as_str()));
+        for socket in self.sockets.iter().filter(|s| s.serial.is_none()) {
+            // once for all its names
+            if !names.contains(&socket.address.as_str()) {
+                names.push(&socket.address);
+            }
+        }
         if self.node.as_ref().is_some_and(|n| n.ready_after.is_none()) {
             names.push("the node's readiness");
         }
@@ -148,12 +154,26 @@ pub struct Renewed {
 pub struct SocketSeen {
     pub component: Component,
     pub address: String,
+    /// The host name that was asked for by TLS (SNI), if not that of the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Logical name of the entry it should serve.
     pub entry: String,
     /// None: no answer.
     pub serial: Option<String>,
     pub expected: String,
     pub ok: bool,
+}
+
+impl SocketSeen {
+    pub fn is_of(&self, socket: &Socket) -> bool {
+        (&self.address, &self.name) == (&socket.address, &socket.name)
+    }
+
+    /// As [`Socket`] in words.
+    pub fn place(&self) -> String {
+        self.name.as_ref().map_or_else(|| self.address.clone(), |name| format!("{} ({name})", self.address))
+    }
 }
 
 /// Who was restarted: a component, or a container of another static pod (`namespace/pod/container`).

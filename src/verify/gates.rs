@@ -310,6 +310,7 @@ fn not_ready(host: &Host, view: View<'_>) -> Option<Refusal> {
                 | Problem::CaExpiresFirst
                 | Problem::StaleCopy
                 | Problem::LoosePermissions
+                | Problem::Ownership
                 | Problem::ProcessOlderThanCertificate
         )
     };

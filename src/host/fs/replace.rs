@@ -74,8 +74,9 @@ impl Root {
     /// [`Place::look`] follows none at its end.
     ///
     /// # Errors
-    /// [`FsError`], `LinkOnTheWay` among them.
+    /// [`FsError`], `LinkOnTheWay` among them, and `NotLocal` where it could be waited for without end.
     pub fn place_without_links(&self, path: &Path) -> Result<Place, FsError> {
+        self.only_local(path)?;
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(FsError::new("replace", path, Errno::EISDIR));
         };
