@@ -38,7 +38,7 @@ fn select(inventory: &mut Inventory, assessment: &mut Assessment, names: &[Strin
     if !unknown.is_empty() {
         let meant = unknown.first().map(|name| question(name, &known)).unwrap_or_default();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        return Err(format!("no certificate is called {}{meant}; known here: {known}", unknown.join(", ")));
+        return Err(format!("no certificate is called {}; known here: {known}{meant}", unknown.join(", ")));
     }
     if !names.is_empty() {
         inventory.entries.retain(|e| names.contains(&e.name));

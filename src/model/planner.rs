@@ -41,7 +41,7 @@ pub struct Basis<'a> {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("there is no certificate called {name} on this node{}; known are: {}", question(name, known), known.join(", "))]
+#[error("there is no certificate called {name} on this node; known are: {}{}", known.join(", "), question(name, known))]
 pub struct UnknownName {
     pub name: String,
     pub known: Vec<String>,
