@@ -7,6 +7,7 @@ use super::cert::CertFacts;
 use super::inventory::{Content, Entry, Finding, Inventory, Owner, Problem};
 use super::policy::Policy;
 use super::process::{self, InMemory};
+use super::repair::{self, Choice};
 
 /// How bad it is; the worst is the greatest.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -68,6 +69,8 @@ pub struct Assessment {
     pub entries: Vec<Judged>,
     /// What running components keep in memory only.
     pub in_memory: Vec<(InMemory, Judged)>,
+    /// What is to become of the kubelet's own identity.
+    pub identity: Choice,
 }
 
 impl Assessment {
@@ -99,9 +102,26 @@ pub fn assess(inventory: &Inventory, policy: &Policy, now: Timestamp) -> Assessm
         let judged = process::judge(&held, policy, now);
         (held, judged)
     });
-    let mut assessment = Assessment { at: now, verdict: Severity::Unknown, entries, in_memory: in_memory.collect() };
+    let in_memory = in_memory.collect();
+    let identity = repair::choose(inventory, policy, now);
+    let mut assessment = Assessment { at: now, verdict: Severity::Unknown, entries, in_memory, identity };
+    due_by_repair(&mut assessment);
     assessment.verdict = overall(inventory, &assessment);
     assessment
+}
+
+/// The kubelet rotates its identity itself: only where it does not, or cannot any more, is it due here.
+fn due_by_repair(assessment: &mut Assessment) {
+    let repair = match &assessment.identity {
+        Choice::Repair(repair) => Some(repair),
+        Choice::Nothing | Choice::Operator { .. } => None,
+    };
+    for judged in assessment.entries.iter_mut().filter(|j| j.name == repair::CLIENT || j.name == repair::CONFIG) {
+        // where there is no entry for the kubeconfig alone, it is the identity's
+        let touched = repair.filter(|r| r.touches(&judged.name) || (judged.name == repair::CLIENT && r.reference));
+        judged.due = touched.is_some();
+        judged.emergency = touched.is_some_and(|r| r.urgent);
+    }
 }
 
 /// The verdict over the assessed entries of the inventory that are there, and over what is in memory.
@@ -176,7 +196,15 @@ fn structural(entry: &Entry, problem: Problem) -> Severity {
         | Problem::NotASymlink
         | Problem::CaExpiresFirst
         | Problem::Expiring
+        | Problem::RotationBlocked
+        | Problem::RotationOverdue
+        | Problem::RequestPending
+        | Problem::RequestDenied
+        | Problem::RequestFailed
+        | Problem::RequestNotIssued
         | Problem::ProcessOlderThanCertificate => Severity::Warning,
+        // certwarden does it instead
+        Problem::RotationOff => Severity::Ok,
         _ => Severity::Critical,
     };
     // no component of this node stops when one of these is broken
@@ -205,9 +233,8 @@ fn limits(entry: &Entry, leaf: &CertFacts, policy: &Policy) -> Limits {
         // nothing renews a CA by itself: a person needs as long as leaves get
         return Limits { warning: policy.check.ca_warn_before.seconds(), critical: renew };
     }
-    if entry.owner == Owner::Kubelet {
-        let life = leaf.not_after.as_second().saturating_sub(leaf.not_before.as_second());
-        let warning = policy.kubelet.renew_before.seconds(life);
+    if entry.owner == Owner::Kubelet || entry.name == repair::CLIENT {
+        let warning = repair::threshold(entry, leaf, policy);
         // kubelet certificates may live an hour in all (`--cluster-signing-duration`)
         return Limits { warning, critical: emergency.min(warning / 2) };
     }
@@ -274,16 +301,19 @@ fn has(judged: &Judged, problem: Problem) -> bool {
 }
 
 fn time_finding(entry: &Entry, by_ca: bool, end: Timestamp, left: i64) -> Finding {
-    let what = match (by_ca, entry.owner) {
-        (true, _) => "its CA",
-        (false, Owner::Kubelet) => "the kubelet's own rotation is overdue: it",
-        (false, _) => "it",
+    let overdue = !by_ca && entry.owner == Owner::Kubelet;
+    let what = match by_ca {
+        true => "its CA",
+        false if overdue => "the kubelet's own rotation is overdue: it",
+        false => "it",
     };
     // nobody does it by himself, and it is nothing to begin on the last day
     let remedy =
         if entry.is_ca() { "; replacing a CA is a project, see \"The CA\" in certwarden's operations.md" } else { "" };
     if left <= 0 {
         Finding::new(Problem::Expired, format!("{what} expired at {end}{remedy}"))
+    } else if overdue {
+        Finding::new(Problem::RotationOverdue, format!("{what} expires at {end}"))
     } else {
         Finding::new(Problem::Expiring, format!("{what} expires at {end}{remedy}"))
     }
@@ -368,6 +398,7 @@ mod tests {
                     port: None,
                     address: None,
                     cri_socket: None,
+                    identity: crate::model::identity::OnDisk::default(),
                 },
                 pki_dir: PathBuf::new(),
                 notes: Vec::new(),

@@ -1,5 +1,7 @@
 //! From assessment to plan. Synchronous, deterministic, proposes and changes nothing.
 
+mod identity;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -48,7 +50,11 @@ pub struct UnknownName {
 pub fn plan(basis: Basis<'_>, selection: &Selection, maker: Maker, now: Timestamp) -> Result<Plan, UnknownName> {
     let mut skipped = Vec::new();
     let mut items = Vec::new();
+    let mut kubelets = identity::Wanted::new(basis, selection, now);
     for (entry, reason) in selected(basis, selection)? {
+        if kubelets.takes(entry) {
+            continue;
+        }
         // one CA at its end must not keep the leaves of the others; who names them is told by the gate `ca`
         let cannot = if *selection == Selection::Due { ca_is_out_of_date(basis.inventory, entry, now) } else { None };
         match cannot.map_or_else(|| item(basis.inventory, entry, reason), Err) {
@@ -59,6 +65,7 @@ pub fn plan(basis: Basis<'_>, selection: &Selection, maker: Maker, now: Timestam
             }
         }
     }
+    let maker = kubelets.join(&mut items, &mut skipped, maker);
     let emergency = items.iter().any(|i| basis.assessment.get(&i.name).is_some_and(|j| j.emergency));
     let others = others(basis, &items);
     let steps = if items.is_empty() { Vec::new() } else { steps(basis, &items, &maker.source, &others) };
@@ -168,12 +175,6 @@ fn item(inventory: &Inventory, entry: &Entry, reason: String) -> Result<Item, St
         Owner::External => return Err(why_not_signed(inventory, entry)),
         Owner::None => return Err("nobody renews it; copy it anew".to_owned()),
     }
-    let expired = entry.leaf().is_some_and(|leaf| leaf.not_after <= inventory.collected_at);
-    if matches!(entry.form, Form::Combined { .. }) && entry.used_by.contains(&Component::Kubelet) && !expired {
-        // one that the kubelet may rotate meanwhile wants a new dated file and link while the kubelet is stopped
-        // (client-go: `certificate_store.go`); an expired one nobody rotates, and the file behind the link is replaced
-        return Err("the kubelet's identity is the kubelet's to rotate; this version does not replace it".to_owned());
-    }
     let signer = entry.signer.as_deref().unwrap_or_default();
     if inventory.get(signer).is_none() {
         return Err(format!("the CA that issues it ({signer}) is not on this node"));
@@ -217,7 +218,10 @@ pub fn needed(entry: &Entry) -> Option<String> {
             format!("into {} as client-certificate-data, its key as client-key-data", path.display())
         }
         Form::Pair { cert, key } => format!("to {}, its key to {}", cert.display(), key.display()),
-        Form::Combined { path } | Form::Ca { cert: path, .. } => format!("to {}, its key behind it", path.display()),
+        Form::Combined { path } | Form::Ca { cert: path, .. } | Form::Dated { link: path, .. } => {
+            format!("to {}, its key behind it", path.display())
+        }
+        Form::Reference { config, .. } => format!("behind the link that {} names", config.display()),
     };
     Some(format!("a certificate of {}{sans} with {}; put it {into}", leaf.subject, list(&leaf.usages)))
 }
@@ -238,6 +242,7 @@ fn unsigned_item(inventory: &Inventory, entry: &Entry, reason: String) -> Item {
         old_serial: entry.leaf().map(|l| l.serial.clone()),
         old_not_after: entry.leaf().map(|l| l.not_after),
         reason,
+        user: None,
     }
 }
 
@@ -252,7 +257,8 @@ fn steps(basis: Basis<'_>, items: &[Item], source: &Source, others: &[OtherUse])
     for (name, proof) in proofs(basis, items) {
         add(Step::Rehearse { name, proof }, "proven before it is live".to_owned());
     }
-    add(Step::Commit { files }, "all renames back to back".to_owned());
+    let held = if basis.live && items.iter().any(|i| i.form.by_name()) { ", with the kubelet stopped" } else { "" };
+    add(Step::Commit { files }, format!("all renames back to back{held}"));
     if basis.live {
         let (kubelet, pods): (Vec<_>, Vec<_>) =
             activations(basis, items).into_iter().partition(|(component, ..)| *component == Component::Kubelet);
@@ -283,6 +289,7 @@ fn made(source: &Source) -> String {
     match source {
         Source::Kubeadm => "made by kubeadm in a private copy; nothing live changes".to_owned(),
         Source::Local => "signed with the CA keys on this disk; nothing live changes".to_owned(),
+        Source::Identity { .. } => format!("by {source}; nothing live changes"),
         Source::Generation { .. } => format!("taken from {source}; nothing live changes"),
     }
 }
@@ -290,6 +297,9 @@ fn made(source: &Source) -> String {
 /// Under `--root` nothing answers, but a handshake in memory needs nobody.
 fn proofs(basis: Basis<'_>, items: &[Item]) -> Vec<(String, Proof)> {
     let of = |i: &Item| {
+        if let Some(proof) = identity::proof(basis.inventory, i) {
+            return vec![(i.name.clone(), proof)];
+        }
         let found = basis.inventory.get(&i.name).map(|e| wiring::proofs(basis.inventory, e)).unwrap_or_default();
         found.into_iter().map(|p| (i.name.clone(), p)).collect::<Vec<_>>()
     };

@@ -13,8 +13,9 @@ use crate::model::cause::chain;
 use crate::model::component::Component;
 use crate::model::gate::{Gate, Refusal, standing};
 use crate::model::inventory::{ContainerRef, Form};
-use crate::model::ledger::{FileRecord, State};
-use crate::model::plan::{Item, Plan, Proof, Source, Step};
+use crate::model::ledger::{FileRecord, LINK, State};
+use crate::model::plan::{Activation, Item, Plan, Proof, Source, Step};
+use crate::model::repair::Way;
 use crate::model::report::{Consumer, CredentialSeen, Outcome, Renewed, Report, When};
 use crate::renew::validate::{Freshness, validate};
 use crate::renew::{self, Staged};
@@ -72,6 +73,8 @@ pub struct Run<'a> {
     pub restarted_kubelet_at: Option<Timestamp>,
     /// Whether it was restarted since the last swap of files, and came up for good.
     pub kubelet_is_up: Option<bool>,
+    /// It was stopped and not started again.
+    pub holds_kubelet: bool,
     /// The old files are being put back, or are back.
     pub going_back: bool,
     /// Soft gates that the operator overrides.
@@ -111,6 +114,7 @@ impl<'a> Run<'a> {
             older: BTreeSet::new(),
             restarted_kubelet_at: None,
             kubelet_is_up: None,
+            holds_kubelet: false,
             going_back: false,
             forced: Vec::new(),
             begun: Vec::new(),
@@ -200,7 +204,9 @@ impl<'a> Run<'a> {
             Step::Rehearse { name, proof } => self.rehearse(name, proof),
             Step::Commit { .. } => self.commit(),
             Step::Activate { component, how } => {
-                self.begun.push(*component);
+                if !self.begun.contains(component) {
+                    self.begun.push(*component);
+                }
                 activate::activate(self, *component, how)?;
                 self.activated.push(*component);
                 Ok(())
@@ -227,8 +233,8 @@ impl<'a> Run<'a> {
         host.root.write(&self.dir.plan(), &plan, 0o600)?;
         let forms: Vec<(&str, &Form)> = self.plan.items.iter().map(|i| (i.name.as_str(), &i.form)).collect();
         let records = files::back_up(&host.root, &self.dir, &forms)?;
-        for record in &records {
-            let links = host.root.metadata(&record.path)?.nlink();
+        for record in records.iter().filter(|r| !r.by_name) {
+            let links = host.root.metadata(&record.path).map_or(1, |m| m.nlink());
             if links > 1 {
                 self.report.notes.push(format!(
                     "{} has {links} names (hard links); only this one gets the new file",
@@ -243,7 +249,9 @@ impl<'a> Run<'a> {
     fn stage(&mut self) -> Result<(), Stop> {
         let limit = self.engine.policy.exec.kubeadm_timeout.0;
         let each = u32::try_from(self.plan.items.len()).unwrap_or(u32::MAX);
-        self.engine.progress.step(format!("staging {each} certificates"), limit.saturating_mul(each) + FILES_LIMIT);
+        let limit = limit.saturating_mul(each) + renew::csr::WAIT + FILES_LIMIT;
+        self.engine.progress.step(format!("staging {each} certificates"), limit);
+        let going_on = || !self.engine.should_stop();
         let work = self.engine.host.root.on_host(&self.dir.work());
         let request = renew::Request {
             items: &self.plan.items,
@@ -251,6 +259,7 @@ impl<'a> Run<'a> {
             policy: self.engine.policy,
             workdir: &work,
             now: self.engine.host.clock.now(),
+            patience: renew::csr::Patience(&going_on),
         };
         let staged = renew::renewer(&self.plan.source).stage(self.engine.host, &request)?;
         self.report.notes.extend(staged.notes.iter().cloned());
@@ -264,7 +273,8 @@ impl<'a> Run<'a> {
         let staged = self.staged.take().unwrap_or_default();
         let freshness = match self.plan.source {
             Source::Generation { .. } => Freshness::Restored,
-            Source::Kubeadm | Source::Local => Freshness::New,
+            Source::Identity { ref ways } if ways.iter().any(|w| matches!(w, Way::Adopt { .. })) => Freshness::Restored,
+            Source::Kubeadm | Source::Local | Source::Identity { .. } => Freshness::New,
         };
         let now = host.clock.now();
         for item in &self.plan.items {
@@ -281,7 +291,7 @@ impl<'a> Run<'a> {
                 not_after: facts.not_after,
             });
         }
-        let digests = files::keep_staged(&host.root, &self.dir, &staged.files)?;
+        let digests = files::keep_staged(&host.root, &self.dir, &staged)?;
         let at = host.clock.now();
         self.ledger_mut()?.staged(&host.root, digests, at)?;
         story::staged(&self.dir.id, self.plan.items.len());
@@ -293,7 +303,9 @@ impl<'a> Run<'a> {
         for proof in self.as_members_dial(name, proof) {
             self.engine.progress.step(format!("rehearsing {name} against {}", proof.describe()), FILES_LIMIT);
             let seen = self.put_to_use(name, &proof, When::Rehearsal)?;
-            let refused = seen.proven == Some(false);
+            // what still works is not given up for what nobody has accepted yet
+            let proof_wanted = matches!(self.item(name)?.form, Form::Reference { proven: true, .. });
+            let refused = seen.proven == Some(false) || (proof_wanted && seen.proven.is_none());
             let sentence = format!("{name} was refused before the commit by {}: {}", seen.against, seen.detail);
             self.report.credentials.push(seen);
             if refused {
@@ -330,12 +342,23 @@ impl<'a> Run<'a> {
         let item = self.item(name)?;
         let read = |path: &Path| -> Result<Zeroizing<Vec<u8>>, FsError> {
             match when {
-                When::Rehearsal => host.root.read_secret(&self.dir.new_file(path)),
+                When::Rehearsal => host.root.read_secret(&self.rehearsed(path)),
                 When::Verification => host.root.read_secret(path),
             }
         };
         let material = material(&item.form, &read)?;
         Ok(prove(host, name, proof, &material, when))
+    }
+
+    /// Where what will be at `path` lies now: staged, or live behind a link that stays as it is.
+    fn rehearsed(&self, path: &Path) -> PathBuf {
+        let staged = self.ledger.as_ref().and_then(|l| l.digests().get(path));
+        let stays = |i: &Item| matches!(&i.form, Form::Reference { link, .. } if link == path);
+        match staged.map(|d| d.strip_prefix(LINK)) {
+            Some(Some(target)) => self.dir.new_file(Path::new(target)),
+            None if self.plan.items.iter().any(stays) => path.to_path_buf(),
+            _ => self.dir.new_file(path),
+        }
     }
 
     fn commit(&mut self) -> Result<(), Stop> {
@@ -352,6 +375,8 @@ impl<'a> Run<'a> {
         prepared.unchanged(&records)?;
         self.enter(State::Committing, None)?;
         self.engine.progress.committing();
+        self.hold_kubelet()?;
+        prepared.unchanged(&records)?;
         self.swapped_at = self.engine.host.clock.now(); // should it fail half-way
         prepared.put_in_place()?;
         self.swapped_at = self.engine.host.clock.now();
@@ -361,6 +386,32 @@ impl<'a> Run<'a> {
         }
         story::committed(&dir.id, records.len());
         Ok(())
+    }
+
+    /// A kubelet could rotate in the middle of the exchange of its own link: it is stopped meanwhile. The ledger says
+    /// `committing`, so that whoever comes after a crash starts it again.
+    fn hold_kubelet(&mut self) -> Result<(), Stop> {
+        let Some(unit) = self.unit_to_hold() else { return Ok(()) };
+        self.begun.push(Component::Kubelet);
+        activate::hold_unit(self, &unit)
+    }
+
+    /// The same on the way back, where a kubelet that does not stop is no reason to leave half of everything.
+    pub fn hold_kubelet_again(&mut self) {
+        if let Some(unit) = self.unit_to_hold().filter(|_| !self.holds_kubelet)
+            && let Err(Stop::Failed(why)) = activate::hold_unit(self, &unit)
+        {
+            self.report.notes.push(why);
+        }
+    }
+
+    fn unit_to_hold(&self) -> Option<String> {
+        let links = self.plan.items.iter().any(|i| i.form.by_name());
+        let kubelet = self.plan.steps.iter().find_map(|s| match &s.step {
+            Step::Activate { how: Activation::RestartUnit { unit }, .. } => Some(unit.clone()),
+            _ => None,
+        });
+        kubelet.filter(|_| links && self.engine.host.live)
     }
 
     /// The clock may have been stepped since the validation: what is issued in the future is not put in.

@@ -8,15 +8,18 @@ use jiff::Timestamp;
 use crate::collect::collect;
 use crate::host::Host;
 use crate::model::assess::{Assessment, assess};
+use crate::model::csr::{self, Request};
 use crate::model::gate::{Gate, Refusal};
 use crate::model::inventory::Inventory;
 use crate::model::ledger::State;
-use crate::model::plan::{Maker, Plan, Skipped, Source};
+use crate::model::plan::{Item, Maker, Plan, Skipped, Source};
 use crate::model::planner::{self, Basis, Selection, UnknownName};
 use crate::model::policy::Policy;
-use crate::model::report::Report;
-use crate::renew::choice;
+use crate::model::repair::Way;
+use crate::model::report::{Outcome, Report};
+use crate::renew::{self, choice};
 use crate::verify::gates::{self, View};
+use crate::verify::requests;
 
 use super::engine::{Engine, EngineError, Options};
 use super::history;
@@ -33,6 +36,8 @@ pub struct Session<'a> {
     pub policy: &'a Policy,
     pub inventory: Inventory,
     pub assessment: Assessment,
+    /// Of this node, where the API was asked for them.
+    requests: Vec<Request>,
 }
 
 /// Why a session could not do what was asked; nothing was changed.
@@ -50,9 +55,16 @@ impl<'a> Session<'a> {
     /// Looks at the node and judges it.
     pub fn open(host: &'a Host, policy: &'a Policy) -> Self {
         let now = host.clock.now();
-        let inventory = collect(&host.root, now, &policy.kubeconfigs);
-        let assessment = assess(&inventory, policy, now);
-        Self { host, policy, inventory, assessment }
+        let mut inventory = collect(&host.root, now, &policy.kubeconfigs);
+        if host.live && inventory.node.kubelet.identity.server.is_none() {
+            // a kubelet.conf that is gone said so once
+            inventory.node.kubelet.identity.server = DaemonState::load(&host.root).state.server;
+        }
+        let mut assessment = assess(&inventory, policy, now);
+        let asked = host.live && requests::worth_asking(&inventory, &assessment);
+        let requests = if asked { requests::own(host, &inventory) } else { None }.unwrap_or_default();
+        requests::tell(&mut assessment, &inventory, &requests);
+        Self { host, policy, inventory, assessment, requests }
     }
 
     fn basis(&self) -> Basis<'_> {
@@ -72,7 +84,16 @@ impl<'a> Session<'a> {
         } else {
             choice::choose(self.host, self.policy, &self.inventory, now)
         };
-        let plan = planner::plan(self.basis(), selection, maker.clone(), now)?;
+        let mut plan = planner::plan(self.basis(), selection, maker.clone(), now)?;
+        if *selection == Selection::Due
+            && let Some(reason) = self.not_now(&plan)
+        {
+            let left_out =
+                |i: &Item| Skipped { name: i.name.clone(), reason: reason.clone(), needed: None, blocks: false };
+            plan.skipped.extend(plan.items.iter().map(left_out));
+            plan.items.clear();
+            plan.steps.clear();
+        }
         if *selection == Selection::Due && self.host.live {
             return self.sparing_etcd(plan, maker, now);
         }
@@ -92,6 +113,19 @@ impl<'a> Session<'a> {
         let left_out = |name| Skipped { name, reason: reason.clone(), needed: None, blocks: false };
         rest.skipped.extend(etcds.into_iter().map(left_out));
         Ok(rest)
+    }
+
+    /// Why no request is filed now: the kubelet is at it itself, or the last ones came to nothing.
+    fn not_now(&self, plan: &Plan) -> Option<String> {
+        let Source::Identity { ways } = &plan.source else { return None };
+        let [Way::Request { .. }] = ways.as_slice() else { return None };
+        let now = self.host.clock.now();
+        let node = self.inventory.node.name.as_deref()?;
+        if let Some(theirs) = csr::rotating(&self.requests, node, now) {
+            return Some(format!("the kubelet itself waits for its request {theirs}"));
+        }
+        let until = renew::csr::held_back(&self.host.root, now)?;
+        Some(format!("the last requests came to nothing: the next is filed after {until}, or by name at once"))
     }
 
     fn view<'v>(&'v self, plan: &'v Plan, last_seen: Option<Timestamp>) -> View<'v> {
@@ -132,7 +166,13 @@ impl<'a> Session<'a> {
         progress: &Progress,
     ) -> Result<Report, EngineError> {
         let refusals = if plan.is_empty() { Vec::new() } else { self.closed_gates(plan) };
-        self.engine(progress).carry_out(plan, &Options { dry_run, forced: forced.to_vec(), refusals })
+        let report = self.engine(progress).carry_out(plan, &Options { dry_run, forced: forced.to_vec(), refusals })?;
+        if matches!(plan.source, Source::Identity { .. })
+            && matches!(report.outcome, Outcome::Verified | Outcome::Degraded)
+        {
+            renew::csr::succeeded(&self.host.root);
+        }
+        Ok(report)
     }
 
     /// Puts the files of an earlier transaction's backup back, as a transaction of its own.

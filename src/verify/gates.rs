@@ -309,6 +309,8 @@ fn not_ready(host: &Host, view: View<'_>) -> Option<Refusal> {
             Problem::Expiring
                 | Problem::CaExpiresFirst
                 | Problem::StaleCopy
+                | Problem::RotationOverdue
+                | Problem::RotationOff
                 | Problem::LoosePermissions
                 | Problem::ProcessOlderThanCertificate
         )
@@ -453,6 +455,7 @@ mod tests {
             port: None,
             address: None,
             cri_socket: None,
+            identity: crate::model::identity::OnDisk::default(),
         };
         let node = Node {
             name: None,

@@ -4,6 +4,8 @@
 //! mode, then extended attributes, fsync it, rename it over the target, fsync the directory. Never unlink first:
 //! kubeadm's `FileOrCreate` mounts would put an empty file there.
 
+mod link;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -23,6 +25,7 @@ use zeroize::Zeroizing;
 use super::walk::{End, Found, walk};
 use super::{FsError, MAX_FILE, Root, read_bounded, regular};
 use crate::model::ledger::Attributes;
+pub use link::Here;
 
 /// Digests and signatures of the content, made by the kernel itself (kernel: `Documentation/ABI/testing/ima_policy`,
 /// `evm`): those of another content would make the new file unreadable.
