@@ -2,12 +2,15 @@
 SHELL := /bin/bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 
-.PHONY: help setup lint advisories test fuzz torture reliability vm-test bench demo deb rpm
+.PHONY: help setup build reference lint advisories test fuzz torture reliability vm-test bench demo deb rpm package-lint
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 setup: ## compiler, OpenSSL headers and what the tests need
 	@tools/setup build
+
+build: setup ## both programs as they are shipped, in target/release
+	@tools/build
 
 lint: ## formatting, clippy, shellcheck, dependencies
 	@tools/setup lint
@@ -40,10 +43,19 @@ fuzz: setup ## every parser with ten million inputs or for ten minutes each (FUZ
 
 bench: setup ## speed of check, memory and wake-ups of the idle daemon
 	@tools/bench-idle
-	$(CARGO) bench --locked --bench check
+	$(CARGO) bench --profile dev --locked --bench check # measures what tools/build builds
+
+reference: setup ## docs/reference from the code
+	@$(CARGO) run --quiet --locked --example manual -- --reference
 
 demo: setup ## check, plan, renew, check on a kubeadm-like tree that is due in three days
 	@tools/demo
 
-deb rpm: ## packages
-	@echo "make $@: not yet; 'cargo build --release', then install by hand as README.md says" && exit 1
+deb rpm: ## the packages, in target/package; "make deb rpm" makes both
+	@tools/setup package
+	@tools/package $@
+
+package-lint: ## lintian and rpmlint over what make deb rpm made
+	@tools/setup package
+	lintian --fail-on error,warning target/package/*.deb
+	rpmlint -r packaging/rpm/certwarden.rpmlintrc --strict target/package/*.rpm

@@ -247,8 +247,8 @@ fn an_unknown_static_pod_is_restarted_where_the_configuration_says_so_and_it_alo
     assert!(!told(&report), "{:?}", report.notes);
     let order: Vec<String> = report.restarted.iter().map(|r| r.component.to_string()).collect();
     let vip = "kube-system/kube-vip-node-1/vip";
-    assert_eq!(order, ["kube-controller-manager", "kube-scheduler", vip, "kubelet"]);
-    assert_eq!(report.restarted[2].component, Consumer::Other(vip.to_owned()));
+    assert_eq!(order, ["kube-controller-manager", "kube-scheduler", "kubelet", vip]);
+    assert_eq!(report.restarted[3].component, Consumer::Other(vip.to_owned()));
     assert!(!node.fake.details("stop-container").contains(&"other".to_owned()));
 }
 
@@ -277,6 +277,38 @@ fn an_unknown_static_pod_that_does_not_come_back_is_a_reason_to_roll_back_and_on
         "{:?}",
         report.notes
     );
+}
+
+#[test]
+fn an_unknown_static_pod_in_a_crash_loop_fails_no_renewal_and_keeps_no_kubelet_waiting() {
+    type Make = fn() -> Node;
+    for (what, make) in [
+        ("nothing to go back to", Node::expired as Make),
+        ("it was in a crash loop before, and runs for a moment", Node::due),
+    ] {
+        let mut node = with_kube_vip(make());
+        node.policy.activate.other_pods = OtherPods::Restart;
+        node.fake.world(|w| {
+            let moment = i64::try_from(w.now.as_nanosecond()).unwrap() - 5_000_000_000;
+            for vip in w.containers.iter_mut().filter(|c| c.name == "vip") {
+                (vip.attempt, vip.created_ns) = (7, moment);
+            }
+            w.crashes_if = Some(("vip", |_| true));
+        });
+        let report = node.renew_due();
+        assert_outcome(&report, Outcome::Verified);
+        let vip = "kube-system/kube-vip-node-1/vip";
+        assert!(
+            report.notes.iter().any(|n| n.starts_with(vip) && n.contains("did not come back")),
+            "{what}: {:?}",
+            report.notes
+        );
+        let calls = node.fake.calls();
+        let first = |method: &str, detail: &str| {
+            calls.iter().position(|c| c.method == method && c.detail.starts_with(detail)).unwrap()
+        };
+        assert!(first("restart", "kubelet") < first("stop-container", "vip"), "{what}: the kubelet waited for it");
+    }
 }
 
 fn carry_out(node: &Node, selection: &Selection, forced: &[Gate]) -> Report {

@@ -27,6 +27,7 @@ use certwarden::observe::{CheckSeen, Doing, NextEnd, Status, Verdict, read};
 use certwarden::txn::progress::{Phase, Progress};
 use certwarden::txn::state::{DaemonState, ObserveOnly};
 use jiff::Timestamp;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -459,6 +460,67 @@ fn an_engine_that_dies_ends_the_daemon_so_that_systemd_starts_it_anew() {
     node.start();
     assert_eq!(node.end(), 70);
     assert!(node.log().contains("the engine died in the middle of a job"), "{}", node.log());
+}
+
+/// An empty file system over `path` of the node's tree, until it is dropped; None where that is not allowed.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn over(node: &Node, path: &str, flags: MsFlags) -> Option<Self> {
+        let path = node.path(path);
+        std::fs::create_dir_all(&path).unwrap();
+        match mount(Some("tmpfs"), &path, Some("tmpfs"), flags, Some("size=64k")) {
+            Ok(()) => Some(Self(path)),
+            Err(e) => {
+                assert!(std::env::var_os("CERTWARDEN_CI").is_none(), "CI must be able to mount: {e}");
+                eprintln!("skipped: {e}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        umount2(&self.0, MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
+#[test]
+fn a_directory_that_appears_where_the_service_cannot_write_makes_it_start_anew() {
+    let mut node = Node::new(&[]);
+    node.start();
+    node.see("the first look", |s| s.doing == Doing::Idle && s.last_check.is_some());
+    let Some(_made_later) = Mounted::over(&node, "etc/kubernetes", MsFlags::MS_RDONLY) else { return };
+    assert_eq!(node.end(), 79, "{}", node.log());
+    assert!(node.log().contains("/etc/kubernetes was made or replaced"), "{}", node.log());
+    // and only once: it is as it was at this start
+    node.start();
+    let looks = node.count("checks") + 1;
+    let idle = idle_after(looks);
+    let end = Instant::now() + PATIENCE;
+    while !read(&node.root()).is_ok_and(|s| idle(&node, &s)) {
+        assert!(Instant::now() < end, "{}", node.log());
+        node.hear_within("", Duration::from_millis(50));
+    }
+    for _ in 0..3 {
+        node.hear("WATCHDOG=1"); // each is a turn of the loop
+    }
+    node.signal(Signal::SIGTERM);
+    assert_eq!(node.end(), 0);
+}
+
+#[test]
+fn a_directory_that_appears_and_can_be_written_is_no_reason_to_start_anew() {
+    let mut node = Node::new(&[]);
+    node.start();
+    node.see("the first look", |s| s.doing == Doing::Idle && s.last_check.is_some());
+    let Some(_made_later) = Mounted::over(&node, "etc/kubernetes", MsFlags::empty()) else { return };
+    for _ in 0..3 {
+        node.hear("WATCHDOG=1");
+    }
+    node.signal(Signal::SIGTERM);
+    assert_eq!(node.end(), 0);
 }
 
 #[test]

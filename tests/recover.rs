@@ -659,3 +659,30 @@ proptest! {
         prop_assert_eq!(report.outcome, Outcome::Verified, "{}", report.reason);
     }
 }
+
+#[test]
+fn a_way_back_that_fails_half_way_keeps_its_room_for_the_second_try() {
+    let node = Node::due();
+    let before = node.live();
+    node.fake.world(|w| w.kubelet_dies_if = Some(fake::node::new_files));
+    fake::forget_steps();
+    let obstructed = node.path("/etc/kubernetes/pki/etcd/server.key");
+    let at = obstructed.clone();
+    fake::at_step(fake::At::Text("putting the old files back"), move || {
+        fs::rename(&at, at.with_extension("aside")).unwrap();
+        fs::create_dir(&at).unwrap();
+    });
+    assert_outcome(&node.renew_due(), Outcome::RollbackFailed);
+    let beside = |tag: &str| node.live().keys().filter(|p| p.to_string_lossy().ends_with(tag)).count();
+    assert_eq!(beside(".certwarden-new"), 0);
+    assert!(beside(".certwarden-old") > 0, "the room of the second try is gone");
+    // a disk on which nothing more can be written and nothing read but what lies beside
+    let dir = store::list(&node.host.root).unwrap().pop().unwrap();
+    fs::remove_dir_all(node.path(&dir.old_dir().display().to_string())).unwrap();
+    node.fake.world(|w| w.kubelet_dies_if = None);
+    fs::remove_dir(&obstructed).unwrap();
+    fs::rename(obstructed.with_extension("aside"), &obstructed).unwrap();
+    assert_outcome(&node.recover(Reach::Full, true).unwrap().unwrap(), Outcome::RolledBack);
+    assert_unchanged(&before, &node);
+    node.assert_nothing_left_over();
+}

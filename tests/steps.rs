@@ -110,7 +110,7 @@ fn announced(step: &Step) -> String {
         },
         Step::ActivateOther { container } => format!("making a new {container} container"),
         Step::Verify { check } => match check {
-            Check::Served(socket) => format!("asking {} what it serves", socket.address),
+            Check::Served(socket) => format!("asking {socket} what it serves"),
             Check::Health { component, .. } => format!("waiting for {component} to say"),
             Check::EtcdMembers { .. } => "counting etcd's members".to_owned(),
             Check::Aggregated { .. } => "asking v1.m through".to_owned(),

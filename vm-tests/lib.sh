@@ -3,7 +3,11 @@
 T=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 V=${CERTWARDEN_VM:-/var/lib/certwarden-vm} N=${CW_NODE:-node}
 M=$V/machines/$N
-export CERTWARDEN_VM=$V CERTWARDEN_BIN=${CERTWARDEN_BIN:-${CARGO_TARGET_DIR:-${T%/*}/target}/release/certwarden}
+# what is tested: the package $CERTWARDEN_DEB; or the program $CERTWARDEN_BIN by itself; or the package of a build for this run
+export CERTWARDEN_VM=$V
+if [ "${CERTWARDEN_BIN:-}" ]; then export CERTWARDEN_DEB=${CERTWARDEN_DEB:-}
+elif [ "${CERTWARDEN_DEB:-}" ]; then export CERTWARDEN_DEB CERTWARDEN_BIN=$V/given/certwarden
+else export CERTWARDEN_DEB=$V/package/certwarden.deb CERTWARDEN_BIN=${CARGO_TARGET_DIR:-${T%/*}/target}/release/certwarden; fi
 
 saw() { echo "   · $*"; }                    # a figure worth showing: run prints these lines when the scenario passed
 fail() { echo "FAILED: $*"; exit 1; }

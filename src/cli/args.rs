@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::help;
 use crate::model::gate::Gate;
 
 /// Renews the certificates of a kubeadm node in a transaction, proves that they took, rolls back when they did not.
 #[derive(Debug, Parser)]
 #[command(name = "certwarden", bin_name = "certwarden", version, max_term_width = 100, disable_help_subcommand = true)]
-pub struct Args {
+#[command(after_help = help::MAIN)]
+pub struct Args<C: Subcommand = Command> {
     /// Work on the node tree in DIR (a mounted disk image) instead of on this machine.
     #[arg(long, global = true, default_value = "/", value_name = "DIR", hide_default_value = true)]
     pub root: PathBuf,
@@ -19,26 +21,25 @@ pub struct Args {
     pub verbose: bool,
 
     #[command(subcommand)]
-    pub command: Command,
+    pub command: C,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Assess every certificate now. Exit: 0 ok, 1 warning, 2 critical, 3 cannot tell.
-    Check {
-        /// Only these, by logical name (`apiserver`, `admin.conf`, `kubelet-client`, …).
-        names: Vec<String>,
-        #[arg(short, long, value_enum, default_value_t)]
-        output: CheckOutput,
-    },
+    #[command(after_help = help::CHECK)]
+    Check(CheckArgs),
     /// Say what `renew` would do, step by step, and why.
+    #[command(after_help = help::PLAN)]
     Plan {
         #[command(flatten)]
         selection: SelectionArgs,
+        /// For people or for programs.
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
     /// Renew what is due, or what is named. Exit: 0 done or nothing to do, 1 refused, 2 rolled back, 3 rollback failed.
+    #[command(after_help = help::RENEW)]
     Renew {
         #[command(flatten)]
         selection: SelectionArgs,
@@ -48,34 +49,45 @@ pub enum Command {
         /// Override a soft gate. May be given several times.
         #[arg(long, value_name = "GATE")]
         force: Vec<Gate>,
+        /// For people or for programs.
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
     /// Put the files of a transaction's backup back, as a transaction of its own; the newest without ID.
+    #[command(after_help = help::ROLLBACK)]
     Rollback {
+        /// Of the transaction, as `certwarden history` lists it.
         id: Option<String>,
         /// Override a soft gate. May be given several times.
         #[arg(long, value_name = "GATE")]
         force: Vec<Gate>,
+        /// For people or for programs.
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
     /// Finish what a crash or a power cut left unfinished, and clear a failed rollback once its cause is gone.
+    #[command(after_help = help::RECOVER)]
     Recover {
         /// Make the files consistent and touch no service: at boot, before the kubelet starts.
         #[arg(long)]
         files_only: bool,
+        /// For people or for programs.
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
     /// List the transactions that are kept, or show the report of one.
+    #[command(after_help = help::HISTORY)]
     History {
+        /// Of a transaction.
         id: Option<String>,
+        /// For people or for programs.
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
     /// Show what the daemon last saw and what it will do next.
+    #[command(after_help = help::STATUS)]
     Status {
+        /// For people or for programs.
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
@@ -95,13 +107,23 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Read every fragment and name each fault with its file, line and key. Exit: 0 or 78.
+    #[command(after_help = help::CONFIG_CHECK)]
     Check,
     /// Print every effective value.
+    #[command(after_help = help::CONFIG_SHOW)]
     Show {
         /// And where it comes from.
         #[arg(long)]
         origin: bool,
     },
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct CheckArgs {
+    /// Only these, by logical name (`apiserver`, `admin.conf`, `kubelet-client`, …).
+    pub names: Vec<String>,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: CheckOutput,
 }
 
 #[derive(ClapArgs, Debug)]

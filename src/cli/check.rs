@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 
-use super::args::CheckOutput;
+use super::args::{CheckArgs, CheckOutput};
 use super::output::{USAGE, complain, print};
 use super::render::{self, Style};
 use crate::collect::{Library, collect_by};
@@ -13,18 +13,18 @@ use crate::model::inventory::Inventory;
 use crate::model::policy::Policy;
 
 /// Looks, and tells the assessment of the named entries, or of all. The verdict is the exit code.
-pub fn run(library: &dyn Library, root: &Root, policy: &Policy, names: &[String], output: CheckOutput) -> u8 {
+pub fn run(library: &dyn Library, root: &Root, policy: &Policy, args: &CheckArgs) -> u8 {
     let now = SystemClock::default().now();
     let mut inventory = collect_by(library, root, now, &policy.kubeconfigs);
     let mut assessment = assess(&inventory, policy, now);
-    if let Err(message) = select(&mut inventory, &mut assessment, names) {
+    if let Err(message) = select(&mut inventory, &mut assessment, &args.names) {
         return complain(&message, USAGE);
     }
-    print(&match output {
+    print(&match args.output {
         CheckOutput::Json => render::json(&inventory, &assessment),
         CheckOutput::Table | CheckOutput::Wide => {
             let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-            render::table(&inventory, &assessment, Style { wide: output == CheckOutput::Wide, colour })
+            render::table(&inventory, &assessment, Style { wide: args.output == CheckOutput::Wide, colour })
         }
     });
     assessment.verdict.exit_code()

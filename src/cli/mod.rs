@@ -6,7 +6,9 @@
 mod args;
 mod check;
 pub mod config;
+mod help;
 mod history;
+pub mod manual;
 mod output;
 mod plan;
 mod render;
@@ -26,6 +28,7 @@ use clap::Parser;
 use crate::collect::OpenSsl;
 use crate::host::fs::{FsError, Root};
 use crate::host::{Host, journal};
+use crate::model::plan::Plan;
 use crate::model::planner::Selection;
 use crate::model::policy::Policy;
 use crate::model::report::{Outcome, Report};
@@ -42,7 +45,7 @@ use output::{BUSY, CONFIG, NOT_ROOT, USAGE, complain, fail, print, print_json};
 
 /// Runs one command and returns the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let args = match Args::try_parse_from(args) {
+    let args: Args = match Args::try_parse_from(args) {
         Ok(args) => args,
         Err(e) => {
             let code = if e.use_stderr() { USAGE } else { 0 };
@@ -88,13 +91,14 @@ fn dispatch(args: &Args, root: Root) -> u8 {
         }
         (Err(e), _) => return complain(&e.to_string(), CONFIG),
     };
+    let mut root = root;
+    root.trust(&policy.gates.trusted_owners);
     match &args.command {
         Command::Daemon => return run_daemon(args, root),
-        Command::Check { names, output } => return check::run(&OpenSsl, &root, &policy, names, *output),
+        Command::Check(args) => return check::run(&OpenSsl, &root, &policy, args),
         _ => {}
     }
-    let mut host = Host::new(root);
-    host.root.trust(&policy.gates.trusted_owners);
+    let host = Host::new(root);
     let session = Session::open(&host, &policy);
     match &args.command {
         Command::Plan { selection, output } => show_plan(&session, selection, *output),
@@ -158,11 +162,13 @@ fn show_plan(session: &Session<'_>, selection: &SelectionArgs, output: Output) -
         Ok(plan) => plan,
         Err(e) => return fail(&e, USAGE),
     };
-    let gates = if plan.is_empty() { Vec::new() } else { session.closed_gates(&plan) };
+    let gates = |part: &Plan| if plan.is_empty() { Vec::new() } else { session.closed_gates(part) };
     match output {
-        Output::Json => print_json(&plan::Document { plan: &plan, gates: &gates }),
+        Output::Json => print_json(&plan::Document::new(&plan, &gates)),
         Output::Table => {
-            print(&plan::render(&plan, &gates));
+            let parts: Vec<String> = plan.parts().map(|part| plan::render(part, &gates(part))).collect();
+            let foresight = if plan.is_empty() { plan::foresight(&session.assessment) } else { String::new() };
+            print(&(parts.join(plan::THEN) + &foresight));
             0
         }
     }
@@ -202,7 +208,7 @@ fn finish(root: &Root, result: Result<Report, SessionError>, output: Output) -> 
                 }
                 Output::Table => print(&report::render(&report)),
             }
-            report.outcome.exit_code()
+            report.exit_code()
         }
         Err(e @ (SessionError::UnknownName(_) | SessionError::NoBackup { .. })) => fail(&e, USAGE),
         Err(e @ SessionError::Engine(EngineError::Lock(LockError::Busy { .. }))) => fail(&e, BUSY),

@@ -6,6 +6,8 @@ use serde::Serialize;
 
 /// Wrong arguments.
 pub const USAGE: u8 = 64;
+/// A mistake in certwarden (sysexits(3), `EX_SOFTWARE`).
+pub const SOFTWARE: u8 = 70;
 /// Another certwarden is at work.
 pub const BUSY: u8 = 75;
 /// Only root may.
@@ -27,7 +29,7 @@ pub fn print_json<T: Serialize>(document: &T) -> u8 {
             print(&(text + "\n"));
             0
         }
-        Err(e) => fail(&e, 70), // EX_SOFTWARE: a mistake in certwarden
+        Err(e) => fail(&e, SOFTWARE),
     }
 }
 

@@ -1,11 +1,18 @@
 //! A plan for people: each step and its reason.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use crate::model::assess::Assessment;
 use crate::model::gate::Refusal;
+use crate::model::inventory::Problem;
 use crate::model::plan::{Activation, Check, Plan, Step};
 
-/// The plan as text.
+/// Between two transactions.
+pub const THEN: &str =
+    "\nThen, in a transaction of its own that can go back (what comes first has nothing to go back to):\n\n";
+
+/// One transaction's plan as text.
 pub fn render(plan: &Plan, gates: &[Refusal]) -> String {
     let mut out = String::new();
     if plan.is_empty() {
@@ -14,7 +21,8 @@ pub fn render(plan: &Plan, gates: &[Refusal]) -> String {
         let _ = writeln!(out, "{} to be renewed by {}: {}", count(plan.items.len()), plan.source, plan.source_reason);
         for item in &plan.items {
             let end = item.old_not_after.map_or("unknown".to_owned(), |t| t.strftime("%Y-%m-%d").to_string());
-            let _ = writeln!(out, "  {}  (until {end}): {}", item.name, item.reason);
+            let names: Vec<&str> = item.names().map(String::as_str).collect();
+            let _ = writeln!(out, "  {}  (until {end}): {}", names.join(" = "), item.reason);
         }
         let _ = writeln!(out, "\nSteps:");
         for (i, planned) in plan.steps.iter().enumerate() {
@@ -43,6 +51,13 @@ pub fn render(plan: &Plan, gates: &[Refusal]) -> String {
     out
 }
 
+/// What would close a gate if something were due, each once.
+pub fn foresight(assessment: &Assessment) -> String {
+    let found = assessment.entries.iter().flat_map(|j| &j.findings).filter(|f| f.id == Problem::Ownership);
+    let told: BTreeSet<&str> = found.map(|f| f.message.as_str()).collect();
+    told.into_iter().map(|message| format!("once something is due: {message}\n")).collect::<Vec<_>>().concat()
+}
+
 fn count(n: usize) -> String {
     if n == 1 { "1 certificate".to_owned() } else { format!("{n} certificates") }
 }
@@ -57,7 +72,7 @@ pub fn sentence(step: &Step) -> String {
         Step::Commit { files } => format!("commit {} files", files.len()),
         Step::Activate { component, how } => match how {
             Activation::ReloadOrRestart { sockets, .. } => {
-                let at: Vec<&str> = sockets.iter().map(|s| s.address.as_str()).collect();
+                let at: Vec<String> = sockets.iter().map(ToString::to_string).collect();
                 format!("see {component} serve the new leaf on {}", at.join(", "))
             }
             Activation::NewContainer { .. } => format!("have the kubelet make a new {component} container"),
@@ -65,7 +80,7 @@ pub fn sentence(step: &Step) -> String {
         },
         Step::ActivateOther { container } => format!("have the kubelet make a new container of {container}"),
         Step::Verify { check } => match check {
-            Check::Served(s) => format!("verify that {} serves {}", s.address, s.entry),
+            Check::Served(s) => format!("verify that {s} serves {}", s.entry),
             Check::Health { component, url } => format!("verify that {component} is well ({url})"),
             Check::EtcdMembers { .. } => "verify that etcd has its members".to_owned(),
             Check::Credential { name, proof } => format!("verify {name}: {}", proof.describe()),
@@ -83,6 +98,51 @@ pub fn sentence(step: &Step) -> String {
 #[derive(Debug, serde::Serialize)]
 pub struct Document<'a> {
     #[serde(flatten)]
-    pub plan: &'a Plan,
-    pub gates: &'a [Refusal],
+    plan: &'a Plan,
+    gates: Vec<Refusal>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    then: Option<Box<Document<'a>>>,
+}
+
+impl<'a> Document<'a> {
+    /// `gates`: those that are closed for a part of the plan.
+    pub fn new(plan: &'a Plan, gates: &dyn Fn(&Plan) -> Vec<Refusal>) -> Self {
+        let then = plan.then.as_deref().map(|rest| Box::new(Self::new(rest, gates)));
+        Self { plan, gates: gates(plan), then }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::assess::{Judged, Severity};
+    use crate::model::inventory::Finding;
+    use crate::model::repair::Choice;
+
+    #[test]
+    fn what_will_close_a_gate_is_told_once_although_nothing_is_due() {
+        let judged = |name: &str, id: Problem| Judged {
+            name: name.to_owned(),
+            severity: Severity::Warning,
+            findings: vec![Finding::new(id, "/etc/kubernetes belongs to user 998")],
+            effective_end: None,
+            seconds_left: None,
+            due: false,
+            emergency: false,
+        };
+        let entries = vec![judged("apiserver", Problem::Ownership), judged("admin.conf", Problem::Ownership)];
+        let others = vec![judged("apiserver", Problem::LoosePermissions)];
+        let of = |entries| {
+            let at = jiff::Timestamp::UNIX_EPOCH;
+            foresight(&Assessment {
+                at,
+                verdict: Severity::Warning,
+                entries,
+                in_memory: Vec::new(),
+                identity: Choice::Nothing,
+            })
+        };
+        assert_eq!(of(entries), "once something is due: /etc/kubernetes belongs to user 998\n");
+        assert_eq!(of(others), "");
+    }
 }

@@ -4,8 +4,12 @@ use std::fmt::Write as _;
 
 use crate::model::report::{Outcome, Report, SocketSeen, When};
 
-/// The report as text of at most 100 columns where names allow it.
+/// The report as text of at most 100 columns where names allow it, transaction by transaction.
 pub fn render(report: &Report) -> String {
+    report.all().map(transaction).collect::<Vec<_>>().join("\n")
+}
+
+fn transaction(report: &Report) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "{}: {}", heading(report.outcome), report.reason);
     for refusal in &report.refusals {
@@ -80,6 +84,6 @@ fn sockets(sockets: &[SocketSeen], out: &mut String) {
     for s in sockets {
         let seen = s.serial.as_deref().unwrap_or("no answer");
         let verdict = if s.ok { "as on disk".to_owned() } else { format!("on disk: {}", s.expected) };
-        let _ = writeln!(out, "serves     {} {}: serial {seen} ({}, {verdict})", s.component, s.address, s.entry);
+        let _ = writeln!(out, "serves     {} {}: serial {seen} ({}, {verdict})", s.component, s.place(), s.entry);
     }
 }

@@ -10,9 +10,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 
-use clap::Parser as _;
+use clap::{Parser as _, Subcommand};
 
-use super::args::{Args, Command};
+use super::args::{Args, CheckArgs};
 use super::check;
 use super::output::complain;
 use crate::collect::{Library, PublicKey};
@@ -22,7 +22,14 @@ use crate::host::fs::Root;
 /// The whole program: beside this one, as cargo builds them, or where packages put what nobody starts by hand.
 const WHOLE: [&str; 2] = ["certwarden-full", "../lib/certwarden/certwarden-full"];
 /// sysexits(3), `EX_OSFILE`: half of certwarden is missing.
-const INCOMPLETE: u8 = 72;
+pub const INCOMPLETE: u8 = 72;
+
+/// The commands that are answered here. Of the others clap is not even told: it would take 22 pages of memory for them, of
+/// 142 that a `check` touches.
+#[derive(Debug, Subcommand)]
+enum Answered {
+    Check(CheckArgs),
+}
 
 /// Runs one command and returns the exit code.
 pub fn run_small(args: impl IntoIterator<Item = OsString>) -> u8 {
@@ -40,10 +47,11 @@ impl Whole {
     /// None for all but a `check`, and for whatever the whole program will have to complain about.
     fn small_check(&self) -> Option<u8> {
         let args = Args::try_parse_from(&self.args).ok()?;
-        let Command::Check { names, output } = args.command else { return None };
-        let root = Root::open(&args.root).ok()?;
+        let Answered::Check(asked) = args.command;
+        let mut root = Root::open(&args.root).ok()?;
         let settings = configuration::load(&root).ok()?;
-        Some(check::run(self, &root, &settings.policy, &names, output))
+        root.trust(&settings.policy.gates.trusted_owners);
+        Some(check::run(self, &root, &settings.policy, &asked))
     }
 
     /// Returns an exit code only if there is no whole program.

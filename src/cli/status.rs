@@ -8,7 +8,7 @@ use crate::observe::{self, Status};
 use super::output::{complain, fail, print, print_json};
 
 /// The daemon does not run.
-const NOT_RUNNING: u8 = 3;
+pub const NOT_RUNNING: u8 = 3;
 
 /// Tells the daemon's snapshot.
 pub fn run(root: &Root, json: bool) -> u8 {

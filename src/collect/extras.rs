@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::catalogue;
 use super::control_plane::{self, Wanted, ca_key};
 use super::load::{self, Authority, Expected};
-use super::manifests::Container;
+use super::manifests::{Container, SNI};
 use super::{Scene, pair_form};
 use crate::model::component::Component;
 use crate::model::inventory::{Content, Entry, Form, Owner};
@@ -135,11 +135,8 @@ fn pair_entries(scene: &Scene<'_>, pairs: Vec<(String, PathBuf, PathBuf)>, used_
 
 /// The certificate and key that a flag names, if it names a certificate that has a key.
 fn pair_of(container: &Container, flag: &str, value: &str) -> Option<(PathBuf, PathBuf)> {
-    if flag == "tls-sni-cert-key" {
-        // `cert,key:name,name` (kubernetes: component-base/cli/flag/namedcertkey_flag.go)
-        let (cert, rest) = value.split_once(',')?;
-        let key = rest.split_once(':').map_or(rest, |(key, _)| key);
-        return Some((container.on_host(cert.trim()), container.on_host(key.trim())));
+    if flag == SNI {
+        return container.sni_pair(value).map(|pair| (pair.cert, pair.key));
     }
     if flag.starts_with("cluster-signing-") {
         return None; // CAs of the controller manager's signers

@@ -28,6 +28,7 @@ use crate::model::audit::audit;
 use crate::model::cert::{self, CertFacts};
 use crate::model::fuzz::{parts, texts};
 use crate::model::pem;
+use crate::model::places::Places;
 use crate::model::plan::{Maker, Source};
 use crate::model::planner::{Basis, Selection, plan};
 use crate::model::policy::Policy;
@@ -182,7 +183,8 @@ fn judge(scenery: &Scenery, files: [&[u8]; 7]) {
     let assessment = assess(&inventory, &policy, now);
     let all = [Selection::Due, Selection::All, Selection::Names(names.iter().map(|n| (*n).to_owned()).collect())];
     for (selection, live) in all.iter().zip([true, true, false]) {
-        let basis = Basis { inventory: &inventory, assessment: &assessment, policy: &policy, live };
+        let places = Places::default();
+        let basis = Basis { inventory: &inventory, assessment: &assessment, policy: &policy, live, places: &places };
         let maker = Maker { source: Source::Kubeadm, why: "asked for".to_owned() };
         let plan = plan(basis, selection, maker, now).unwrap();
         assert_eq!(audit(&plan, &inventory), [], "{plan:?}");

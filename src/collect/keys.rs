@@ -45,9 +45,12 @@ struct Signed<'a> {
 impl<'a> Signed<'a> {
     fn of(certificate: &'a [u8]) -> Option<Self> {
         let mut parts = Elements::within(certificate, der::SEQUENCE)?;
+        let (content, algorithm) = (parts.require(der::SEQUENCE)?, parts.require(der::SEQUENCE)?);
+        // named twice, the second time unsigned: they must be the same (RFC 5280 §4.1.1.2), else neither Go nor OpenSSL takes it
+        Elements(content.content).find(|e| e.tag == der::SEQUENCE).filter(|e| e.whole == algorithm.whole)?;
         Some(Self {
-            content: parts.require(der::SEQUENCE)?.whole,
-            algorithm: Elements(parts.require(der::SEQUENCE)?.content).require(der::OID)?.content,
+            content: content.whole,
+            algorithm: Elements(algorithm.content).require(der::OID)?.content,
             // signatures are whole bytes: no bits unused
             signature: parts.require(der::BIT_STRING)?.content.strip_prefix(&[0])?,
         })

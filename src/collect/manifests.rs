@@ -7,12 +7,15 @@ use serde::Deserialize;
 
 use crate::host::fs::{FsError, Root};
 use crate::model::component::Component;
-use crate::model::inventory::{ContainerRef, Mount, OtherPod, StaticPod};
+use crate::model::inventory::{ContainerRef, Mount, OtherPod, SniPair, StaticPod};
 use crate::model::version::Version;
 use crate::model::yaml::{self, YamlError};
 
 /// More files than any node has static pods; the directory may have been mistaken for another.
 const MAX_MANIFESTS: usize = 256;
+
+/// The flag that may be repeated, each value counting.
+pub(super) const SNI: &str = "tls-sni-cert-key";
 
 /// One container of a static pod that has flags.
 #[derive(Clone, Debug)]
@@ -56,10 +59,19 @@ impl Container {
             manifest: self.manifest.clone(),
             container: self.reference(node),
             flags: self.flags.iter().cloned().collect::<BTreeMap<_, _>>(),
+            sni: self.flags.iter().filter(|(flag, _)| flag == SNI).filter_map(|(_, v)| self.sni_pair(v)).collect(),
             mounts: self.mounts.clone(),
             version: self.image.as_deref().and_then(Version::of_image),
             started_at: None,
         }
+    }
+
+    /// `cert,key` or `cert,key:name,name` (kubernetes: `component-base/cli/flag/namedcertkey_flag.go:Set`).
+    pub(super) fn sni_pair(&self, value: &str) -> Option<SniPair> {
+        let (pair, names) = value.split_once(':').unwrap_or((value, ""));
+        let (cert, key) = pair.split_once(',')?;
+        let names = names.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect();
+        Some(SniPair { cert: self.on_host(cert.trim()), key: self.on_host(key.trim()), names })
     }
 
     pub(super) fn other_pod(&self, node: Option<&str>) -> OtherPod {

@@ -15,6 +15,7 @@ mod kubelet;
 mod load;
 mod manifests;
 mod node_identity;
+mod ownership;
 mod serving;
 mod unit;
 
@@ -111,6 +112,7 @@ pub fn collect_by(library: &dyn Library, root: &Root, now: Timestamp, wanted: &K
     leaves.extend(left_behind);
     let mut cas = control_plane::authority_entries(&scene);
     extras::add(&mut scene, &mut leaves, &mut cas);
+    ownership::add(root, &mut leaves);
     leaves.sort_by(|a, b| a.name.cmp(&b.name));
     cas.sort_by(|a, b| a.name.cmp(&b.name));
     leaves.append(&mut cas);

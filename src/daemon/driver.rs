@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::DaemonError;
 use super::alarm::Alarm;
+use super::mounts::Mounts;
 use super::report;
 use super::signals::{Order, Signals};
 use super::work::{Done, Engine, Job, Work};
@@ -59,6 +60,7 @@ pub(super) struct Driver {
     published: Option<Status>,
     hanging: bool,
     watchdog: Option<Duration>,
+    mounts: Mounts,
 }
 
 impl Driver {
@@ -66,8 +68,9 @@ impl Driver {
         let machine_id = root.read_text(Path::new("/etc/machine-id")).unwrap_or_default();
         let schedule = Schedule::new(settings.policy.check.interval, &machine_id);
         let Loaded { state: memory, damage } = DaemonState::load(&root);
+        let mounts = Mounts::new(&root);
         let mode = settings.policy.mode;
-        let state = State::start(Timestamp::now(), mode, schedule, memory.standing(), memory.renewed());
+        let state = State::start(Timestamp::now(), mode, schedule, memory.standing(), memory.renewed.clone());
         Self {
             root,
             settings,
@@ -83,6 +86,7 @@ impl Driver {
             published: None,
             hanging: false,
             watchdog: notify::watchdog_interval(),
+            mounts,
         }
     }
 
@@ -143,6 +147,12 @@ impl Driver {
     }
 
     fn tick(&mut self) -> Result<(), DaemonError> {
+        if matches!(self.state.activity, Activity::Idle { .. })
+            && let Some(directory) = self.mounts.outdated(&self.root)
+        {
+            notify::stopping();
+            return Err(DaemonError::Outdated(directory));
+        }
         if self.unsaved {
             self.save();
         } else if self.state.next().is_some_and(|next| Timestamp::now() >= next) {
@@ -161,8 +171,8 @@ impl Driver {
             self.save();
             return Ok(());
         }
+        self.state.renewed.merge(&memory.renewed);
         if memory.last_transaction.is_some() {
-            self.state.renewed = memory.renewed();
             self.last_transaction.clone_from(&memory.last_transaction);
         }
         self.event(Event::Remembered(memory.standing()))
@@ -188,7 +198,7 @@ impl Driver {
             }
             Done::Transact(report) => {
                 self.remember(&report);
-                let renewed = report.renewed.iter().map(|r| r.name.clone()).collect();
+                let renewed = report.in_place();
                 self.event(Event::TransactionDone { outcome: report.outcome, reason: report.reason, renewed })
             }
             Done::Recover(report) => {
@@ -236,13 +246,14 @@ impl Driver {
 
     fn save(&mut self) {
         let (standing, seen) = (self.state.standing.clone(), self.last_seen);
-        let last = self.last_transaction.clone();
+        let (last, renewed) = (self.last_transaction.clone(), self.state.renewed.clone());
         self.update(move |memory| {
             // an operator's command may have failed meanwhile; only a successful recovery takes that back
             if memory.observe_only.is_none() {
                 memory.set_standing(&standing);
             }
             (memory.last_seen, memory.last_transaction) = (seen, last);
+            memory.renewed.merge(&renewed);
         });
     }
 

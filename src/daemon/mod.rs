@@ -9,6 +9,7 @@
 
 mod alarm;
 mod driver;
+mod mounts;
 mod node;
 mod report;
 mod signals;
@@ -17,9 +18,14 @@ mod work;
 pub use node::NodeWork;
 pub use work::{CheckResult, Work};
 
+use std::path::PathBuf;
+
 use crate::config::{ConfigError, EXIT_CONFIG};
 use crate::host::fs::Root;
 use crate::model::machine::IllegalTransition;
+
+/// Exit code of a daemon that wants to be started anew (`RestartForceExitStatus=` of its unit).
+pub const EXIT_ANEW: u8 = 79;
 
 /// Why the daemon cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -34,15 +40,22 @@ pub enum DaemonError {
     Thread(#[source] std::io::Error),
     #[error("the engine died in the middle of a job; a transaction it left open is finished after the restart")]
     EngineDied,
+    #[error("{} was made or replaced after the start; starting anew to be able to write there", .0.display())]
+    Outdated(PathBuf),
     #[error("defect in the state machine")]
     Illegal(#[from] IllegalTransition),
 }
 
 impl DaemonError {
-    /// 78 for a configuration that cannot be used, else 70 (sysexits(3), `EX_SOFTWARE`): the unit restarts us.
+    /// 78 for a configuration that cannot be used, 79 for a start anew, else 70 (sysexits(3), `EX_SOFTWARE`): the unit
+    /// restarts us after both of the latter, and calls only 70 a failure.
     pub fn exit_code(&self) -> u8 {
         const EX_SOFTWARE: u8 = 70;
-        if matches!(self, Self::Config(_)) { EXIT_CONFIG } else { EX_SOFTWARE }
+        match self {
+            Self::Config(_) => EXIT_CONFIG,
+            Self::Outdated(_) => EXIT_ANEW,
+            _ => EX_SOFTWARE,
+        }
     }
 }
 

@@ -47,18 +47,24 @@ const LONGEST: Duration = Duration::from_secs(600);
 /// For a handshake in memory: only computing, so this is met by a machine that barely moves.
 const IN_MEMORY: Duration = Duration::from_secs(20);
 
-/// The leaf that `address` (`host:port`, IPv6 in brackets) shows, unverified. It is returned also when the handshake
+/// The leaf that `address` (`host:port`, IPv6 in brackets) shows to who asks for `name` (SNI), or for the host name of the
+/// address, unverified. It is returned also when the handshake
 /// fails afterwards, as with etcd, which demands a client certificate.
 ///
 /// # Errors
 /// [`TlsError::Connect`], [`TlsError::NoCertificate`] after at most `limit`, name resolution included.
-pub fn served_leaf(address: &str, identity: Option<&Identity>, limit: Duration) -> Result<CertFacts, TlsError> {
+pub fn served_leaf(
+    address: &str,
+    name: Option<&str>,
+    identity: Option<&Identity>,
+    limit: Duration,
+) -> Result<CertFacts, TlsError> {
     let until = Instant::now() + limit.min(LONGEST);
     let socket =
         stream::connect(address, until).map_err(|source| TlsError::Connect { address: address.to_owned(), source })?;
     let failed = |detail: String| TlsError::NoCertificate { address: address.to_owned(), detail };
     let seen: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
-    let ssl = looking_client(address, identity, &seen).map_err(|e| failed(chain(&e)))?;
+    let ssl = looking_client(name.unwrap_or_else(|| host(address)), identity, &seen).map_err(|e| failed(chain(&e)))?;
     let shaken = shake(ssl, socket, until, Side::Client);
     let der = seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
     match (der, shaken) {
@@ -72,7 +78,7 @@ pub fn served_leaf(address: &str, identity: Option<&Identity>, limit: Duration) 
 
 /// A client that accepts everything and writes down the leaf as soon as it is shown.
 fn looking_client(
-    address: &str,
+    name: &str,
     identity: Option<&Identity>,
     seen: &Arc<Mutex<Option<Vec<u8>>>>,
 ) -> Result<Ssl, CryptoError> {
@@ -93,11 +99,14 @@ fn looking_client(
         true
     });
     let mut ssl = Ssl::new(&context.build()).map_err(setup)?;
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    if !host.starts_with('[') && host.parse::<IpAddr>().is_err() {
-        ssl.set_hostname(host).map_err(setup)?;
+    if !name.starts_with('[') && name.parse::<IpAddr>().is_err() {
+        ssl.set_hostname(name).map_err(setup)?;
     }
     Ok(ssl)
+}
+
+fn host(address: &str) -> &str {
+    address.rsplit_once(':').map_or(address, |(host, _)| host)
 }
 
 /// Certificate chain and key of `identity` for either side of TLS.

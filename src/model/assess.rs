@@ -191,6 +191,7 @@ fn structural(entry: &Entry, problem: Problem) -> Severity {
     let severity = match problem {
         Problem::Unreadable => Severity::Unknown,
         Problem::LoosePermissions
+        | Problem::Ownership
         | Problem::StaleCopy
         | Problem::EmbeddedIdentity
         | Problem::NotASymlink

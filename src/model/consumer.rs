@@ -40,7 +40,7 @@ const DYNAMIC: Uptake = Uptake::Reload(Duration::from_secs(90));
 const HANDSHAKE: Uptake = Uptake::Reload(Duration::from_secs(15));
 
 /// Every use, in the order of activation.
-pub const USES: [Use; 14] = [
+pub const USES: [Use; 16] = [
     // etcd: client/pkg/transport/listener.go:baseConfig, GetCertificate and GetClientCertificate read the files
     used("etcd-server", Component::Etcd, HANDSHAKE, "reads it at every handshake"),
     used("etcd-peer", Component::Etcd, HANDSHAKE, "reads it at every handshake"),
@@ -58,8 +58,15 @@ pub const USES: [Use; 14] = [
     // (kubeadm: phases/controlplane/volumes.go)
     used("controller-manager.conf", Component::KubeControllerManager, Uptake::NewProcess, "reads it at its start only"),
     used("kube-controller-manager:tls-cert-file", Component::KubeControllerManager, DYNAMIC, "re-reads it by itself"),
+    used(
+        "kube-controller-manager:tls-sni-cert-key",
+        Component::KubeControllerManager,
+        DYNAMIC,
+        "re-reads it by itself",
+    ),
     used("scheduler.conf", Component::KubeScheduler, Uptake::NewProcess, "reads it at its start only"),
     used("kube-scheduler:tls-cert-file", Component::KubeScheduler, DYNAMIC, "re-reads it by itself"),
+    used("kube-scheduler:tls-sni-cert-key", Component::KubeScheduler, DYNAMIC, "re-reads it by itself"),
     // pkg/kubelet/certificate: its manager does not look at the file after its start
     used("kubelet-client", Component::Kubelet, Uptake::NewProcess, "reads it at its start only"),
     used("kubelet.conf", Component::Kubelet, Uptake::NewProcess, "reads it at its start only"),

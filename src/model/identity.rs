@@ -87,15 +87,20 @@ impl Good {
     }
 }
 
-/// Whether nothing is wrong with a credential but how it lies there.
+/// Whether nothing is wrong with a credential, however it lies there.
 pub fn sound(credential: &Credential) -> bool {
-    credential.findings.iter().all(|f| lies_wrong(f) || f.id == Problem::LoosePermissions)
+    credential.findings.iter().all(|f| !breaks(f) || lies_wrong(f))
+}
+
+/// Whether a kubelet cannot use it, or cannot rotate it.
+pub fn breaks(finding: &Finding) -> bool {
+    use Problem as P;
+    let itself = matches!(finding.id, P::KeyMismatch | P::WrongIssuer | P::WrongIdentity);
+    let file = matches!(finding.id, P::Missing | P::Unreadable | P::Malformed | P::Empty | P::DanglingSymlink);
+    itself || file || lies_wrong(finding)
 }
 
 /// About where it lies, not about what it is.
 fn lies_wrong(finding: &Finding) -> bool {
-    matches!(
-        finding.id,
-        Problem::NotASymlink | Problem::EmbeddedIdentity | Problem::RotationBlocked | Problem::RotationOff
-    )
+    matches!(finding.id, Problem::NotASymlink | Problem::EmbeddedIdentity | Problem::RotationBlocked)
 }

@@ -71,11 +71,22 @@ pub struct StaticPod {
     pub container: ContainerRef,
     /// `--flag=value` of the component's container, without the dashes. The last one wins, as in the component itself.
     pub flags: BTreeMap<String, String>,
+    /// `--tls-sni-cert-key`, in their order: the only flag of which each value counts.
+    pub sni: Vec<SniPair>,
     pub mounts: Vec<Mount>,
     /// By the image's tag.
     pub version: Option<Version>,
     /// When its present container was made, which is when its process began; None on a node that does not run.
     pub started_at: Option<Timestamp>,
+}
+
+/// A certificate that is served to who asks for one of its names by TLS.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct SniPair {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// As the flag has them, `*.` at the beginning stands for any label; empty: the certificate's own.
+    pub names: Vec<String>,
 }
 
 /// A container of a static pod of which nothing is known but its manifest.
@@ -315,6 +326,7 @@ pub enum Problem {
     EmbeddedIdentity,
     WrongIdentity,
     LoosePermissions,
+    Ownership,
     StaleCopy,
     ServedDiffers,
     ProcessOlderThanCertificate,
@@ -336,6 +348,36 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// In the order of the reference.
+    pub const ALL: [Self; 26] = [
+        Self::Expired,
+        Self::Expiring,
+        Self::NotYetValid,
+        Self::KeyMismatch,
+        Self::WrongIssuer,
+        Self::CaExpiresFirst,
+        Self::Missing,
+        Self::Unreadable,
+        Self::Malformed,
+        Self::Empty,
+        Self::DanglingSymlink,
+        Self::NotASymlink,
+        Self::EmbeddedIdentity,
+        Self::WrongIdentity,
+        Self::LoosePermissions,
+        Self::StaleCopy,
+        Self::ServedDiffers,
+        Self::ProcessOlderThanCertificate,
+        Self::PointsNowhere,
+        Self::RotationBlocked,
+        Self::RotationOff,
+        Self::RotationOverdue,
+        Self::RequestPending,
+        Self::RequestDenied,
+        Self::RequestFailed,
+        Self::RequestNotIssued,
+    ];
+
     /// The id as it is printed: `key-mismatch`.
     pub fn id(self) -> &'static str {
         match self {
@@ -354,6 +396,7 @@ impl Problem {
             Self::EmbeddedIdentity => "embedded-identity",
             Self::WrongIdentity => "wrong-identity",
             Self::LoosePermissions => "loose-permissions",
+            Self::Ownership => "ownership",
             Self::StaleCopy => "stale-copy",
             Self::ServedDiffers => "served-differs",
             Self::ProcessOlderThanCertificate => "process-older-than-certificate",
@@ -365,6 +408,47 @@ impl Problem {
             Self::RequestDenied => "request-denied",
             Self::RequestFailed => "request-failed",
             Self::RequestNotIssued => "request-not-issued",
+        }
+    }
+
+    /// What it means, in a clause; the message of a [`Finding`] says it of the case.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Expired => "it does not work any more; what stops is said with it",
+            Self::Expiring => {
+                "less than `renew.renew-before` is left (a CA: `check.ca-warn-before`); critical below `renew.emergency-before`"
+            }
+            Self::NotYetValid => "it begins in the future: it or the clock is wrong",
+            Self::KeyMismatch => "key and certificate do not belong together; whoever reads them next does not start",
+            Self::WrongIssuer => "the CA on this node did not sign it",
+            Self::CaExpiresFirst => "its CA ends before it does, and it with its CA",
+            Self::Missing => "a file that must be there is not",
+            Self::Unreadable => "a file is there and cannot be read",
+            Self::Malformed => "a file is no certificate, key or kubeconfig",
+            Self::Empty => "a file has no content, as after a power cut",
+            Self::DanglingSymlink => "a symbolic link leads nowhere",
+            Self::NotASymlink => "`kubelet-client-current.pem` is a plain file: the kubelet refuses to rotate it",
+            Self::EmbeddedIdentity => {
+                "kubelet.conf holds a certificate itself instead of pointing at the one that is rotated"
+            }
+            Self::WrongIdentity => "common name or organisation are not those that its user needs",
+            Self::LoosePermissions => "others than its owner may use a file that holds a key",
+            Self::Ownership => {
+                "somebody else than root could replace the file: the gate `ownership` refuses to renew it"
+            }
+            Self::StaleCopy => "a copy of admin.conf holds an older certificate",
+            Self::ServedDiffers => "a process serves another certificate than lies in its file",
+            Self::ProcessOlderThanCertificate => {
+                "a process that reads the file only at its start began before the file was replaced"
+            }
+            Self::PointsNowhere => "kubelet.conf names files that are not there, although the kubelet's link is",
+            Self::RotationBlocked => "a plain file lies where the kubelet would make its next link",
+            Self::RotationOff => "`rotateCertificates` is false: certwarden rotates the kubelet's certificate",
+            Self::RotationOverdue => "the kubelet should have rotated its certificate by now, and has not",
+            Self::RequestPending => "a certificate signing request of this node waits for somebody to approve it",
+            Self::RequestDenied => "a certificate signing request of this node was denied",
+            Self::RequestFailed => "the signer could not issue what this node asked for",
+            Self::RequestNotIssued => "a request of this node was approved, and no signer has issued anything",
         }
     }
 }

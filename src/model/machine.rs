@@ -27,6 +27,8 @@
 //! Looking never stops. A back-off holds in an emergency too: with three days left and at most a day between
 //! attempts there are several, and an attempt that was rolled back has cost the node a restart each time.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -97,12 +99,31 @@ impl Standing {
     }
 }
 
-/// What was renewed last, so that it is not renewed again at once.
+/// What was renewed lately, by logical name, so that it is not renewed again at once.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Renewed {
-    pub at: Timestamp,
-    /// Logical names.
-    pub names: Vec<String>,
+#[serde(transparent)]
+pub struct Renewed(BTreeMap<String, Timestamp>);
+
+impl Renewed {
+    /// Adds what was renewed at `at`, and forgets what may be renewed again.
+    pub fn add(&mut self, names: impl IntoIterator<Item = String>, at: Timestamp) {
+        self.0.extend(names.into_iter().map(|name| (name, at)));
+        self.0.retain(|_, then| at.duration_since(*then) < NO_REPEAT);
+    }
+
+    /// Adds what somebody else remembers, too.
+    pub fn merge(&mut self, other: &Self) {
+        for (name, at) in &other.0 {
+            let mine = self.0.entry(name.clone()).or_insert(*at);
+            *mine = (*mine).max(*at);
+        }
+    }
+
+    /// Whether it was renewed so lately that it is not to be renewed again. Not what a clock that was set back since shows
+    /// in the future.
+    fn lately(&self, name: &str, now: Timestamp) -> bool {
+        self.0.get(name).is_some_and(|at| now >= *at && now.duration_since(*at) < NO_REPEAT)
+    }
 }
 
 /// What a look found, as far as it decides what follows.
@@ -120,7 +141,8 @@ pub enum Event {
     /// Time has passed, at most a minute of it.
     Tick,
     CheckDone(Found),
-    /// `renewed`: logical names of what was renewed.
+    /// `outcome`: of the last transaction, if it took several. `renewed`: logical names of what is new and stays so, in all
+    /// of them.
     TransactionDone {
         outcome: Outcome,
         reason: String,
@@ -230,8 +252,7 @@ impl State {
 
     /// Whether what is due may be renewed: nothing against it, and not all of it just renewed.
     pub fn may_act(&self, due: &[String], now: Timestamp) -> bool {
-        let fresh = now >= self.renewed.at && now.duration_since(self.renewed.at) < NO_REPEAT;
-        let repeats = fresh && due.iter().all(|name| self.renewed.names.contains(name));
+        let repeats = due.iter().all(|name| self.renewed.lately(name, now));
         self.mode == Mode::Enforce && matches!(self.standing, Standing::Free { .. }) && !due.is_empty() && !repeats
     }
 
@@ -285,9 +306,7 @@ impl State {
 
     fn judge(&mut self, outcome: Outcome, reason: &str, renewed: Vec<String>, now: Timestamp) {
         self.standing = self.standing.after(outcome, reason, now);
-        if matches!(outcome, Outcome::Verified | Outcome::Committed | Outcome::Degraded) {
-            self.renewed = Renewed { at: now, names: renewed };
-        }
+        self.renewed.add(renewed, now);
     }
 
     fn judge_recovery(&mut self, outcome: Option<&(Outcome, String)>, now: Timestamp) {

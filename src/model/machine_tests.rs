@@ -24,7 +24,9 @@ fn due(names: &[&str]) -> Event {
 }
 
 fn done(outcome: Outcome) -> Event {
-    Event::TransactionDone { outcome, reason: "because".into(), renewed: vec!["apiserver".into()] }
+    let stays = matches!(outcome, Outcome::Verified | Outcome::Committed | Outcome::Degraded);
+    let renewed = stays.then(|| "apiserver".to_owned()).into_iter().collect();
+    Event::TransactionDone { outcome, reason: "because".into(), renewed }
 }
 
 /// Wakes at the scheduled time, finds `apiserver` due; whether a transaction began, and when.
@@ -104,6 +106,26 @@ fn what_was_just_renewed_is_not_renewed_again_for_a_day_but_something_else_is() 
     assert!(state.may_act(&names(&["apiserver", "admin.conf"]), now));
     assert!(state.may_act(&names(&["apiserver"]), now + NO_REPEAT));
     assert!(state.may_act(&names(&["apiserver"]), now - NO_REPEAT), "a clock that was set back does not block");
+}
+
+#[test]
+fn what_was_renewed_before_something_else_was_rolled_back_or_refused_is_not_renewed_again_for_a_day() {
+    for outcome in [Outcome::RolledBack, Outcome::Refused, Outcome::Verified] {
+        let (state, _, now) = look(start(Mode::Enforce));
+        let done = Event::TransactionDone { outcome, reason: "because".into(), renewed: vec!["expired".into()] };
+        let (state, _) = state.on(done, now).unwrap();
+        let (state, _) = state.on(due(&["apiserver"]), now).unwrap();
+        let later = now + SignedDuration::from_hours(1) + SignedDuration::from_mins(1);
+        let (mut state, _) = state.on(Event::Tick, later).unwrap();
+        state.standing = Standing::Free { failures: 0 };
+        let may = |names: &[&str]| state.may_act(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>(), later);
+        assert!(!may(&["expired"]), "{outcome:?}");
+        assert!(may(&["apiserver"]) && may(&["apiserver", "expired"]), "{outcome:?}");
+        // and with a later success of others it is not forgotten
+        let mut renewed = state.renewed.clone();
+        renewed.add(["apiserver".to_owned()], later);
+        assert!(!State { renewed, ..state }.may_act(&["expired".to_owned()], later), "{outcome:?}");
+    }
 }
 
 #[test]

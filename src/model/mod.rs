@@ -18,6 +18,7 @@ pub mod kubeconfig;
 pub mod ledger;
 pub mod machine;
 pub mod pem;
+pub mod places;
 pub mod plan;
 pub mod planner;
 pub mod policy;

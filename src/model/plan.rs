@@ -34,9 +34,18 @@ pub struct Plan {
     /// Static pods besides the components that see what changes; restarted only where a step says so.
     #[serde(default)]
     pub others: Vec<OtherUse>,
+    /// What is renewed after this, in a transaction of its own that has a way back, unless this one leaves the node in
+    /// doubt. Not in the `plan.json` of a transaction, which is about one.
+    #[serde(skip)]
+    pub then: Option<Box<Plan>>,
 }
 
 impl Plan {
+    /// This plan and what follows it: one transaction each.
+    pub fn parts(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |part| part.then.as_deref())
+    }
+
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
@@ -47,7 +56,7 @@ impl Plan {
     }
 
     pub fn item(&self, name: &str) -> Option<&Item> {
-        self.items.iter().find(|i| i.name == name)
+        self.items.iter().find(|i| i.names().any(|n| n == name))
     }
 }
 
@@ -106,6 +115,16 @@ pub struct Item {
     /// As whom the kubelet's identity must be issued; None for what copies its predecessor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// Logical names of further entries that are the very same files by other paths: renewed with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
+}
+
+impl Item {
+    /// All logical names of these files.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.name).chain(&self.also)
+    }
 }
 
 /// Plans written before there was a field for it are kubeadm's.
@@ -205,6 +224,18 @@ pub struct Socket {
     pub address: String,
     /// Logical name of the entry.
     pub entry: String,
+    /// The host name that a client asks for by TLS (SNI); None: it asks for the host of the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+impl std::fmt::Display for Socket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{} ({name})", self.address),
+            None => f.write_str(&self.address),
+        }
+    }
 }
 
 /// What a credential can be proven against.

@@ -5,15 +5,19 @@ mod identity;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::assess::{Assessment, Judged};
 use super::component::Component;
 use super::consumer::{self, OtherUse, Uptake};
 use super::inventory::{Content, Entry, Form, Inventory, Owner, Problem};
+use super::places::Places;
 use super::plan::{Activation, Check, Item, Maker, Plan, PlannedStep, Proof, SCHEMA, Skipped, Socket, Source, Step};
 use super::policy::{ActivateKubelet, OtherPods, Policy};
 use super::wiring;
+
+/// All waits of a transaction and of its rollback, with a margin.
+const LONGEST_TRANSACTION: SignedDuration = SignedDuration::from_hours(1);
 
 /// What somebody asks to be renewed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,6 +38,7 @@ pub struct Basis<'a> {
     pub policy: &'a Policy,
     /// Whether services run that can be restarted and asked; not so under `--root`.
     pub live: bool,
+    pub places: &'a Places,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +62,7 @@ pub fn plan(basis: Basis<'_>, selection: &Selection, maker: Maker, now: Timestam
         }
         // one CA at its end must not keep the leaves of the others; who names them is told by the gate `ca`
         let cannot = if *selection == Selection::Due { ca_is_out_of_date(basis.inventory, entry, now) } else { None };
-        match cannot.map_or_else(|| item(basis.inventory, entry, reason), Err) {
+        match cannot.map_or_else(|| item(basis, entry, reason), Err) {
             Ok(item) => items.push(item),
             Err(reason) => {
                 let needed = not_here(basis.inventory, entry).and_then(|_| needed(entry));
@@ -65,11 +70,42 @@ pub fn plan(basis: Basis<'_>, selection: &Selection, maker: Maker, now: Timestam
             }
         }
     }
-    let maker = kubelets.join(&mut items, &mut skipped, maker);
+    let own = kubelets.part(&mut items, &mut skipped);
+    let items = each_file_once(items);
+    skipped.retain(|s| !items.iter().any(|i| i.also.contains(&s.name)));
+    let (first, rest): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|i| has_no_way_back(i, now));
+    let mut parts: Vec<(Vec<Item>, Maker)> = [first, rest].into_iter().map(|items| (items, maker.clone())).collect();
+    if let Some(identity::Own { items, maker, first }) = own {
+        parts.insert(if first { 0 } else { parts.len() }, (items, maker));
+    }
+    parts.retain(|(items, _)| !items.is_empty());
+    let chained = parts
+        .into_iter()
+        .rev()
+        .fold(None, |then, (items, maker)| Some(Box::new(Plan { then, ..part(basis, items, maker, now) })));
+    let chained = chained.map_or_else(|| part(basis, Vec::new(), maker, now), |plan| *plan);
+    Ok(Plan { skipped, ..chained })
+}
+
+/// Of several names of the same files kubeadm's own, which it goes by.
+fn each_file_once(mut items: Vec<Item>) -> Vec<Item> {
+    let mut once: Vec<Item> = Vec::new();
+    items.sort_by_key(|i| i.owner != Owner::Kubeadm);
+    for item in items {
+        if !once.iter().any(|o| o.also.contains(&item.name)) {
+            once.push(item);
+        }
+    }
+    once.sort_by(|a, b| a.name.cmp(&b.name));
+    once
+}
+
+/// One transaction's plan.
+fn part(basis: Basis<'_>, items: Vec<Item>, maker: Maker, now: Timestamp) -> Plan {
     let emergency = items.iter().any(|i| basis.assessment.get(&i.name).is_some_and(|j| j.emergency));
     let others = others(basis, &items);
     let steps = if items.is_empty() { Vec::new() } else { steps(basis, &items, &maker.source, &others) };
-    Ok(Plan {
+    Plan {
         schema: SCHEMA.to_owned(),
         created_at: now,
         node: basis.inventory.node.name.clone(),
@@ -78,9 +114,18 @@ pub fn plan(basis: Basis<'_>, selection: &Selection, maker: Maker, now: Timestam
         items,
         steps,
         emergency,
-        skipped,
+        skipped: Vec::new(),
         others,
-    })
+        then: None,
+    }
+}
+
+/// Whether there is nothing to go back to: it has expired, cannot be read, or will have expired before a rollback could
+/// need it. A transaction goes back with all its files or with none, so that one of these would take the way back from
+/// all the others. Not even those of the same component stay with it: each is issued by itself, and none needs another to
+/// be as new as it is.
+fn has_no_way_back(item: &Item, now: Timestamp) -> bool {
+    item.old_not_after.is_none_or(|end| end.duration_since(now) <= LONGEST_TRANSACTION)
 }
 
 /// The plan that puts the named entries back to what a backup holds.
@@ -96,26 +141,18 @@ pub fn plan_restore(basis: Basis<'_>, names: &BTreeSet<String>, transaction: &st
             skipped.push(Skipped { name: name.clone(), reason, needed: None, blocks: false });
         }
     }
-    let others = others(basis, &items);
-    let steps = if items.is_empty() { Vec::new() } else { steps(basis, &items, &source, &others) };
-    let node = basis.inventory.node.name.clone();
-    Plan {
-        schema: SCHEMA.to_owned(),
-        created_at: now,
-        node,
-        source,
-        source_reason: "asked for by rollback".to_owned(),
-        items,
-        steps,
-        emergency: false,
-        skipped,
-        others,
-    }
+    // in one: it is what a transaction recovers by, too
+    let maker = Maker { source, why: "asked for by rollback".to_owned() };
+    Plan { emergency: false, skipped, ..part(basis, items, maker, now) }
 }
 
 fn others(basis: Basis<'_>, items: &[Item]) -> Vec<OtherUse> {
-    let changed: Vec<&Entry> = items.iter().filter_map(|i| basis.inventory.get(&i.name)).collect();
-    consumer::others(&basis.inventory.node, &changed)
+    consumer::others(&basis.inventory.node, &changed(basis, items))
+}
+
+/// Every entry whose files change, by whatever name.
+fn changed<'a>(basis: Basis<'a>, items: &[Item]) -> Vec<&'a Entry> {
+    items.iter().flat_map(Item::names).filter_map(|name| basis.inventory.get(name)).collect()
 }
 
 fn selected<'a>(basis: Basis<'a>, selection: &Selection) -> Result<Vec<(&'a Entry, String)>, UnknownName> {
@@ -162,7 +199,8 @@ fn named<'a>(inventory: &'a Inventory, name: &str) -> Result<(&'a Entry, String)
 }
 
 /// The entry as an item, or why it cannot be renewed here.
-fn item(inventory: &Inventory, entry: &Entry, reason: String) -> Result<Item, String> {
+fn item(basis: Basis<'_>, entry: &Entry, reason: String) -> Result<Item, String> {
+    let (inventory, places) = (basis.inventory, basis.places);
     if entry.is_ca() {
         return Err("a CA is never renewed automatically; see the runbook on CA rotation".to_owned());
     }
@@ -179,7 +217,13 @@ fn item(inventory: &Inventory, entry: &Entry, reason: String) -> Result<Item, St
     if inventory.get(signer).is_none() {
         return Err(format!("the CA that issues it ({signer}) is not on this node"));
     }
-    Ok(unsigned_item(inventory, entry, reason))
+    if let Some(other) = places.entangled(&entry.form, inventory.entries.iter()) {
+        let (name, path) = (&other.name, other.path().display());
+        return Err(format!("a file of it is one of {name} ({path}) too, and renewing it would break that: part them"));
+    }
+    let is_it_too = |e: &&Entry| e.name != entry.name && places.same(&e.form, &entry.form);
+    let also = inventory.entries.iter().filter(is_it_too).map(|e| e.name.clone()).collect();
+    Ok(Item { also, ..unsigned_item(inventory, entry, reason) })
 }
 
 fn ca_is_out_of_date(inventory: &Inventory, entry: &Entry, now: Timestamp) -> Option<String> {
@@ -243,6 +287,7 @@ fn unsigned_item(inventory: &Inventory, entry: &Entry, reason: String) -> Item {
         old_not_after: entry.leaf().map(|l| l.not_after),
         reason,
         user: None,
+        also: Vec::new(),
     }
 }
 
@@ -260,17 +305,13 @@ fn steps(basis: Basis<'_>, items: &[Item], source: &Source, others: &[OtherUse])
     let held = if basis.live && items.iter().any(|i| i.form.by_name()) { ", with the kubelet stopped" } else { "" };
     add(Step::Commit { files }, format!("all renames back to back{held}"));
     if basis.live {
-        let (kubelet, pods): (Vec<_>, Vec<_>) =
-            activations(basis, items).into_iter().partition(|(component, ..)| *component == Component::Kubelet);
-        for (component, how, reason) in pods {
+        for (component, how, reason) in activations(basis, items) {
             add(Step::Activate { component, how }, reason);
         }
+        // last: the node does not wait for what is none of its components
         for other in others.iter().filter(|_| basis.policy.activate.other_pods == OtherPods::Restart) {
             let reason = format!("activate.other-pods is restart, and it sees {}", other.entries.join(", "));
             add(Step::ActivateOther { container: other.container.clone() }, reason);
-        }
-        for (component, how, reason) in kubelet {
-            add(Step::Activate { component, how }, reason);
         }
         for (check, reason) in checks(basis, items) {
             add(Step::Verify { check }, reason);
@@ -300,15 +341,16 @@ fn proofs(basis: Basis<'_>, items: &[Item]) -> Vec<(String, Proof)> {
         if let Some(proof) = identity::proof(basis.inventory, i) {
             return vec![(i.name.clone(), proof)];
         }
-        let found = basis.inventory.get(&i.name).map(|e| wiring::proofs(basis.inventory, e)).unwrap_or_default();
-        found.into_iter().map(|p| (i.name.clone(), p)).collect::<Vec<_>>()
+        let entries = i.names().filter_map(|name| basis.inventory.get(name));
+        let proofs = |e: &Entry| wiring::proofs(basis.inventory, e).into_iter().map(|p| (e.name.clone(), p)).collect();
+        entries.flat_map(|e| -> Vec<(String, Proof)> { proofs(e) }).collect()
     };
     items.iter().flat_map(of).filter(|(_, p)| basis.live || matches!(p, Proof::Handshake { .. })).collect()
 }
 
 /// Who must take up what has changed, in the order of [`Component::ALL`].
 fn activations(basis: Basis<'_>, items: &[Item]) -> Vec<(Component, Activation, String)> {
-    let changed: Vec<&Entry> = items.iter().filter_map(|i| basis.inventory.get(&i.name)).collect();
+    let changed = changed(basis, items);
     Component::ALL
         .into_iter()
         .filter_map(|component| {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::cert::CertFacts;
-use super::identity::{Config, Good, Lies, OnDisk, USER, sound};
+use super::identity::{Config, Good, Lies, OnDisk, USER, breaks, sound};
 use super::inventory::{Content, Entry, Inventory, Owner, Problem};
 use super::policy::Policy;
 
@@ -103,6 +103,11 @@ pub fn choose(inventory: &Inventory, policy: &Policy, now: Timestamp) -> Choice 
     if entry.leaf().is_some_and(|l| l.not_before > now) {
         return Choice::Nothing; // it is the clock that wants repair
     }
+    // where the CA itself was made anew, whose the node is to be is a person's decision, for all leaves alike
+    let others = inventory.entries.iter().filter(|e| e.name != CLIENT && e.name != CONFIG && e.signer == entry.signer);
+    if has(entry, Problem::WrongIssuer) && others.into_iter().any(|e| has(e, Problem::WrongIssuer)) {
+        return Choice::Nothing;
+    }
     let reference = disk.config != Config::Current;
     match (present.leaf(), present.trouble()) {
         (Some(leaf), None) => {
@@ -192,13 +197,10 @@ impl Present<'_> {
 
     /// What is wrong with the identity or with how it lies there, beyond its age.
     fn trouble(&self) -> Option<String> {
-        let bad = |id: Problem| {
-            !matches!(id, Problem::LoosePermissions | Problem::RotationOff | Problem::ProcessOlderThanCertificate)
-        };
         match &self.entry.content {
             Content::Absent => Some(format!("{} does not exist", self.disk.current.display())),
             Content::Unusable(finding) => Some(finding.message.clone()),
-            Content::Readable(c) => match c.findings.iter().find(|f| bad(f.id)) {
+            Content::Readable(c) => match c.findings.iter().find(|f| breaks(f)) {
                 Some(finding) => Some(finding.message.clone()),
                 None if self.leaf().is_none() => {
                     let leaf = c.chain.first()?;
@@ -243,8 +245,7 @@ impl Present<'_> {
 
     fn signing(&self) -> Option<Way> {
         let ca = self.inventory.get("ca")?;
-        let well =
-            matches!(&ca.content, Content::Readable(c) if c.findings.iter().all(|f| f.id == Problem::LoosePermissions));
+        let well = matches!(&ca.content, Content::Readable(c) if !c.findings.iter().any(breaks));
         // on a worker its key is not expected, and nobody says that it is missing
         let here = ca.owner != Owner::External && self.disk.can_sign;
         let name = self.inventory.node.name.is_some();
@@ -282,7 +283,7 @@ impl Present<'_> {
         format!(
             "on a control-plane node: kubectl -n kube-system get cm kubeadm-config -o jsonpath={{.data.ClusterConfiguration}} \
              > c.yaml && kubeadm kubeconfig user --config c.yaml --org system:nodes --client-name {USER}{node} | \
-             ssh {node} 'umask 077; cat > {config}; certwarden renew {CLIENT}'"
+             ssh {node} 'umask 077; cat > {config}; certwarden renew {CLIENT}' (before 1.21: kubeadm alpha kubeconfig user)"
         )
     }
 }

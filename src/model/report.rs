@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::component::Component;
 use super::gate::Refusal;
+use super::plan::Socket;
 
 pub const SCHEMA: &str = "certwarden.report/v1";
 
@@ -29,6 +30,9 @@ pub struct Report {
     pub node: Option<NodeSeen>,
     /// What could not be proven, what was noticed: sentences.
     pub notes: Vec<String>,
+    /// The transactions before this one, if what was asked for took several; the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Report>,
 }
 
 impl Report {
@@ -36,7 +40,12 @@ impl Report {
     pub fn unproven(&self) -> Vec<&str> {
         let silent = |c: &&CredentialSeen| c.when == When::Verification && c.proven.is_none();
         let mut names: Vec<&str> = self.credentials.iter().filter(silent).map(|c| c.name.as_str()).collect();
-        names.extend(self.sockets.iter().filter(|s| s.serial.is_none()).map(|s| s.address.as_str()));
+        for socket in self.sockets.iter().filter(|s| s.serial.is_none()) {
+            // once for all its names
+            if !names.contains(&socket.address.as_str()) {
+                names.push(&socket.address);
+            }
+        }
         if self.node.as_ref().is_some_and(|n| n.ready_after.is_none()) {
             names.push("the node's readiness");
         }
@@ -58,7 +67,31 @@ impl Report {
             restarted: Vec::new(),
             node: None,
             notes: Vec::new(),
+            earlier: Vec::new(),
         }
+    }
+
+    /// This report as the last of several.
+    #[must_use]
+    pub fn after(mut self, earlier: Self) -> Self {
+        self.earlier.insert(0, earlier);
+        self
+    }
+
+    /// All transactions, the oldest first.
+    pub fn all(&self) -> impl Iterator<Item = &Self> {
+        self.earlier.iter().chain(std::iter::once(self))
+    }
+
+    /// Exit code of renew, rollback, recover (DESIGN §8): the gravest of all transactions.
+    pub fn exit_code(&self) -> u8 {
+        self.all().map(|r| r.outcome.exit_code()).max().unwrap_or_default()
+    }
+
+    /// Logical names of what is new and stays so, in all transactions.
+    pub fn in_place(&self) -> Vec<String> {
+        let stay = |r: &&Self| matches!(r.outcome, Outcome::Verified | Outcome::Committed | Outcome::Degraded);
+        self.all().filter(stay).flat_map(|r| &r.renewed).map(|r| r.name.clone()).collect()
     }
 }
 
@@ -121,12 +154,26 @@ pub struct Renewed {
 pub struct SocketSeen {
     pub component: Component,
     pub address: String,
+    /// The host name that was asked for by TLS (SNI), if not that of the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Logical name of the entry it should serve.
     pub entry: String,
     /// None: no answer.
     pub serial: Option<String>,
     pub expected: String,
     pub ok: bool,
+}
+
+impl SocketSeen {
+    pub fn is_of(&self, socket: &Socket) -> bool {
+        (&self.address, &self.name) == (&socket.address, &socket.name)
+    }
+
+    /// As [`Socket`] in words.
+    pub fn place(&self) -> String {
+        self.name.as_ref().map_or_else(|| self.address.clone(), |name| format!("{} ({name})", self.address))
+    }
 }
 
 /// Who was restarted: a component, or a container of another static pod (`namespace/pod/container`).

@@ -2,10 +2,11 @@
 //! entry, and against what each credential can be proven.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::component::Component;
-use super::inventory::{Entry, Inventory, Node};
+use super::inventory::{Entry, Inventory, Node, SniPair};
 use super::plan::{Check, Proof, Socket};
 
 /// kube-apiserver's default of `--secure-port` (kubernetes: `pkg/kubeapiserver/options/serving.go`).
@@ -20,7 +21,7 @@ pub fn sockets(inventory: &Inventory) -> Vec<Socket> {
     let node = &inventory.node;
     let mut all = Vec::new();
     let mut push = |component, address: String, entry: &str| {
-        let socket = Socket { component, address, entry: entry.to_owned() };
+        let socket = Socket { component, address, entry: entry.to_owned(), name: None };
         if inventory.get(entry).is_some_and(|e| e.leaf().is_some()) && !all.contains(&socket) {
             all.push(socket);
         }
@@ -43,7 +44,46 @@ pub fn sockets(inventory: &Inventory) -> Vec<Socket> {
     if let Some(address) = kubelet_address(node) {
         push(Component::Kubelet, address, "kubelet-serving");
     }
+    all.extend(by_name(inventory));
     all
+}
+
+/// More names on one socket are not measured: the pairs are loaded together, so that some show it of all.
+const MOST_NAMES: usize = 16;
+
+/// What is served to those who ask for a name of a pair of `--tls-sni-cert-key`.
+fn by_name(inventory: &Inventory) -> Vec<Socket> {
+    let node = &inventory.node;
+    let mut all = Vec::new();
+    for (component, pod) in &node.static_pods {
+        let Some(address) = secure_address(node, *component) else { continue };
+        // names that the flag has go before those of certificates, and earlier pairs before later ones (kubernetes:
+        // `apiserver/pkg/server/dynamiccertificates/named_certificates.go:BuildNamedCertificates`)
+        let mut pairs: Vec<&SniPair> = pod.sni.iter().collect();
+        pairs.sort_by_key(|pair| pair.names.is_empty());
+        let mut seen = BTreeSet::new();
+        for pair in pairs {
+            let Some(entry) = inventory.entries.iter().find(|e| e.path() == pair.cert) else { continue };
+            let Some(leaf) = entry.leaf() else { continue };
+            let own = || leaf.sans.iter().filter_map(|san| san.strip_prefix("DNS:").map(str::to_owned)).collect();
+            let names: Vec<String> = if pair.names.is_empty() { own() } else { pair.names.clone() };
+            for name in names.iter().filter_map(|n| host_name(n)) {
+                if seen.insert(name.clone()) && seen.len() <= MOST_NAMES {
+                    let entry = entry.name.clone();
+                    all.push(Socket { component: *component, address: address.clone(), entry, name: Some(name) });
+                }
+            }
+        }
+    }
+    all
+}
+
+/// A host name that a name of a pair stands for; None for an address, which nobody asks for by SNI (RFC 6066).
+fn host_name(name: &str) -> Option<String> {
+    let name = name.to_ascii_lowercase();
+    let host = name.strip_prefix("*.").map_or_else(|| name.clone(), |domain| format!("certwarden.{domain}"));
+    let is_host = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
+    (!host.is_empty() && host.chars().all(is_host) && host.parse::<IpAddr>().is_err()).then_some(host)
 }
 
 /// `host:port` at which a component of Kubernetes serves on this node; None if it has no manifest or serves nothing.

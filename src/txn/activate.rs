@@ -67,10 +67,8 @@ fn reload(
     let silent = |s: &&SocketSeen| s.serial.is_none();
     let missed: Vec<&SocketSeen> = seen.iter().filter(silent).collect();
     still_there(run, component, &expected, &missed, &exits)?;
-    let answering: Vec<Expected> = expected
-        .into_iter()
-        .filter(|e| seen.iter().any(|s| s.address == e.socket.address && s.serial.is_some()))
-        .collect();
+    let answering: Vec<Expected> =
+        expected.into_iter().filter(|e| seen.iter().any(|s| s.is_of(&e.socket) && s.serial.is_some())).collect();
     if seen.iter().all(|s| s.ok || s.serial.is_none()) {
         return Ok(());
     }
@@ -84,7 +82,7 @@ fn reload(
         Some(s) => Err(Stop::Failed(format!(
             "{component} still serves serial {} on {} after a restart, not {}",
             s.serial.as_deref().unwrap_or("none"),
-            s.address,
+            s.place(),
             s.expected
         ))),
     }
@@ -100,17 +98,16 @@ fn still_there(
     exits: &Exits<'_>,
 ) -> Result<(), Stop> {
     let engine = run.engine;
-    let answered = |address: &str| run.before.socket(address).is_some_and(|b| b.answered);
-    let (lost, unknown): (Vec<&SocketSeen>, Vec<&SocketSeen>) =
-        silent.iter().copied().partition(|s| answered(&s.address));
-    for socket in unknown {
+    let answered = |e: &&&Expected| run.before.socket(&e.socket).is_some_and(|b| b.answered);
+    let silent: Vec<&Expected> = expected.iter().filter(|e| silent.iter().any(|s| s.is_of(&e.socket))).collect();
+    let (lost, unknown): (Vec<&Expected>, Vec<&Expected>) = silent.iter().partition(answered);
+    for silent in unknown {
         run.report.notes.push(format!(
             "{component} does not answer on {}: whether it takes the new certificates cannot be told",
-            socket.address
+            silent.socket
         ));
     }
-    let lost: Vec<Expected> =
-        expected.iter().filter(|e| lost.iter().any(|s| s.address == e.socket.address)).cloned().collect();
+    let lost: Vec<Expected> = lost.into_iter().cloned().collect();
     if lost.is_empty() {
         return Ok(());
     }
@@ -122,7 +119,7 @@ fn still_there(
         Some(_) if engine.should_stop() => Err(Stop::Asked),
         Some(s) => {
             let why = exits.sentence().map(|why| format!(": {why}")).unwrap_or_default();
-            Err(Stop::Failed(format!("{component} does not answer any more on {}{why}", s.address)))
+            Err(Stop::Failed(format!("{component} does not answer any more on {}{why}", s.place())))
         }
     }
 }

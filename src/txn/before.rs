@@ -85,6 +85,8 @@ pub struct SocketBefore {
     #[serde(default)]
     pub component: Option<Component>,
     pub address: String,
+    #[serde(default)]
+    pub name: Option<String>,
     pub answered: bool,
     /// The leaf that was on the disk.
     pub ok: bool,
@@ -113,8 +115,8 @@ impl Before {
         component != Component::Kubelet && self.containers.as_ref().is_some_and(|c| !c.contains_key(&component))
     }
 
-    pub fn socket(&self, address: &str) -> Option<&SocketBefore> {
-        self.sockets.iter().find(|s| s.address == address)
+    pub fn socket(&self, socket: &Socket) -> Option<&SocketBefore> {
+        self.sockets.iter().find(|s| (&s.address, &s.name) == (&socket.address, &socket.name))
     }
 }
 
@@ -134,6 +136,7 @@ pub fn look(run: &Run<'_>) -> Before {
         Some(SocketBefore {
             component: Some(seen.component),
             address: seen.address,
+            name: seen.name,
             answered: seen.serial.is_some(),
             ok: seen.ok,
         })

@@ -29,6 +29,9 @@ const SLOWEST: Duration = Duration::from_secs(7 * 60);
 const IDLE: Duration = Duration::from_secs(70);
 /// So many containers that ended since the swap are a crash loop: the third comes after 10 s of the kubelet's back-off.
 const LOOP: usize = 3;
+/// A container that was made again and has run for less than this was in a crash loop lately: after so long the kubelet
+/// forgets its back-off (kubernetes: `client-go/util/flowcontrol/backoff.go`, twice the longest).
+const STEADY: Duration = Duration::from_secs(10 * 60);
 /// Between two looks at the container runtime.
 const POLL: Duration = Duration::from_millis(500);
 
@@ -73,6 +76,19 @@ impl Who {
     /// Whether it was down before although its certificates were good: what ails it is none of our business.
     fn is_excused(&self, run: &Run<'_>) -> bool {
         self.was_down && prove::old_still_work(run, run.swapped_at)
+    }
+
+    /// Whether it may stay away when it was asked to come back. So may a pod that is none of the components, if it was ill
+    /// before, or if there is nothing to go back to: the node does not need it to be well.
+    fn may_stay_away(&self, run: &Run<'_>, old: Option<&Container>) -> bool {
+        if self.component.is_some() {
+            return old.is_none() && self.is_excused(run);
+        }
+        let fresh = |c: &Container| {
+            let age = run.swapped_at.as_nanosecond().saturating_sub(i128::from(c.created_ns));
+            c.attempt > 0 && age < STEADY.as_nanos().cast_signed()
+        };
+        self.was_down || old.is_some_and(fresh) || !prove::old_still_work(run, run.swapped_at)
     }
 
     /// Whether what happens to it now is our doing: it was well before, and so was what it needs. In the dark it may
@@ -126,8 +142,9 @@ pub fn replace(run: &mut Run<'_>, who: &Who) -> Result<(), Stop> {
         run.stopped.push(who.consumer.clone());
         host.runtime.stop(&socket, &old.id, GRACE)?;
     }
-    let Some(new) = await_new(run, who, old.as_ref(), Deadline::after(host.clock.as_ref(), limit))? else {
-        run.report.notes.push(format!("{} is not running, as before", who.consumer));
+    // one that need not come back is not waited for longer than one that does takes
+    let patience = if who.component.is_none() && who.may_stay_away(run, old.as_ref()) { IDLE + GRACE } else { limit };
+    let Some(new) = await_new(run, who, old.as_ref(), Deadline::after(host.clock.as_ref(), patience))? else {
         return Ok(());
     };
     story::activated(&run.dir.id, &who.consumer, "runs in a new container");
@@ -136,7 +153,7 @@ pub fn replace(run: &mut Run<'_>, who: &Who) -> Result<(), Stop> {
     Ok(())
 }
 
-/// The new container; None if there is none, as before.
+/// The new container; None if there is none, and need not be: that is noted.
 fn await_new(
     run: &mut Run<'_>,
     who: &Who,
@@ -156,10 +173,12 @@ fn await_new(
             return Ok(Some(new));
         }
         if exits.looping() || deadline.is_over(host.clock.as_ref()) {
-            if old.is_none() && who.is_excused(run) {
+            let why = why_not(who, listed, running.is_some(), &exits);
+            if who.may_stay_away(run, old) {
+                let when = if who.was_down { "is not running, as before" } else { "did not come back" };
+                run.report.notes.push(format!("{} {when}: {why}", who.consumer));
                 return Ok(None);
             }
-            let why = why_not(who, listed, running.is_some(), &exits);
             return Err(Stop::Failed(format!("{} did not come back: {why}", who.consumer)));
         }
         if run.engine.should_stop() {

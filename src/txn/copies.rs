@@ -38,16 +38,25 @@ pub(super) fn refresh(run: &mut Run<'_>, original: &Path, copies: &[Copy]) {
             }
             Ok(false) => {}
             Err(e) => {
-                let why = match e {
-                    FsError::ReadOnly { .. } => {
-                        format!("{e}; add `ReadWritePaths=` with its directory to certwarden.service")
-                    }
-                    e => chain(&e),
-                };
+                let why = why_not(&copy.path, &e);
                 story::not_refreshed(&run.dir.id, &copy.path, &why);
                 run.report.notes.push(format!("{path} was not refreshed: {why}; copy {} over it", original.display()));
             }
         }
+    }
+}
+
+/// The directory that certwarden.service may write in beside those of kubeadm, if it is there when the service starts.
+const ROOTS: &str = "/root/.kube";
+
+fn why_not(path: &Path, e: &FsError) -> String {
+    match e {
+        // a mount cannot be made of what is not there yet, and to let the service write all of /root would be too much
+        FsError::ReadOnly { .. } if path.parent() == Some(Path::new(ROOTS)) => {
+            format!("{e}; {ROOTS} was made after certwarden was started, and is writable from its next start on")
+        }
+        FsError::ReadOnly { .. } => format!("{e}; add `ReadWritePaths=` with its directory to certwarden.service"),
+        e => chain(e),
     }
 }
 
@@ -147,6 +156,18 @@ mod tests {
             let home = Home::with(&without_key);
             assert!(!home.refresh(told).unwrap());
             assert_eq!(home.content(), without_key);
+        }
+    }
+
+    #[test]
+    fn a_directory_that_the_sandbox_does_not_know_is_told_with_what_to_do() {
+        let error = |path: &str| FsError::ReadOnly { action: "replace", path: path.into() };
+        for (path, remedy) in [
+            ("/root/.kube/config", "made after certwarden was started, and is writable from its next start on"),
+            ("/home/eve/.kube/config", "add `ReadWritePaths=` with its directory"),
+        ] {
+            let why = why_not(Path::new(path), &error(path));
+            assert!(why.contains(remedy), "{why}");
         }
     }
 

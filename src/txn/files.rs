@@ -1,12 +1,15 @@
 //! The live files of a transaction: backed up, replaced back to back, put back.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::host::fs::replace::{Here, Place};
 use crate::host::fs::{FsError, Root};
-use crate::model::inventory::Form;
+use crate::model::inventory::{Form, Inventory};
 use crate::model::ledger::{Attributes, FileRecord, LINK, NOTHING};
+use crate::model::places::Places;
 use crate::renew::Staged;
 
 use super::store::TxnDir;
@@ -24,10 +27,26 @@ pub enum FilesError {
     BackupDamaged { path: PathBuf },
     #[error("the staged {} is damaged: its SHA-256 is not the recorded one", path.display())]
     StagedDamaged { path: PathBuf },
+    #[error("{} and {} are one file by two paths: give each credential files of its own", path.display(), other.display())]
+    OnePlace { path: PathBuf, other: PathBuf },
     #[error("{} was not staged", path.display())]
     NotStaged { path: PathBuf },
     #[error(transparent)]
     Fs(#[from] FsError),
+}
+
+/// Which files of the inventory are one file by several paths. What leads nowhere is another's question.
+pub fn places(root: &Root, inventory: &Inventory) -> Places {
+    let mut first: BTreeMap<(u64, u64, OsString), &Path> = BTreeMap::new();
+    let mut places = Places::default();
+    for path in inventory.entries.iter().flat_map(|e| e.form.files()) {
+        let Ok(id) = root.place(path).and_then(|p| p.id()) else { continue };
+        match first.entry(id) {
+            Entry::Vacant(new) => drop(new.insert(path)),
+            Entry::Occupied(known) => places.is(path, known.get()),
+        }
+    }
+    places
 }
 
 /// SHA-256, lower-case hexadecimal.
@@ -55,6 +74,7 @@ fn place_of(root: &Root, record: &FileRecord) -> Result<Place, FsError> {
 /// [`FilesError`]; nothing live is touched.
 pub fn back_up(root: &Root, dir: &TxnDir, items: &[(&str, &Form)]) -> Result<Vec<FileRecord>, FilesError> {
     let mut records = Vec::new();
+    let mut known: BTreeMap<(u64, u64, OsString), PathBuf> = BTreeMap::new();
     for (entry, form) in items {
         for path in form.files() {
             let mut record = FileRecord {
@@ -65,6 +85,9 @@ pub fn back_up(root: &Root, dir: &TxnDir, items: &[(&str, &Form)]) -> Result<Vec
                 by_name: form.by_name(),
             };
             let place = place_of(root, &record)?;
+            if let Some(other) = known.insert(place.id()?, path.to_path_buf()) {
+                return Err(FilesError::OnePlace { path: path.to_path_buf(), other });
+            }
             let here = place.here()?;
             if here == Here::File || !form.may_be_missing() {
                 record.attributes = place.attributes()?;
@@ -260,9 +283,21 @@ impl Prepared {
 /// # Errors
 /// [`FilesError`].
 pub fn sweep(root: &Root, files: &[FileRecord]) -> Result<(), FilesError> {
+    remove(root, files, &[NEW, OLD])
+}
+
+/// The same, less the way back: of a rollback that failed, which a second try may have no other room for.
+///
+/// # Errors
+/// [`FilesError`].
+pub fn sweep_new(root: &Root, files: &[FileRecord]) -> Result<(), FilesError> {
+    remove(root, files, &[NEW])
+}
+
+fn remove(root: &Root, files: &[FileRecord], tags: &[&str]) -> Result<(), FilesError> {
     let mut first = Ok(());
     for file in files {
-        for tag in [NEW, OLD] {
+        for tag in tags {
             let swept = place_of(root, file).and_then(|p| p.remove_temp(tag));
             if first.is_ok() {
                 first = swept;

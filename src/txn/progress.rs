@@ -77,6 +77,11 @@ impl Progress {
         self.lock().phase = Phase::AfterCommit;
     }
 
+    /// Nothing live is touched by the transaction that may begin now.
+    pub fn next_transaction(&self) {
+        self.lock().phase = Phase::BeforeCommit;
+    }
+
     /// Whether the engine is to end at the next point where the node is well.
     pub fn should_stop(&self) -> bool {
         let before_commit = || self.lock().phase == Phase::BeforeCommit;

@@ -40,10 +40,10 @@ pub fn verify(run: &mut Run<'_>, check: &Check) -> Result<(), Stop> {
 
 fn socket_serves(run: &mut Run<'_>, socket: &Socket, limit: Duration) -> Result<(), Stop> {
     let engine = run.engine;
-    let was = run.before.socket(&socket.address).cloned();
+    let was = run.before.socket(socket).cloned();
     // what did not answer before is not waited for as if it had
     let limit = if was.as_ref().is_some_and(|w| w.answered) { limit } else { limit.min(SILENT) };
-    engine.progress.step(format!("asking {} what it serves", socket.address), limit + REQUEST);
+    engine.progress.step(format!("asking {socket} what it serves"), limit + REQUEST);
     let expected = [Expected { socket: socket.clone(), serial: on_disk(run, &socket.entry)?.serial }];
     let seen = await_served(engine.host, &expected, None, limit, &|| !engine.should_stop());
     let wrong = seen.iter().find(|s| !s.ok).cloned();
@@ -55,15 +55,15 @@ fn socket_serves(run: &mut Run<'_>, socket: &Socket, limit: Duration) -> Result<
     let answered = was.as_ref().is_some_and(|w| w.answered);
     let was_wrong = was.is_some_and(|w| w.answered && !w.ok);
     let stale = was_wrong && run.plan.item(&s.entry).is_none();
-    match s.serial {
-        None if answered => Err(Stop::Failed(format!("{} does not answer any more", s.address))),
+    match &s.serial {
+        None if answered => Err(Stop::Failed(format!("{} does not answer any more", s.place()))),
         None => {
-            run.report.notes.push(format!("{} does not answer: what it serves cannot be told", s.address));
+            run.report.notes.push(format!("{} does not answer: what it serves cannot be told", s.place()));
             Ok(())
         }
         Some(serial) => {
             let sentence =
-                format!("{} serves serial {serial}, but {} on the disk has {}", s.address, s.entry, s.expected);
+                format!("{} serves serial {serial}, but {} on the disk has {}", s.place(), s.entry, s.expected);
             if !stale {
                 return Err(Stop::Failed(sentence));
             }

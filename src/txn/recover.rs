@@ -12,6 +12,7 @@ use crate::model::component::Component;
 use crate::model::inventory::Form;
 use crate::model::kubeconfig::{self, Identity};
 use crate::model::ledger::State;
+use crate::model::places::Places;
 use crate::model::plan::{Plan, PlannedStep, Step};
 use crate::model::planner::{self, Basis};
 use crate::model::report::{Consumer, Outcome, Report};
@@ -115,8 +116,14 @@ impl Engine<'_> {
         let now = self.host.clock.now();
         let names: BTreeSet<String> = ledger.files().iter().map(|f| f.entry.clone()).collect();
         let assessment = assess(self.inventory, self.policy, now);
-        let basis =
-            Basis { inventory: self.inventory, assessment: &assessment, policy: self.policy, live: self.host.live };
+        let places = Places::default();
+        let basis = Basis {
+            inventory: self.inventory,
+            assessment: &assessment,
+            policy: self.policy,
+            live: self.host.live,
+            places: &places,
+        };
         let mut plan = planner::plan_restore(basis, &names, &dir.id, now);
         for item in &mut plan.items {
             // of the backup: what is live may be new

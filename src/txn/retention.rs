@@ -36,10 +36,10 @@ pub fn apply(root: &Root, generations: usize) {
         Err(e) => return tracing::warn!("old transactions could not be listed: {}", chain(&e)),
     };
     // not beside one that is open: what lies there is its way back
-    if let Some((dir, _)) = closed.last()
+    if let Some((dir, state)) = closed.last()
         && store::list(root).is_ok_and(|all| all.last() == Some(dir))
     {
-        sweep_live(root, dir);
+        sweep_live(root, dir, *state);
     }
     // what an operator still has to look at is neither thinned out nor counted
     let closed = closed.into_iter().filter(|(_, s)| *s != State::RollbackFailed);
@@ -66,9 +66,10 @@ pub fn apply(root: &Root, generations: usize) {
 }
 
 /// Keys must not stay beside the live ones because a file could not be removed at once.
-fn sweep_live(root: &Root, dir: &TxnDir) {
+fn sweep_live(root: &Root, dir: &TxnDir, state: State) {
     let Ok(Some(ledger)) = Ledger::load(root, dir) else { return };
-    if let Err(e) = files::sweep(root, ledger.files()) {
+    let sweep = if state == State::RollbackFailed { files::sweep_new } else { files::sweep };
+    if let Err(e) = sweep(root, ledger.files()) {
         tracing::warn!(cw_txn = dir.id, "what lies beside the live files could not be removed: {}", chain(&e));
     }
 }

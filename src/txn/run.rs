@@ -283,13 +283,13 @@ impl<'a> Run<'a> {
                 Stop::Failed(format!("the staged {} is not fit to be used: {}", item.name, why.join("; ")))
             })?;
             self.validity.insert(item.name.clone(), (facts.not_before, facts.not_after));
-            self.report.renewed.push(Renewed {
-                name: item.name.clone(),
+            self.report.renewed.extend(item.names().map(|name| Renewed {
+                name: name.clone(),
                 path: item.form.path().to_path_buf(),
                 old_serial: item.old_serial.clone(),
-                new_serial: facts.serial,
+                new_serial: facts.serial.clone(),
                 not_after: facts.not_after,
-            });
+            }));
         }
         let digests = files::keep_staged(&host.root, &self.dir, &staged)?;
         let at = host.clock.now();

@@ -1,6 +1,7 @@
 //! One sitting of certwarden on a node: look, judge, plan, act. The command line and the daemon both go through
 //! here, so that they cannot drift apart.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
@@ -8,10 +9,12 @@ use jiff::Timestamp;
 use crate::collect::collect;
 use crate::host::Host;
 use crate::model::assess::{Assessment, assess};
+use crate::model::cause::chain;
 use crate::model::csr::{self, Request};
 use crate::model::gate::{Gate, Refusal};
 use crate::model::inventory::Inventory;
 use crate::model::ledger::State;
+use crate::model::places::Places;
 use crate::model::plan::{Item, Maker, Plan, Skipped, Source};
 use crate::model::planner::{self, Basis, Selection, UnknownName};
 use crate::model::policy::Policy;
@@ -22,6 +25,7 @@ use crate::verify::gates::{self, View};
 use crate::verify::requests;
 
 use super::engine::{Engine, EngineError, Options};
+use super::files;
 use super::history;
 use super::ledger::Ledger;
 use super::progress::Progress;
@@ -38,6 +42,8 @@ pub struct Session<'a> {
     pub assessment: Assessment,
     /// Of this node, where the API was asked for them.
     requests: Vec<Request>,
+    /// Looked for when something is planned.
+    places: OnceCell<Places>,
 }
 
 /// Why a session could not do what was asked; nothing was changed.
@@ -64,11 +70,13 @@ impl<'a> Session<'a> {
         let asked = host.live && requests::worth_asking(&inventory, &assessment);
         let requests = if asked { requests::own(host, &inventory) } else { None }.unwrap_or_default();
         requests::tell(&mut assessment, &inventory, &requests);
-        Self { host, policy, inventory, assessment, requests }
+        Self { host, policy, inventory, assessment, requests, places: OnceCell::new() }
     }
 
     fn basis(&self) -> Basis<'_> {
-        Basis { inventory: &self.inventory, assessment: &self.assessment, policy: self.policy, live: self.host.live }
+        let places = self.places.get_or_init(|| files::places(&self.host.root, &self.inventory));
+        let (inventory, assessment) = (&self.inventory, &self.assessment);
+        Basis { inventory, assessment, policy: self.policy, live: self.host.live, places }
     }
 
     /// What `renew` would do.
@@ -84,34 +92,53 @@ impl<'a> Session<'a> {
         } else {
             choice::choose(self.host, self.policy, &self.inventory, now)
         };
-        let mut plan = planner::plan(self.basis(), selection, maker.clone(), now)?;
-        if *selection == Selection::Due
-            && let Some(reason) = self.not_now(&plan)
-        {
-            let left_out =
-                |i: &Item| Skipped { name: i.name.clone(), reason: reason.clone(), needed: None, blocks: false };
-            plan.skipped.extend(plan.items.iter().map(left_out));
-            plan.items.clear();
-            plan.steps.clear();
+        let plan = planner::plan(self.basis(), selection, maker.clone(), now)?;
+        if *selection != Selection::Due || !self.host.live {
+            return Ok(plan);
         }
-        if *selection == Selection::Due && self.host.live {
-            return self.sparing_etcd(plan, maker, now);
+        Ok(self.without_futile_requests(self.sparing_etcd(plan, maker, now)?))
+    }
+
+    /// Each part of the plan but one that would ask for what is not to be asked for now.
+    fn without_futile_requests(&self, mut plan: Plan) -> Plan {
+        if let Some(then) = plan.then.take() {
+            let then = self.without_futile_requests(*then);
+            if then.is_empty() {
+                plan.skipped.extend(then.skipped);
+            } else {
+                plan.then = Some(Box::new(then));
+            }
         }
-        Ok(plan)
+        let Some(reason) = self.not_now(&plan) else { return plan };
+        let left_out = |i: &Item| Skipped { name: i.name.clone(), reason: reason.clone(), needed: None, blocks: false };
+        plan.skipped.extend(plan.items.iter().map(left_out));
+        match plan.then.take() {
+            Some(mut rest) => {
+                rest.skipped.extend(plan.skipped);
+                *rest
+            }
+            None => Plan { items: Vec::new(), steps: Vec::new(), others: Vec::new(), ..plan },
+        }
     }
 
     /// Where no member of etcd can be spared, its leaves must not keep the others from being renewed in time. Who names
     /// them is told by the gate.
     fn sparing_etcd(&self, plan: Plan, maker: Maker, now: Timestamp) -> Result<Plan, UnknownName> {
-        let view = self.view(&plan, None);
-        let Some(closed) = gates::quorum(self.host, view) else { return Ok(plan) };
-        let etcds: Vec<String> = gates::etcds(view).map(|i| i.name.clone()).collect();
+        let mut left_out = Vec::new();
+        for view in plan.parts().map(|part| self.view(part, None)) {
+            let Some(closed) = gates::quorum(self.host, view) else { continue };
+            let reason = format!("gate {closed}; name them to force it");
+            let skipped =
+                |i: &Item| Skipped { name: i.name.clone(), reason: reason.clone(), needed: None, blocks: false };
+            left_out.extend(gates::etcds(view).map(skipped));
+        }
+        if left_out.is_empty() {
+            return Ok(plan);
+        }
         let mut policy = self.policy.clone();
-        policy.renew.exclude.extend(etcds.iter().cloned());
+        policy.renew.exclude.extend(left_out.iter().map(|s| s.name.clone()));
         let mut rest = planner::plan(Basis { policy: &policy, ..self.basis() }, &Selection::Due, maker, now)?;
-        let reason = format!("gate {closed}; name them to force it");
-        let left_out = |name| Skipped { name, reason: reason.clone(), needed: None, blocks: false };
-        rest.skipped.extend(etcds.into_iter().map(left_out));
+        rest.skipped.extend(left_out);
         Ok(rest)
     }
 
@@ -154,11 +181,34 @@ impl<'a> Session<'a> {
             .then(|| format!("the rollback of transaction {} failed: {}", newest.id, newest.reason.unwrap_or_default()))
     }
 
-    /// Carries a plan out.
+    /// Carries a plan out, and what follows it by what the node is like then: the report is that of the last transaction,
+    /// with the others in it.
     ///
     /// # Errors
     /// [`EngineError`] if nothing was begun.
     pub fn carry_out(
+        &self,
+        plan: &Plan,
+        dry_run: bool,
+        forced: &[Gate],
+        progress: &Progress,
+    ) -> Result<Report, EngineError> {
+        let mut report = self.transaction(plan, dry_run, forced, progress)?;
+        let Some(rest) = plan.then.as_deref() else { return Ok(report) };
+        progress.next_transaction();
+        let not_begun = match keeps_from_going_on(plan, &report, progress) {
+            Some(why) => why,
+            None => match Session::open(self.host, self.policy).carry_out(rest, dry_run, forced, progress) {
+                Ok(last) => return Ok(last.after(report)),
+                Err(e) => chain(&e),
+            },
+        };
+        let names: Vec<&str> = rest.items.iter().map(|i| i.name.as_str()).collect();
+        report.notes.push(format!("not begun: {}: {not_begun}", names.join(", ")));
+        Ok(report)
+    }
+
+    fn transaction(
         &self,
         plan: &Plan,
         dry_run: bool,
@@ -216,5 +266,18 @@ impl<'a> Session<'a> {
 
     fn engine<'s>(&'s self, progress: &'s Progress) -> Engine<'s> {
         Engine { host: self.host, policy: self.policy, inventory: &self.inventory, progress }
+    }
+}
+
+/// Why what follows is not begun. What could not be renewed and was left untouched keeps nobody; what is in doubt does.
+fn keeps_from_going_on(plan: &Plan, report: &Report, progress: &Progress) -> Option<String> {
+    let half = plan.skipped.iter().any(|s| s.blocks);
+    match report.outcome {
+        _ if progress.should_stop() => Some("stopped".to_owned()),
+        Outcome::Refused if half => Some("not all that was asked for can be renewed".to_owned()),
+        Outcome::Verified | Outcome::Committed | Outcome::DryRun | Outcome::NothingToDo | Outcome::Refused => None,
+        Outcome::Degraded | Outcome::Interrupted | Outcome::RolledBack | Outcome::RollbackFailed => {
+            Some("the transaction before it did not end well".to_owned())
+        }
     }
 }

@@ -42,6 +42,9 @@ pub struct DaemonState {
     /// The API server as the kubelet's kubeconfig said when it was well: for the day when it is gone.
     #[serde(default)]
     pub server: Option<String>,
+    /// What must not be renewed again at once.
+    #[serde(default)]
+    pub renewed: Renewed,
 }
 
 /// Why nothing is renewed until an operator has acted.
@@ -72,7 +75,7 @@ impl From<&Report> for LastTransaction {
             ended_at: report.ended_at,
             outcome: report.outcome,
             reason: report.reason.clone(),
-            renewed: report.renewed.iter().map(|r| r.name.clone()).collect(),
+            renewed: report.in_place(),
         }
     }
 }
@@ -87,6 +90,7 @@ impl Default for DaemonState {
             last_seen: None,
             server: None,
             last_transaction: None,
+            renewed: Renewed::default(),
         }
     }
 }
@@ -169,18 +173,9 @@ impl DaemonState {
         let mut state = Self::load(root).state;
         state.set_standing(&state.standing().after(report.outcome, &report.reason, report.ended_at));
         state.last_transaction = Some(report.into());
+        state.renewed.add(report.in_place(), report.ended_at);
         if let Err(e) = state.save(root) {
             tracing::warn!("the end of this transaction cannot be remembered for the daemon: {e}");
-        }
-    }
-
-    /// What must not be renewed again at once.
-    pub fn renewed(&self) -> Renewed {
-        match &self.last_transaction {
-            Some(t) if matches!(t.outcome, Outcome::Verified | Outcome::Committed | Outcome::Degraded) => {
-                Renewed { at: t.ended_at, names: t.renewed.clone() }
-            }
-            _ => Renewed::default(),
         }
     }
 }

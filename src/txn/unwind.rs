@@ -150,7 +150,7 @@ pub fn files_back(run: &mut Run<'_>, reason: &str) -> Result<(), Stop> {
     let records = run.ledger_mut()?.files().to_vec();
     let root = &run.engine.host.root;
     let notes = files::put_back(root, &run.dir, &records, &staged).inspect_err(|_| {
-        let _ = files::sweep(root, &records); // keys do not stay beside the live ones; the first error is the one to report
+        let _ = files::sweep_new(root, &records); // the first error is the one to report
     })?;
     run.report.notes.extend(notes);
     run.report.renewed.clear();

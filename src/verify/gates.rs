@@ -312,6 +312,7 @@ fn not_ready(host: &Host, view: View<'_>) -> Option<Refusal> {
                 | Problem::RotationOverdue
                 | Problem::RotationOff
                 | Problem::LoosePermissions
+                | Problem::Ownership
                 | Problem::ProcessOlderThanCertificate
         )
     };

@@ -194,7 +194,7 @@ fn every_socket_serves_what_is_on_the_disk() {
     }
     let here = address();
     let expect = |component, port: u16, entry: &str, file: &str| Expected {
-        socket: Socket { component, address: format!("{here}:{port}"), entry: entry.into() },
+        socket: Socket { component, address: format!("{here}:{port}"), entry: entry.into(), name: None },
         serial: parse_pem(&std::fs::read(file).unwrap()).unwrap().remove(0).serial,
     };
     let all = [

@@ -27,11 +27,12 @@ pub struct Expected {
 /// One look at a socket. `identity` is shown where the server asks for one; it is not needed to see the leaf.
 pub fn served(expected: &Expected, identity: Option<&Identity>, limit: Duration) -> SocketSeen {
     let Expected { socket, serial } = expected;
-    let leaf = tls::served_leaf(&socket.address, identity, limit.min(HANDSHAKE));
+    let leaf = tls::served_leaf(&socket.address, socket.name.as_deref(), identity, limit.min(HANDSHAKE));
     let seen = leaf.ok().map(|l| l.serial);
     SocketSeen {
         component: socket.component,
         address: socket.address.clone(),
+        name: socket.name.clone(),
         entry: socket.entry.clone(),
         ok: seen.as_deref() == Some(serial),
         serial: seen,
@@ -81,7 +82,8 @@ mod tests {
     use crate::verify::testing::host;
 
     fn expect(address: &str, serial: &str) -> Expected {
-        let socket = Socket { component: Component::Etcd, address: address.into(), entry: "etcd-server".into() };
+        let socket =
+            Socket { component: Component::Etcd, address: address.into(), entry: "etcd-server".into(), name: None };
         Expected { socket, serial: serial.into() }
     }
 

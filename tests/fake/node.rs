@@ -78,8 +78,12 @@ pub fn on_the_loopback(tree: &Tree) {
 }
 
 fn build(left: i64) -> TempDir {
+    build_with(Options { left, ..Options::default() })
+}
+
+fn build_with(options: Options) -> TempDir {
     let dir = temp();
-    let tree = Tree::build(dir.path(), Options { left, ..Options::default() });
+    let tree = Tree::build(dir.path(), options);
     on_the_loopback(&tree);
     // something that only a rename with care keeps
     let key = tree.at("/etc/kubernetes/pki/apiserver.key");
@@ -112,6 +116,12 @@ impl Node {
     }
     pub fn expired() -> Self {
         Self::on(&EXPIRED)
+    }
+
+    /// Everything is due, and these have so many seconds left.
+    pub fn due_but(left_of: &[(&str, i64)]) -> Self {
+        let options = Options { left: 20 * DAY, ..Options::default() };
+        Self::at(build_with(left_of.iter().fold(options, |o, (name, left)| o.left_of(name, *left))))
     }
 
     fn on(template: &TempDir) -> Self {

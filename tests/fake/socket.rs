@@ -1,12 +1,12 @@
 //! Small TLS servers that stand where a component listens.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use openssl::pkey::PKey;
-use openssl::ssl::{SslAcceptor, SslMethod};
+use openssl::ssl::{NameType, SslAcceptor, SslAcceptorBuilder, SslMethod};
 use openssl::x509::X509;
 
 use super::Fake;
@@ -25,30 +25,70 @@ pub enum Uptake {
 
 type Pair = (Vec<u8>, Vec<u8>);
 
+/// What is served to who asks for `name` by SNI; without a name, to everybody else.
+pub struct Served<'a> {
+    pub name: Option<&'static str>,
+    pub pair: [&'a str; 2],
+    pub uptake: Uptake,
+}
+
 /// Makes `component` (its container's name) listen on `127.0.0.1` and serve the pair; returns the port. Ends with
 /// the test process.
 pub fn serve(node: &Node, component: &'static str, pair: [&str; 2], uptake: Uptake) -> u16 {
-    let files: [PathBuf; 2] = pair.map(|p| node.path(p));
+    serve_by_name(node, component, &[Served { name: None, pair, uptake }])
+}
+
+/// One pair as a server holds it.
+struct Held {
+    name: Option<&'static str>,
+    files: [PathBuf; 2],
+    uptake: Uptake,
+    /// The container that read it.
+    by: Option<String>,
+    pair: Pair,
+}
+
+impl Held {
+    fn read(files: &[PathBuf; 2]) -> Option<Pair> {
+        Some((fs::read(&files[0]).ok()?, fs::read(&files[1]).ok()?))
+    }
+
+    fn refresh(&mut self, now: &str) {
+        let renewed = match self.uptake {
+            Uptake::Reload => true,
+            Uptake::Restart => self.by.as_deref() != Some(now),
+            Uptake::Never => false,
+        };
+        if renewed && let Some(pair) = Self::read(&self.files) {
+            (self.by, self.pair) = (Some(now.to_owned()), pair);
+        }
+    }
+}
+
+/// As [`serve`], with a pair for each name.
+pub fn serve_by_name(node: &Node, component: &'static str, served: &[Served<'_>]) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let fake = node.fake.clone();
-    let read = move || -> Option<Pair> { Some((fs::read(&files[0]).ok()?, fs::read(&files[1]).ok()?)) };
-    let mut held = (container(&fake, component), read().unwrap());
+    let hold = |s: &Served<'_>| {
+        let files = s.pair.map(|p| node.path(p));
+        Held {
+            name: s.name,
+            uptake: s.uptake,
+            by: container(&fake, component),
+            pair: Held::read(&files).unwrap(),
+            files,
+        }
+    };
+    let mut pairs: Vec<Held> = served.iter().map(hold).collect();
     std::thread::spawn(move || {
         for socket in listener.incoming().flatten() {
-            let now = container(&fake, component);
-            if now.is_none() {
-                continue; // nobody is there: the connection is closed
+            // nobody is there: the connection is closed
+            let Some(now) = container(&fake, component) else { continue };
+            for one in &mut pairs {
+                one.refresh(&now);
             }
-            let renewed = match uptake {
-                Uptake::Reload => true,
-                Uptake::Restart => held.0 != now,
-                Uptake::Never => false,
-            };
-            if renewed && let Some(pair) = read() {
-                held = (now, pair);
-            }
-            let Some(acceptor) = acceptor(&held.1) else { continue };
+            let Some(acceptor) = acceptor(&pairs) else { continue };
             let _ = acceptor.accept(socket);
         }
     });
@@ -82,11 +122,26 @@ fn container(fake: &Fake, component: &str) -> Option<String> {
     fake.world(|w| w.containers.iter().find(|c| c.name == component && c.running).map(|c| c.id.clone()))
 }
 
-fn acceptor((cert, key): &Pair) -> Option<Arc<SslAcceptor>> {
+fn acceptor(held: &[Held]) -> Option<SslAcceptor> {
+    let mut others = BTreeMap::new();
+    for named in held.iter().filter(|h| h.name.is_some()) {
+        others.insert(named.name?, context(&named.pair)?.build().into_context());
+    }
+    let mut context = context(&held.iter().find(|h| h.name.is_none())?.pair)?;
+    context.set_servername_callback(move |ssl, _| {
+        if let Some(other) = ssl.servername(NameType::HOST_NAME).and_then(|name| others.get(name)) {
+            let _ = ssl.set_ssl_context(other);
+        }
+        Ok(())
+    });
+    Some(context.build())
+}
+
+fn context((cert, key): &Pair) -> Option<SslAcceptorBuilder> {
     let mut context = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).ok()?;
     context.set_certificate(X509::stack_from_pem(cert).ok()?.first()?).ok()?;
     let key = PKey::private_key_from_pem(key).ok()?;
     context.set_private_key(&key).ok()?;
     context.check_private_key().ok()?;
-    Some(Arc::new(context.build()))
+    Some(context)
 }

@@ -141,6 +141,7 @@ impl Node {
             old_not_after: None,
             reason: String::new(),
             user: None,
+            also: Vec::new(),
         }
     }
 

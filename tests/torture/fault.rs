@@ -1,7 +1,7 @@
 //! Sweep: every call fails, with every error that a full, broken or protected disk gives.
 
-use crate::harness::{Harness, Place, row};
-use crate::interrupted::{self, Bench, Tally};
+use crate::harness::{Harness, Place};
+use crate::interrupted::{self, Bench, How, Tally};
 use crate::reliability::Row;
 use crate::scenario::Scenario;
 use crate::strace::{self, Ended, Point};
@@ -15,7 +15,7 @@ pub fn run(harness: &Harness, scenarios: &[Scenario], place: Place) -> Vec<Row> 
         let jobs = faults(harness, &points);
         let tally = harness.spread(place, &jobs, |bench, (index, error)| at(bench, scenario, &points[*index], error));
         let note = format!("{} calls, opens too; {}", points.len(), ERRORS.join(", "));
-        rows.push(row("fault", scenario.name.to_owned(), &tally, note));
+        rows.push(harness.row("fault", scenario.name.to_owned(), &tally, note));
     }
     rows.push(recovery(harness, &scenarios[0], place));
     rows
@@ -48,7 +48,7 @@ fn recovery(harness: &Harness, scenario: &Scenario, place: Place) -> Row {
         told(bench, scenario, &["recover"], &ended, &format!("recover with {error} at {}", show(&points[*index])))
     });
     let note = format!("of a commit cut short; {} calls, opens too", points.len());
-    row("fault", "recover".to_owned(), &tally, note)
+    harness.row("fault", "recover".to_owned(), &tally, note)
 }
 
 /// The rename in the middle of the commit.
@@ -75,7 +75,7 @@ pub fn told(bench: &Bench, scenario: &Scenario, args: &[&str], ended: &Ended, wh
         Some(code) if [0, 1, 2, 3, 64, 78].contains(&code) => {
             // a recovery that ends as without the error has none to tell
             let sentence = code == 0 || (code == 2 && args == ["recover"]) || names_a_cause(&ended.text);
-            let judged = interrupted::judge(bench, scenario);
+            let judged = interrupted::judge(bench, scenario, How::Kill);
             if sentence { judged } else { Err(format!("exit {code} without a cause: {:.300}", ended.text)) }
         }
         code => Err(format!("exit {code:?}: {:.500}", ended.text)),

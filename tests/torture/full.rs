@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use crate::disk::{Disk, Kind};
 use crate::fault::told;
-use crate::harness::{Harness, Place, row};
+use crate::harness::{Harness, Place};
 use crate::interrupted::Bench;
 use crate::reliability::Row;
 use crate::scenario::Scenario;
@@ -50,7 +50,7 @@ pub fn run(harness: &Harness, scenario: &Scenario) -> Vec<Row> {
                     &format!("{name} {what} from {}#{} {:.160}", point.call, point.nth, point.line),
                 )
             });
-            rows.push(row(
+            rows.push(harness.row(
                 "fault",
                 format!("{name} {what} in the middle"),
                 &tally,

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::disk::{Disk, Kind};
 use crate::interrupted::{Bench, Tally};
-use crate::reliability::Row;
+use crate::reliability::{Row, record};
 
 /// Two cores are what CI has.
 const WORKERS: usize = 2;
@@ -77,16 +77,19 @@ impl Harness {
         });
         total.into_inner().unwrap()
     }
-}
 
-/// Tells what a sweep has found, and makes its row of the page.
-pub fn row(section: &str, what: String, tally: &Tally, note: String) -> Row {
-    say(&format!("{section}: {what}: {} tried, {} bad; {note}", tally.tried, tally.bad.len()));
-    for bad in tally.bad.iter().take(SHOWN) {
-        say(&format!("  {bad:.900}"));
+    /// Tells what a sweep has found, and makes its row of the page: at once, since a whole sweep takes its time.
+    pub fn row(&self, section: &str, what: String, tally: &Tally, note: String) -> Row {
+        say(&format!("{section}: {what}: {} tried, {} bad; {note}", tally.tried, tally.bad.len()));
+        for bad in tally.bad.iter().take(SHOWN) {
+            say(&format!("  {bad:.900}"));
+        }
+        let bad = tally.bad.len() as u64;
+        let name = format!("{section}-{what}").replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let row = Row { section: section.to_owned(), what, tried: Some(tally.tried), bad: Some(bad), note };
+        record(&name, self.whole, std::slice::from_ref(&row));
+        row
     }
-    let bad = tally.bad.len() as u64;
-    Row { section: section.to_owned(), what, tried: Some(tally.tried), bad: Some(bad), note }
 }
 
 #[allow(clippy::print_stdout, reason = "a test's report")]

@@ -1,7 +1,7 @@
 //! Sweep: fsyncs are taken out (strace lets them succeed without being carried out), and the power fails. A harness that
 //! finds nothing then finds nothing at all. Which of them nothing covers on a file system is told, too.
 
-use crate::harness::{Harness, Place, row, say};
+use crate::harness::{Harness, Place, say};
 use crate::interrupted::{self, Tally};
 use crate::reliability::Row;
 use crate::scenario::Scenario;
@@ -51,8 +51,7 @@ pub fn run(harness: &Harness, scenario: &Scenario, place: Place) -> Row {
         of.map(|(name, n)| if caught { format!("{name} {n}") } else { name.clone() }).collect::<Vec<_>>().join(", ")
     };
     let note = format!("caught: {}; covered by a later sync here: {}", list(true), list(false));
-    let shown = Tally { tried: total.tried, bad: total.bad };
-    Row { note, ..row("mutation", format!("fsyncs of a renewal, {}", place.name()), &shown, String::new()) }
+    harness.row("mutation", format!("fsyncs of a renewal, {}", place.name()), &total, note)
 }
 
 fn example(tally: &Tally) -> String {

@@ -1,6 +1,6 @@
 //! Sweep: the power fails at every call that changes a file system, and behind the last.
 
-use crate::harness::{Harness, Place, row};
+use crate::harness::{Harness, Place};
 use crate::interrupted::{self, How, Recoveries};
 use crate::reliability::Row;
 use crate::scenario::Scenario;
@@ -18,7 +18,7 @@ pub fn run(harness: &Harness, scenarios: &[Scenario], place: Place) -> Vec<Row> 
         });
         let what = format!("{}, {}", scenario.name, place.name());
         let note = format!("{calls} of {} calls and the end, each with a cut in recover", scenario.points.len());
-        rows.push(row("power", what, &tally, note));
+        rows.push(harness.row("power", what, &tally, note));
     }
     rows
 }

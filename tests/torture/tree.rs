@@ -189,6 +189,27 @@ pub fn state_is_clean(root: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Everything that certwarden remembers: the names, where digits count alike, and where each ledger ends.
+pub fn shape_of_state(root: &Path) -> BTreeSet<(String, String)> {
+    let mut shape = BTreeSet::new();
+    let mut open = vec![root.join(STATE)];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(&dir).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            let ledger =
+                if path.ends_with("ledger.jsonl") { fs::read_to_string(&path).unwrap() } else { String::new() };
+            let state = |l: &str| Some(l.split_once("\"state\":\"")?.1.split('"').next()?.to_owned());
+            let states = ledger.lines().filter_map(state).collect::<Vec<_>>().join(" ");
+            let name = path.strip_prefix(root).unwrap().to_string_lossy().replace(|c: char| c.is_ascii_digit(), "0");
+            shape.insert((name, states));
+            if path.is_dir() {
+                open.push(path);
+            }
+        }
+    }
+    shape
+}
+
 /// What can be rolled back to is what was recorded.
 fn backup_is_whole(dir: &Path, ledger: &str) -> Result<(), String> {
     let open: Record = serde_json::from_str(ledger.lines().next().unwrap_or_default()).map_err(|e| e.to_string())?;

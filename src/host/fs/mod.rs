@@ -196,6 +196,16 @@ impl Root {
         self.metadata(path).is_ok()
     }
 
+    /// Whether the mount that `path` is on is read-only.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn is_read_only(&self, path: &Path) -> Result<bool, FsError> {
+        let fd = self.resolve(path, OFlag::O_PATH)?;
+        let stat = nix::sys::statvfs::fstatvfs(&fd).map_err(|e| FsError::new("examine the file system of", path, e))?;
+        Ok(stat.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY))
+    }
+
     /// Names in the directory `path`, sorted, without `.` and `..`.
     ///
     /// # Errors

@@ -173,6 +173,15 @@ impl Place {
         &self.path
     }
 
+    /// The directory's device and inode, and the name in it: the same by whatever path it was reached.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn id(&self) -> Result<(u64, u64, OsString), FsError> {
+        let (device, inode) = self.dir_id()?;
+        Ok((device, inode, self.name.clone()))
+    }
+
     /// The directory's device and inode, to sync each directory once.
     ///
     /// # Errors

@@ -41,7 +41,20 @@ pub(super) enum End {
 
 /// Walks `path` from the root.
 pub(super) fn walk(root: &Root, path: &Path, end: End) -> Result<Found, FsError> {
-    let mut walk = Walk { root, guarded: root.is_live() && geteuid().is_root(), dirs: Vec::new(), links: 0 };
+    walk_guarded(root, path, end, root.is_live() && geteuid().is_root())
+}
+
+impl Root {
+    /// What keeps root from writing in `directory` of the running system, as whoever looks sees it: somebody else's hand
+    /// on the way. What cannot be looked at is no such reason.
+    pub fn foreign_hand(&self, directory: &Path) -> Option<FsError> {
+        let walked = walk_guarded(self, directory, End::Directory, self.is_live());
+        walked.err().filter(|e| matches!(e, FsError::Untrusted { .. }))
+    }
+}
+
+fn walk_guarded(root: &Root, path: &Path, end: End, guarded: bool) -> Result<Found, FsError> {
+    let mut walk = Walk { root, guarded, dirs: Vec::new(), links: 0 };
     let mut names = VecDeque::new();
     push(&mut names, path);
     while let Some(name) = names.pop_front() {

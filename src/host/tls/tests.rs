@@ -46,7 +46,7 @@ fn the_leaf_is_seen_although_the_server_then_demands_a_client_certificate() {
         }
         let server = server.build();
         let address = listen(move |s| assert!(server.accept(s).is_err()));
-        let leaf = served_leaf(&address, identity.as_ref(), Duration::from_secs(10)).unwrap();
+        let leaf = served_leaf(&address, None, identity.as_ref(), Duration::from_secs(10)).unwrap();
         assert_eq!(leaf.serial, serial(&pair.cert), "TLS {version}");
     }
 }
@@ -56,7 +56,7 @@ fn an_expired_leaf_of_an_unknown_ca_is_seen_as_it_is() {
     let pair = Ca::new("nobody").issue(&Leaf { days: (-10, -1), ..Leaf::server("n1", &[]) });
     let server = acceptor(&pair, None);
     let address = listen(move |s| drop(server.accept(s)));
-    assert_eq!(served_leaf(&address, None, Duration::from_secs(10)).unwrap().serial, serial(&pair.cert));
+    assert_eq!(served_leaf(&address, None, None, Duration::from_secs(10)).unwrap().serial, serial(&pair.cert));
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_server_that_hangs_in_the_handshake_or_drips_bytes_costs_no_more_than_the_li
     });
     for address in [hangs, drips] {
         let started = Instant::now();
-        let err = served_leaf(&address, None, SHORT).unwrap_err();
+        let err = served_leaf(&address, None, None, SHORT).unwrap_err();
         assert!(started.elapsed() < SHORT + Duration::from_secs(2), "{:?}", started.elapsed());
         assert!(matches!(err, TlsError::NoCertificate { .. }), "{err}");
         assert!(err.to_string().ends_with("no answer in time"), "{err}");
@@ -86,12 +86,12 @@ fn a_server_that_closes_or_speaks_no_tls_or_is_not_there_is_an_error() {
         let _ = s.read(&mut [0; 2048]);
     });
     for address in [closes, plain] {
-        let err = served_leaf(&address, None, Duration::from_secs(5)).unwrap_err();
+        let err = served_leaf(&address, None, None, Duration::from_secs(5)).unwrap_err();
         assert!(matches!(err, TlsError::NoCertificate { .. }), "{err}");
     }
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     for address in [free.as_str(), "no port", "", "[::1", "name.invalid:1"] {
-        let err = served_leaf(address, None, Duration::from_secs(5)).unwrap_err();
+        let err = served_leaf(address, None, None, Duration::from_secs(5)).unwrap_err();
         assert!(matches!(err, TlsError::Connect { .. }), "{address}: {err}");
     }
 }

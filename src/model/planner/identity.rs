@@ -10,6 +10,14 @@ use crate::model::inventory::{Entry, Form, Inventory, Owner};
 use crate::model::plan::{Item, Maker, Proof, Skipped, Source};
 use crate::model::repair::{self, CLIENT, CONFIG, Choice, Repair, Way};
 
+/// A transaction of its own.
+pub(super) struct Own {
+    pub(super) items: Vec<Item>,
+    pub(super) maker: Maker,
+    /// Before what else is to be done.
+    pub(super) first: bool,
+}
+
 /// What of the kubelet's own is asked for.
 pub(super) struct Wanted<'a> {
     basis: Basis<'a>,
@@ -32,39 +40,24 @@ impl<'a> Wanted<'a> {
         its
     }
 
-    /// Adds its items to the others, in their plan or in one of its own; who then makes them.
-    pub(super) fn join(self, items: &mut Vec<Item>, skipped: &mut Vec<Skipped>, maker: Maker) -> Maker {
+    /// Its items: added to the others where they are signed like those, else in a transaction of its own.
+    pub(super) fn part(self, items: &mut Vec<Item>, skipped: &mut Vec<Skipped>) -> Option<Own> {
         let repair = match self.choice().and_then(|r| self.without_asking(r)) {
-            Ok(Some(repair)) => repair,
-            Ok(None) => return maker,
+            Ok(repair) => repair?,
             Err(skip) => {
                 skipped.extend(skip);
-                return maker;
+                return None;
             }
         };
         let own = self.items(&repair);
-        let of_its_own = Maker { source: Source::Identity { ways: repair.ways.clone() }, why: repair.reason.clone() };
-        let skip = |i: &Item| {
-            let reason = "in a transaction of its own: run again when this one is done".to_owned();
-            Skipped { name: i.name.clone(), reason, needed: None, blocks: false }
-        };
-        let needs_nobody = matches!(repair.ways.as_slice(), [Way::Adopt { .. }]);
-        if items.is_empty() {
-            *items = own;
-            of_its_own
-        } else if repair.is_signing() {
+        if repair.is_signing() && !items.is_empty() {
             items.extend(own);
-            maker
-        } else if repair.urgent && needs_nobody {
-            // without a kubelet no static pod takes anything up
-            skipped.extend(items.iter().map(skip));
-            *items = own;
-            of_its_own
-        } else {
-            // what it is asked for with, and of whom, may be among the others
-            skipped.extend(own.iter().map(skip));
-            maker
+            return None;
         }
+        // without a kubelet no static pod takes anything up; but what is asked for with, and of whom, may be among the others
+        let needs_nobody = matches!(repair.ways.as_slice(), [Way::Adopt { .. }]);
+        let maker = Maker { source: Source::Identity { ways: repair.ways.clone() }, why: repair.reason.clone() };
+        Some(Own { items: own, maker, first: repair.urgent && needs_nobody })
     }
 
     fn skip(&self, reason: &str, needed: Option<&str>) -> Vec<Skipped> {

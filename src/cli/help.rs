@@ -1,0 +1,86 @@
+//! Examples under `--help`; the manual pages and the reference show the same text. A command line begins after two
+//! spaces, what it does after six; `tests/manual.rs` parses each of them.
+
+pub const MAIN: &str = "\
+Examples:
+  certwarden check
+      Every certificate of this node: what ends when, and what stops then.
+  certwarden plan
+      What would be renewed now, what would be restarted for it, and why.
+  certwarden renew --dry-run --all
+      Try a renewal of everything on the live node; change not one byte.
+  certwarden renew
+      Renew what is due, prove it, or put the old state back.";
+
+pub const CHECK: &str = "\
+Examples:
+  certwarden check
+      All certificates as a table; the exit code is for monitoring.
+  certwarden check apiserver kubelet-client
+      Only these two.
+  certwarden check -o wide
+      With owner, path, issuer and serial, and what need not be there.
+  certwarden check -o json
+      For programs.
+  certwarden --root /mnt/image check
+      The node on a mounted disk image.";
+
+pub const PLAN: &str = "\
+Examples:
+  certwarden plan
+      What is due, and what its renewal takes.
+  certwarden plan --all
+      The same for everything that can be renewed here.
+  certwarden plan admin.conf
+      The same for one certificate, due or not.";
+
+pub const RENEW: &str = "\
+Examples:
+  certwarden renew
+      What is due.
+  certwarden renew --dry-run --all
+      Stage, validate and rehearse everything on the live node, then discard it.
+  certwarden renew apiserver front-proxy-client
+      These two, due or not.
+  certwarden renew --force other-renewer
+      Although another renewer is active on this node.";
+
+pub const ROLLBACK: &str = "\
+Examples:
+  certwarden rollback
+      Undo the newest renewal.
+  certwarden history
+      List the transactions that can be gone back to.
+  certwarden rollback 000001-20261122T063633Z
+      Go back to what was before this one.";
+
+pub const RECOVER: &str = "\
+Examples:
+  certwarden recover
+      After a crash, or once the cause of a failed rollback is gone.
+  certwarden recover --files-only
+      What certwarden-recover.service does at boot.";
+
+pub const HISTORY: &str = "\
+Examples:
+  certwarden history
+      All transactions that are kept, newest first.
+  certwarden history 000001-20261122T063633Z
+      What one of them did and proved.";
+
+pub const STATUS: &str = "\
+Examples:
+  certwarden status
+      What the daemon last saw, what it did last, when it looks next.
+  certwarden status -o json
+      The same for programs, as in /run/certwarden/status.json.";
+
+pub const CONFIG_CHECK: &str = "\
+Examples:
+  certwarden config check
+      Before a reload: every fault with its file, line and key.";
+
+pub const CONFIG_SHOW: &str = "\
+Examples:
+  certwarden config show --origin
+      Every setting and the file it comes from.";

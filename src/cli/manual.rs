@@ -1,0 +1,65 @@
+//! What manuals say about the command line, asked of the code (`examples/manual.rs`, `tests/manual.rs`).
+
+use clap::CommandFactory as _;
+
+use super::args::{Args, Command};
+use super::output::{BUSY, CONFIG, NOT_ROOT, SOFTWARE, USAGE};
+use super::small::INCOMPLETE;
+use super::status::NOT_RUNNING;
+use crate::daemon::EXIT_ANEW;
+use crate::model::assess::Severity;
+use crate::model::report::Outcome;
+
+/// The command line without what only certwarden itself calls.
+pub fn command() -> clap::Command {
+    let whole = Args::<Command>::command();
+    let hidden: Vec<String> =
+        whole.get_subcommands().filter(|c| c.is_hide_set()).map(|c| c.get_name().to_owned()).collect();
+    let shown = whole.get_subcommands().filter(|c| !hidden.iter().any(|h| h == c.get_name())).cloned();
+    let bare = Args::<Command>::command();
+    let args: Vec<clap::Arg> = bare.get_arguments().cloned().collect();
+    let mut command = clap::Command::new("certwarden")
+        .bin_name("certwarden")
+        .version(env!("CARGO_PKG_VERSION"))
+        .max_term_width(100)
+        .disable_help_subcommand(true)
+        .subcommand_required(true)
+        .args(args)
+        .subcommands(shown);
+    if let Some(about) = bare.get_about() {
+        command = command.about(about.clone());
+    }
+    if let Some(examples) = bare.get_after_help() {
+        command = command.after_help(examples.clone());
+    }
+    command
+}
+
+/// Of which commands, the code, what it means.
+pub fn exit_codes() -> Vec<(&'static str, u8, &'static str)> {
+    const CHECK: &str = "check";
+    const ACTS: &str = "renew, rollback, recover";
+    const ANY: &str = "any";
+    vec![
+        (CHECK, Severity::Ok.exit_code(), "all well"),
+        (CHECK, Severity::Warning.exit_code(), "warning"),
+        (CHECK, Severity::Critical.exit_code(), "critical"),
+        (CHECK, Severity::Unknown.exit_code(), "cannot tell"),
+        (ACTS, Outcome::Verified.exit_code(), "done, or nothing to do"),
+        (ACTS, Outcome::Refused.exit_code(), "refused; nothing was changed"),
+        (
+            ACTS,
+            Outcome::RolledBack.exit_code(),
+            "failed and rolled back; or in place and not proven (degraded, interrupted)",
+        ),
+        (ACTS, Outcome::RollbackFailed.exit_code(), "the rollback failed too"),
+        ("daemon", EXIT_ANEW, "started anew by its unit: a directory that it must write was made or replaced"),
+        ("status", NOT_RUNNING, "the daemon does not run"),
+        (ANY, USAGE, "wrong arguments"),
+        (ANY, SOFTWARE, "a defect in certwarden"),
+        (ANY, INCOMPLETE, "certwarden-full is missing: certwarden is not installed in whole"),
+        (ACTS, BUSY, "another certwarden is at work"),
+        (ANY, NOT_ROOT, "only root may"),
+        (ANY, CONFIG, "the configuration is faulty"),
+    ]
+}
