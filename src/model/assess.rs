@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::inventory::{Content, Entry, Finding, Inventory, Problem};
 use super::policy::Policy;
 use super::process::{self, InMemory};
+use super::repair::{self, Choice};
 
 mod time;
 
@@ -72,6 +73,8 @@ pub struct Assessment {
     pub entries: Vec<Judged>,
     /// What running components keep in memory only.
     pub in_memory: Vec<(InMemory, Judged)>,
+    /// What is to become of the kubelet's own identity.
+    pub identity: Choice,
 }
 
 impl Assessment {
@@ -103,9 +106,26 @@ pub fn assess(inventory: &Inventory, policy: &Policy, now: Timestamp) -> Assessm
         let judged = process::judge(&held, policy, now);
         (held, judged)
     });
-    let mut assessment = Assessment { at: now, verdict: Severity::Unknown, entries, in_memory: in_memory.collect() };
+    let in_memory = in_memory.collect();
+    let identity = repair::choose(inventory, policy, now);
+    let mut assessment = Assessment { at: now, verdict: Severity::Unknown, entries, in_memory, identity };
+    due_by_repair(&mut assessment);
     assessment.verdict = overall(inventory, &assessment);
     assessment
+}
+
+/// The kubelet rotates its identity itself: only where it does not, or cannot any more, is it due here.
+fn due_by_repair(assessment: &mut Assessment) {
+    let repair = match &assessment.identity {
+        Choice::Repair(repair) => Some(repair),
+        Choice::Nothing | Choice::Operator { .. } => None,
+    };
+    for judged in assessment.entries.iter_mut().filter(|j| j.name == repair::CLIENT || j.name == repair::CONFIG) {
+        // where there is no entry for the kubeconfig alone, it is the identity's
+        let touched = repair.filter(|r| r.touches(&judged.name) || (judged.name == repair::CLIENT && r.reference));
+        judged.due = touched.is_some();
+        judged.emergency = touched.is_some_and(|r| r.urgent);
+    }
 }
 
 /// The verdict over the assessed entries of the inventory that are there, and over what is in memory.
@@ -181,7 +201,15 @@ fn structural(entry: &Entry, problem: Problem) -> Severity {
         | Problem::NotASymlink
         | Problem::CaExpiresFirst
         | Problem::Expiring
+        | Problem::RotationBlocked
+        | Problem::RotationOverdue
+        | Problem::RequestPending
+        | Problem::RequestDenied
+        | Problem::RequestFailed
+        | Problem::RequestNotIssued
         | Problem::ProcessOlderThanCertificate => Severity::Warning,
+        // certwarden does it instead
+        Problem::RotationOff => Severity::Ok,
         _ => Severity::Critical,
     };
     // no component of this node stops when one of these is broken
@@ -268,6 +296,7 @@ mod tests {
                     port: None,
                     address: None,
                     cri_socket: None,
+                    identity: crate::model::identity::OnDisk::default(),
                 },
                 pki_dir: PathBuf::new(),
                 notes: Vec::new(),

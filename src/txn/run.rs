@@ -11,9 +11,9 @@ use crate::host::fs::FsError;
 use crate::model::cause::chain;
 use crate::model::component::Component;
 use crate::model::gate::{Gate, Refusal, standing};
-use crate::model::inventory::ContainerRef;
-use crate::model::ledger::{FileRecord, State};
-use crate::model::plan::{Item, Plan, Proof, Step};
+use crate::model::inventory::{ContainerRef, Form};
+use crate::model::ledger::{FileRecord, LINK, State};
+use crate::model::plan::{Activation, Item, Plan, Proof, Step};
 use crate::model::report::{Consumer, CredentialSeen, Outcome, Report, When};
 use crate::renew::Staged;
 use crate::verify::gates;
@@ -72,6 +72,8 @@ pub struct Run<'a> {
     pub restarted_kubelet_at: Option<Timestamp>,
     /// Whether it was restarted since the last swap of files, and came up for good.
     pub kubelet_is_up: Option<bool>,
+    /// It was stopped and not started again.
+    pub holds_kubelet: bool,
     /// The old files are being put back, or are back.
     pub going_back: bool,
     /// Soft gates that the operator overrides.
@@ -111,6 +113,7 @@ impl<'a> Run<'a> {
             older: BTreeSet::new(),
             restarted_kubelet_at: None,
             kubelet_is_up: None,
+            holds_kubelet: false,
             going_back: false,
             forced: Vec::new(),
             begun: Vec::new(),
@@ -200,7 +203,9 @@ impl<'a> Run<'a> {
             Step::Rehearse { name, proof } => self.rehearse(name, proof),
             Step::Commit { .. } => self.commit(),
             Step::Activate { component, how } => {
-                self.begun.push(*component);
+                if !self.begun.contains(component) {
+                    self.begun.push(*component);
+                }
                 activate::activate(self, *component, how)?;
                 self.activated.push(*component);
                 Ok(())
@@ -226,12 +231,23 @@ impl<'a> Run<'a> {
         let item = self.item(name)?;
         let read = |path: &Path| -> Result<Zeroizing<Vec<u8>>, FsError> {
             match when {
-                When::Rehearsal => host.root.read_secret(&self.dir.new_file(path)),
+                When::Rehearsal => host.root.read_secret(&self.rehearsed(path)),
                 When::Verification => host.root.read_secret(path),
             }
         };
         let material = material(&item.form, &read)?;
         Ok(prove(host, name, proof, &material, when))
+    }
+
+    /// Where what will be at `path` lies now: staged, or live behind a link that stays as it is.
+    fn rehearsed(&self, path: &Path) -> PathBuf {
+        let staged = self.ledger.as_ref().and_then(|l| l.digests().get(path));
+        let stays = |i: &Item| matches!(&i.form, Form::Reference { link, .. } if link == path);
+        match staged.map(|d| d.strip_prefix(LINK)) {
+            Some(Some(target)) => self.dir.new_file(Path::new(target)),
+            None if self.plan.items.iter().any(stays) => path.to_path_buf(),
+            _ => self.dir.new_file(path),
+        }
     }
 
     fn commit(&mut self) -> Result<(), Stop> {
@@ -248,6 +264,8 @@ impl<'a> Run<'a> {
         prepared.unchanged(&records)?;
         self.enter(State::Committing, None)?;
         self.engine.progress.committing();
+        self.hold_kubelet()?;
+        prepared.unchanged(&records)?;
         self.swapped_at = self.engine.host.clock.now(); // should it fail half-way
         prepared.put_in_place()?;
         self.swapped_at = self.engine.host.clock.now();
@@ -257,6 +275,32 @@ impl<'a> Run<'a> {
         }
         story::committed(&dir.id, records.len());
         Ok(())
+    }
+
+    /// A kubelet could rotate in the middle of the exchange of its own link: it is stopped meanwhile. The ledger says
+    /// `committing`, so that whoever comes after a crash starts it again.
+    fn hold_kubelet(&mut self) -> Result<(), Stop> {
+        let Some(unit) = self.unit_to_hold() else { return Ok(()) };
+        self.begun.push(Component::Kubelet);
+        activate::hold_unit(self, &unit)
+    }
+
+    /// The same on the way back, where a kubelet that does not stop is no reason to leave half of everything.
+    pub fn hold_kubelet_again(&mut self) {
+        if let Some(unit) = self.unit_to_hold().filter(|_| !self.holds_kubelet)
+            && let Err(Stop::Failed(why)) = activate::hold_unit(self, &unit)
+        {
+            self.report.notes.push(why);
+        }
+    }
+
+    fn unit_to_hold(&self) -> Option<String> {
+        let links = self.plan.items.iter().any(|i| i.form.by_name());
+        let kubelet = self.plan.steps.iter().find_map(|s| match &s.step {
+            Step::Activate { how: Activation::RestartUnit { unit }, .. } => Some(unit.clone()),
+            _ => None,
+        });
+        kubelet.filter(|_| links && self.engine.host.live)
     }
 
     /// The clock may have been stepped since the validation: what is issued in the future is not put in.

@@ -209,6 +209,8 @@ fn not_ready(host: &Host, view: View<'_>) -> Option<Refusal> {
             Problem::Expiring
                 | Problem::CaExpiresFirst
                 | Problem::StaleCopy
+                | Problem::RotationOverdue
+                | Problem::RotationOff
                 | Problem::LoosePermissions
                 | Problem::Ownership
                 | Problem::ProcessOlderThanCertificate

@@ -20,9 +20,11 @@ use zeroize::Zeroizing;
 use super::walk::{End, Found, walk};
 use super::{FsError, MAX_FILE, Root, read_bounded, regular};
 use crate::model::ledger::Attributes;
+pub use link::Here;
 
 mod append;
 mod attributes;
+mod link;
 
 /// A file's directory, opened, and its name there: all further work is relative to that directory, so that
 /// nobody can move it away underneath.

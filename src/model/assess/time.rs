@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::super::cert::CertFacts;
 use super::super::inventory::{Entry, Finding, Owner, Problem};
 use super::super::policy::Policy;
+use super::super::repair;
 use super::{Judged, Severity};
 
 /// Seconds left at which an entry of this kind is a warning, and at which it is critical.
@@ -29,9 +30,8 @@ fn limits(entry: &Entry, leaf: &CertFacts, policy: &Policy) -> Limits {
         // nothing renews a CA by itself: a person needs as long as leaves get
         return Limits { warning: policy.check.ca_warn_before.seconds(), critical: renew };
     }
-    if entry.owner == Owner::Kubelet {
-        let life = leaf.not_after.as_second().saturating_sub(leaf.not_before.as_second());
-        let warning = policy.kubelet.renew_before.seconds(life);
+    if entry.owner == Owner::Kubelet || entry.name == repair::CLIENT {
+        let warning = repair::threshold(entry, leaf, policy);
         // kubelet certificates may live an hour in all (`--cluster-signing-duration`)
         return Limits { warning, critical: emergency.min(warning / 2) };
     }
@@ -98,16 +98,19 @@ pub(super) fn has(judged: &Judged, problem: Problem) -> bool {
 }
 
 fn time_finding(entry: &Entry, by_ca: bool, end: Timestamp, left: i64) -> Finding {
-    let what = match (by_ca, entry.owner) {
-        (true, _) => "its CA",
-        (false, Owner::Kubelet) => "the kubelet's own rotation is overdue: it",
-        (false, _) => "it",
+    let overdue = !by_ca && entry.owner == Owner::Kubelet;
+    let what = match by_ca {
+        true => "its CA",
+        false if overdue => "the kubelet's own rotation is overdue: it",
+        false => "it",
     };
     // nobody does it by himself, and it is nothing to begin on the last day
     let remedy =
         if entry.is_ca() { "; replacing a CA is a project, see \"The CA\" in certwarden's operations.md" } else { "" };
     if left <= 0 {
         Finding::new(Problem::Expired, format!("{what} expired at {end}{remedy}"))
+    } else if overdue {
+        Finding::new(Problem::RotationOverdue, format!("{what} expires at {end}"))
     } else {
         Finding::new(Problem::Expiring, format!("{what} expires at {end}{remedy}"))
     }

@@ -2,6 +2,7 @@
 
 use crate::model::inventory::Form;
 use crate::model::plan::{Proof, Source};
+use crate::model::repair::Way;
 use crate::model::report::{Renewed, When};
 use crate::renew;
 use crate::renew::validate::{Freshness, validate};
@@ -20,8 +21,8 @@ impl Run<'_> {
         host.root.write(&self.dir.plan(), &plan, 0o600)?;
         let forms: Vec<(&str, &Form)> = self.plan.items.iter().map(|i| (i.name.as_str(), &i.form)).collect();
         let records = files::back_up(&host.root, &self.dir, &forms)?;
-        for record in &records {
-            let links = host.root.metadata(&record.path)?.nlink();
+        for record in records.iter().filter(|r| !r.by_name) {
+            let links = host.root.metadata(&record.path).map_or(1, |m| m.nlink());
             if links > 1 {
                 self.report.notes.push(format!(
                     "{} has {links} names (hard links); only this one gets the new file",
@@ -36,7 +37,9 @@ impl Run<'_> {
     pub(super) fn stage(&mut self) -> Result<(), Stop> {
         let limit = self.engine.policy.exec.kubeadm_timeout.0;
         let each = u32::try_from(self.plan.items.len()).unwrap_or(u32::MAX);
-        self.engine.progress.step(format!("staging {each} certificates"), limit.saturating_mul(each) + FILES_LIMIT);
+        let limit = limit.saturating_mul(each) + renew::csr::WAIT + FILES_LIMIT;
+        self.engine.progress.step(format!("staging {each} certificates"), limit);
+        let going_on = || !self.engine.should_stop();
         let work = self.engine.host.root.on_host(&self.dir.work());
         let request = renew::Request {
             items: &self.plan.items,
@@ -44,6 +47,7 @@ impl Run<'_> {
             policy: self.engine.policy,
             workdir: &work,
             now: self.engine.host.clock.now(),
+            patience: renew::csr::Patience(&going_on),
         };
         let staged = renew::renewer(&self.plan.source).stage(self.engine.host, &request)?;
         self.report.notes.extend(staged.notes.iter().cloned());
@@ -57,7 +61,8 @@ impl Run<'_> {
         let staged = self.staged.take().unwrap_or_default();
         let freshness = match self.plan.source {
             Source::Generation { .. } => Freshness::Restored,
-            Source::Kubeadm | Source::Local => Freshness::New,
+            Source::Identity { ref ways } if ways.iter().any(|w| matches!(w, Way::Adopt { .. })) => Freshness::Restored,
+            Source::Kubeadm | Source::Local | Source::Identity { .. } => Freshness::New,
         };
         let now = host.clock.now();
         for item in &self.plan.items {
@@ -74,7 +79,7 @@ impl Run<'_> {
                 not_after: facts.not_after,
             }));
         }
-        let digests = files::keep_staged(&host.root, &self.dir, &staged.files)?;
+        let digests = files::keep_staged(&host.root, &self.dir, &staged)?;
         let at = host.clock.now();
         self.ledger_mut()?.staged(&host.root, digests, at)?;
         story::staged(&self.dir.id, self.plan.items.len());
@@ -86,7 +91,9 @@ impl Run<'_> {
         for proof in self.as_members_dial(name, proof) {
             self.engine.progress.step(format!("rehearsing {name} against {}", proof.describe()), FILES_LIMIT);
             let seen = self.put_to_use(name, &proof, When::Rehearsal)?;
-            let refused = seen.proven == Some(false);
+            // what still works is not given up for what nobody has accepted yet
+            let proof_wanted = matches!(self.item(name)?.form, Form::Reference { proven: true, .. });
+            let refused = seen.proven == Some(false) || (proof_wanted && seen.proven.is_none());
             let sentence = format!("{name} was refused before the commit by {}: {}", seen.against, seen.detail);
             self.report.credentials.push(seen);
             if refused {

@@ -165,6 +165,7 @@ mod tests {
             port: None,
             address: None,
             cri_socket: None,
+            identity: crate::model::identity::OnDisk::default(),
         };
         let node = Node {
             name: None,
