@@ -117,6 +117,7 @@ mod tests {
     use super::*;
     use crate::model::assess::{Judged, Severity};
     use crate::model::inventory::Finding;
+    use crate::model::repair::Choice;
 
     #[test]
     fn what_will_close_a_gate_is_told_once_although_nothing_is_due() {
@@ -133,7 +134,13 @@ mod tests {
         let others = vec![judged("apiserver", Problem::LoosePermissions)];
         let of = |entries| {
             let at = jiff::Timestamp::UNIX_EPOCH;
-            foresight(&Assessment { at, verdict: Severity::Warning, entries, in_memory: Vec::new() })
+            foresight(&Assessment {
+                at,
+                verdict: Severity::Warning,
+                entries,
+                in_memory: Vec::new(),
+                identity: Choice::Nothing,
+            })
         };
         assert_eq!(of(entries), "once something is due: /etc/kubernetes belongs to user 998\n");
         assert_eq!(of(others), "");

@@ -11,6 +11,7 @@ use crate::model::cert::CertFacts;
 use crate::model::component::Component;
 use crate::model::inventory::{Content, Entry, Finding, Form, Inventory, Owner, Problem, Role};
 use crate::model::process::InMemory;
+use crate::model::rotation::Rotation;
 
 const SCHEMA: &str = "certwarden.check/v1";
 /// What a verdict names before it only counts.
@@ -69,7 +70,7 @@ fn sentence(name: &str, impact: &str, finding: &Finding) -> String {
     let line = format!("{name}: {}: {}", finding.id, finding.message);
     match finding.id {
         Problem::Expired => clean(&format!("{line}; {impact}")),
-        Problem::Expiring => clean(&format!("{line}; then {impact}")),
+        Problem::Expiring | Problem::RotationOverdue => clean(&format!("{line}; then {impact}")),
         _ => clean(&line),
     }
 }
@@ -240,6 +241,8 @@ struct EntryJson<'a> {
     sans: Vec<&'a str>,
     problems: &'a [Finding],
     impact: &'a str,
+    /// Where it stands in the kubelet's own rotation.
+    rotation: Option<Rotation>,
 }
 
 #[derive(Serialize)]
@@ -253,7 +256,7 @@ struct InMemoryJson<'a> {
 
 /// The JSON document `certwarden.check/v1`.
 pub fn json(inventory: &Inventory, assessment: &Assessment) -> String {
-    let entries = inventory.entries.iter().zip(&assessment.entries).map(|(e, j)| entry_json(e, j));
+    let entries = inventory.entries.iter().zip(&assessment.entries).map(|(e, j)| entry_json(e, j, assessment.at));
     let in_memory = assessment.in_memory.iter().map(|(held, judged)| InMemoryJson {
         held,
         severity: judged.severity,
@@ -274,15 +277,15 @@ pub fn json(inventory: &Inventory, assessment: &Assessment) -> String {
     serde_json::to_string_pretty(&document).unwrap_or_default() + "\n"
 }
 
-fn entry_json<'a>(entry: &'a Entry, judged: &'a Judged) -> EntryJson<'a> {
+fn entry_json<'a>(entry: &'a Entry, judged: &'a Judged, now: Timestamp) -> EntryJson<'a> {
     let leaf: Option<&CertFacts> = entry.leaf();
     EntryJson {
         name: &entry.name,
         path: entry.path().display().to_string(),
         kind: match entry.form {
             Form::Pair { .. } => "pair",
-            Form::Kubeconfig { .. } => "kubeconfig",
-            Form::Combined { .. } => "combined",
+            Form::Kubeconfig { .. } | Form::Reference { .. } => "kubeconfig",
+            Form::Combined { .. } | Form::Dated { .. } => "combined",
             Form::Ca { .. } => "ca",
         },
         owner: entry.owner,
@@ -300,6 +303,7 @@ fn entry_json<'a>(entry: &'a Entry, judged: &'a Judged) -> EntryJson<'a> {
         sans: leaf.map_or_else(Vec::new, |l| l.sans.iter().map(String::as_str).collect()),
         problems: &judged.findings,
         impact: &entry.impact,
+        rotation: leaf.filter(|_| entry.owner == Owner::Kubelet).map(|l| Rotation::of(l, now)),
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::manifests::flags;
 use super::unit;
 use crate::host::fs::Root;
+use crate::model::identity::OnDisk;
 use crate::model::inventory::Kubelet;
 use crate::model::yaml;
 
@@ -29,6 +30,9 @@ pub(super) struct Found {
     /// `--root-dir`, where it keeps its pods.
     pub(super) root_dir: PathBuf,
     pub(super) hostname_override: Option<String>,
+    /// A cloud provider inside the kubelet names the node, whatever its host name is (kubernetes, before 1.31:
+    /// `cmd/kubelet/app/server.go:getNodeName`).
+    pub(super) named_by_cloud: bool,
     pub(super) client_ca: Option<PathBuf>,
     pub(super) tls_cert: Option<PathBuf>,
     pub(super) tls_key: Option<PathBuf>,
@@ -131,6 +135,7 @@ pub(super) fn find(root: &Root, notes: &mut Vec<String>) -> Found {
     Found {
         root_dir: flags.path("root-dir").unwrap_or_else(|| ROOT_DIR.into()),
         hostname_override: flags.get("hostname-override").map(str::to_ascii_lowercase),
+        named_by_cloud: flags.get("cloud-provider").is_some_and(|p| p != "external"),
         client_ca: flags.path("client-ca-file").or_else(|| beside(config.client_ca())),
         tls_cert: flags.path("tls-cert-file").or_else(|| beside(config.tls_cert_file.as_ref())),
         tls_key: flags.path("tls-private-key-file").or_else(|| beside(config.tls_private_key_file.as_ref())),
@@ -153,6 +158,7 @@ pub(super) fn find(root: &Root, notes: &mut Vec<String>) -> Found {
             address: address(&flags, &config),
             cri_socket: present.then(|| cri_socket(root, &flags, &config)).flatten(),
             kubeconfig,
+            identity: OnDisk::default(),
         },
         present,
     }

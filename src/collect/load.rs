@@ -129,6 +129,11 @@ pub(super) fn referred(path: &Path, identity: &Identity) -> Option<(PathBuf, Pat
     }
 }
 
+/// The same of a kubeconfig that may be unusable.
+pub(super) fn referred_by(path: &Path, config: &Result<Kubeconfig, Finding>) -> Option<(PathBuf, PathBuf)> {
+    referred(path, &config.as_ref().ok()?.identity)
+}
+
 fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<CertFacts>, Finding> {
     cert::parse_pem(bytes).map_err(|e| Finding::new(Problem::Malformed, format!("{}: {e}", path.display())))
 }

@@ -16,6 +16,7 @@ mod load;
 mod manifests;
 mod node_identity;
 mod ownership;
+mod serving;
 mod unit;
 
 use std::collections::BTreeMap;
@@ -25,7 +26,7 @@ use jiff::Timestamp;
 
 use crate::host::fs::Root;
 use crate::model::component::Component;
-use crate::model::inventory::{Content, Entry, Form, Inventory, Node, Owner, Role};
+use crate::model::inventory::{Content, Entry, Form, Inventory, Node, Owner, Problem, Role};
 use crate::model::policy::Kubeconfigs;
 pub use keys::{Library, OpenSsl, PublicKey};
 use load::Authority;
@@ -104,8 +105,9 @@ pub fn collect_by(library: &dyn Library, root: &Root, now: Timestamp, wanted: &K
     let mut leaves = control_plane::pairs(&scene);
     leaves.extend(control_plane::configs(&mut scene));
     leaves.extend(control_plane::systemd_etcd(&scene, &leaves));
-    leaves.extend(node_identity::client(&mut scene));
-    leaves.extend(node_identity::serving(&scene));
+    let identity = node_identity::client(&mut scene, &leaves);
+    leaves.extend(identity);
+    leaves.extend(serving::entry(&scene));
     let (copies, left_behind) = copies::find(&mut scene, &leaves, wanted);
     leaves.extend(left_behind);
     let mut cas = control_plane::authority_entries(&scene);
@@ -162,7 +164,9 @@ fn pki_dir(containers: &[Container], kubelet: &kubelet::Found) -> PathBuf {
 }
 
 fn node(scene: Scene<'_>, entries: &[Entry]) -> Node {
-    let identity = entries.iter().find(|e| e.name == "kubelet-client").and_then(Entry::leaf);
+    // one of another node says nothing of this one
+    let own = |e: &&Entry| e.name == "kubelet-client" && !has_finding(&e.content, Problem::WrongIdentity);
+    let identity = entries.iter().find(own).and_then(Entry::leaf);
     let name = identity
         .and_then(|leaf| leaf.common_name.as_deref()?.strip_prefix("system:node:").map(str::to_owned))
         .or_else(|| scene.kubelet.hostname_override.clone())
@@ -190,7 +194,9 @@ fn node(scene: Scene<'_>, entries: &[Entry]) -> Node {
 
 /// As the kubelet makes its node name of it (kubernetes: `pkg/util/node/node.go:GetHostname`).
 fn host_name(root: &Root) -> Option<String> {
-    let text = root.read_text(Path::new("/etc/hostname")).ok()?;
+    // /etc/hostname is what the kernel is told at boot
+    let kernels = || root.read_text(Path::new("/proc/sys/kernel/hostname")).ok().filter(|_| root.is_live());
+    let text = kernels().or_else(|| root.read_text(Path::new("/etc/hostname")).ok())?;
     let name = text.lines().map(str::trim).find(|l| !l.is_empty() && !l.starts_with('#'))?;
     Some(name.to_ascii_lowercase())
 }
@@ -201,6 +207,6 @@ fn pair_form(cert: PathBuf, key: PathBuf) -> Form {
 }
 
 /// Whether the credential was issued by a CA that we know.
-fn has_finding(content: &Content, problem: crate::model::inventory::Problem) -> bool {
+fn has_finding(content: &Content, problem: Problem) -> bool {
     matches!(content, Content::Readable(c) if c.findings.iter().any(|f| f.id == problem))
 }

@@ -48,6 +48,8 @@ pub(super) struct Driver {
     last_transaction: Option<LastTransaction>,
     /// The last look's time, if the clock was synchronised then.
     last_seen: Option<Timestamp>,
+    /// The API server of the kubelet's kubeconfig, as it was remembered.
+    server: Option<String>,
     /// What is in memory is newer than `state.json`, which could not be written.
     unsaved: bool,
     /// Why the last reload was rejected.
@@ -77,6 +79,7 @@ impl Driver {
             last_check: None,
             last_transaction: memory.last_transaction,
             last_seen: memory.last_seen,
+            server: memory.server,
             unsaved: false,
             rejected: None,
             damage,
@@ -184,6 +187,10 @@ impl Driver {
                     self.last_seen = self.last_seen.max(Some(result.seen.at));
                     let seen = self.last_seen;
                     self.update(|memory| memory.last_seen = seen);
+                }
+                if result.server.is_some() && result.server != self.server {
+                    self.server.clone_from(&result.server);
+                    self.update(|memory| memory.server = result.server);
                 }
                 let unfinished = result.seen.unfinished;
                 self.last_check = Some(result.seen);

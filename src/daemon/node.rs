@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::host::Host;
 use crate::model::assess::{Judged, Severity};
 use crate::model::cause::chain;
+use crate::model::identity::Config;
 use crate::model::inventory::Entry;
 use crate::model::planner::{self, Selection};
 use crate::model::policy::Policy;
@@ -45,6 +46,9 @@ impl Work for NodeWork {
             seen: seen(&session, unfinished),
             due: due.filter(|name| !policy.renew.exclude.contains(name)).collect(),
             clock_trusted: self.host.services.clock_synchronised() == Some(true),
+            server: Some(&session.inventory.node.kubelet.identity)
+                .filter(|identity| identity.config == Config::Current)
+                .and_then(|identity| identity.server.clone()),
         }
     }
 

@@ -38,6 +38,8 @@ pub struct CheckResult {
     pub due: Vec<String>,
     /// The clock is synchronised: its time may be remembered as one that has passed.
     pub clock_trusted: bool,
+    /// The API server, where the kubelet's kubeconfig is well and says it.
+    pub server: Option<String>,
 }
 
 /// Which job.

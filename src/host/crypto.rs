@@ -1,5 +1,6 @@
 //! Cryptography by OpenSSL: keys, signatures, chains. Key bytes are zeroed when dropped.
 
+mod request;
 mod sign;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod testing;
@@ -13,6 +14,7 @@ use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
 use openssl::x509::{X509, X509PurposeId, X509StoreContext};
 use zeroize::Zeroizing;
 
+pub use request::{Filed, Subject, new_request, sign_client};
 pub use sign::{Signed, sign_like};
 
 /// Why a key or a certificate was not accepted.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cert::{CertFacts, KeyAlgorithm};
+use super::identity::GROUP;
 use super::yaml;
 
 /// What a staged credential is.
@@ -84,6 +85,53 @@ pub fn certificates(
     objections.extend(strength(&old.key_algorithm, &new.key_algorithm));
     if freshness == Freshness::New {
         objections.extend(progress(old, new, bundle));
+    }
+    objections
+}
+
+/// The shortest life that the API lets anybody ask for (kubernetes: `pkg/apis/certificates/validation/validation.go`): less
+/// than that left is of no use to a kubelet.
+const SHORTEST: i64 = 600;
+
+/// Judges a kubelet's new identity by what it must be: its predecessor may have been anybody's. `old` is that, where it
+/// could be read; None for one that is taken over as it is.
+pub fn node_identity(
+    user: &str,
+    old: Option<&CertFacts>,
+    new: &CertFacts,
+    bundle: &[CertFacts],
+    now: Timestamp,
+) -> Vec<Objection> {
+    // none that goes by an old one: dates and that it is no CA
+    let mut objections = certificates(None, new, bundle, now, Freshness::Restored);
+    let mut object = |rule, message: String| objections.push(Objection::new(rule, message));
+    let groups: Vec<&str> = new.organizations.iter().map(String::as_str).collect();
+    if new.common_name.as_deref() != Some(user) || groups != [GROUP] {
+        object(Rule::Subject, format!("its subject is `{}`, not O={GROUP}, CN={user}", new.subject));
+    }
+    let lacks: Vec<&str> =
+        ["digitalSignature", "clientAuth"].into_iter().filter(|u| !new.usages.contains(*u)).collect();
+    if !lacks.is_empty() {
+        object(Rule::Usages, format!("it lacks the usages {}", lacks.join(", ")));
+    }
+    if new.key_algorithm.strength() < 112 {
+        object(Rule::Strength, format!("its key is too weak: {}", new.key_algorithm));
+    }
+    let end = effective_end(new, bundle);
+    if end > now && end.as_second().saturating_sub(now.as_second()) < SHORTEST {
+        object(Rule::EffectiveEnd, format!("it ends at {end} already, which leaves no time to rotate it"));
+    }
+    let Some(old) = old else { return objections };
+    if old.spki == new.spki {
+        object(Rule::ReallyNew, "it has the key of the old one, and a renewal makes a new key".into());
+    }
+    // what is well is not replaced by what ends sooner; and a signer that gives much less than before was set up wrong
+    let life = old.not_after.as_second().saturating_sub(old.not_before.as_second()).max(0);
+    let ca = bundle.iter().filter(|ca| new.claims_issuer(ca)).map(|ca| ca.not_after.as_second()).max();
+    let wanted = now.as_second().saturating_add(life / 2).max(old.not_after.as_second()).min(ca.unwrap_or(i64::MAX));
+    if end.as_second() < wanted {
+        let message = format!("it would end at {end}, and the one it replaces lived {} hours", life / 3600);
+        object(Rule::EffectiveEnd, message);
     }
     objections
 }
@@ -187,7 +235,9 @@ fn without_identity(config: &mut Value, user: &str) {
     let users = config.get_mut("users").and_then(Value::as_array_mut).into_iter().flatten();
     for entry in users.filter(|u| u.get("name").and_then(Value::as_str) == Some(user)) {
         if let Some(fields) = entry.get_mut("user").and_then(Value::as_object_mut) {
-            fields.retain(|name, _| name != "client-certificate-data" && name != "client-key-data");
+            const IDENTITY: [&str; 4] =
+                ["client-certificate", "client-certificate-data", "client-key", "client-key-data"];
+            fields.retain(|name, _| !IDENTITY.contains(&name.as_str()));
         }
     }
 }
@@ -280,6 +330,44 @@ mod tests {
             let found: Vec<Rule> = identity(&old, &new).into_iter().map(|o| o.rule).collect();
             assert_eq!(found, expected, "{new:?}");
         }
+    }
+
+    #[test]
+    fn a_kubelets_new_identity_is_judged_by_who_it_must_be() {
+        let node = |serial: &str, end| CertFacts {
+            subject: "O=system:nodes, CN=system:node:n1".into(),
+            common_name: Some("system:node:n1".into()),
+            organizations: set(&["system:nodes"]),
+            sans: set(&[]),
+            key_algorithm: KeyAlgorithm::Ecdsa { curve: "P256".into(), bits: 256 },
+            ..leaf(serial, end)
+        };
+        // lived 11 days, of which one is left
+        let old = CertFacts { not_before: at(-10), ..node("01", 1) };
+        let rules = |new: &CertFacts, old: Option<&CertFacts>| {
+            let found = node_identity("system:node:n1", old, new, &[ca(1000)], at(0));
+            found.into_iter().map(|o| o.rule).collect::<Vec<_>>()
+        };
+        assert_eq!(rules(&node("02", 11), Some(&old)), []);
+        let new = || node("02", 11);
+        for (case, rule) in [
+            (CertFacts { common_name: Some("system:node:n2".into()), ..new() }, Rule::Subject),
+            (CertFacts { organizations: set(&["system:masters"]), ..new() }, Rule::Subject),
+            (CertFacts { organizations: set(&["system:masters", "system:nodes"]), ..new() }, Rule::Subject),
+            (CertFacts { usages: set(&["digitalSignature", "serverAuth"]), ..new() }, Rule::Usages),
+            (CertFacts { key_algorithm: KeyAlgorithm::Rsa { bits: 1024 }, ..new() }, Rule::Strength),
+            (CertFacts { spki: b"01".to_vec(), ..new() }, Rule::ReallyNew),
+            (CertFacts { is_ca: true, ..new() }, Rule::Usages),
+            (node("02", 2), Rule::EffectiveEnd),
+            (CertFacts { not_before: at(1), ..new() }, Rule::NotBefore),
+        ] {
+            assert_eq!(rules(&case, Some(&old)), [rule], "{case:?}");
+        }
+        assert_eq!(rules(&node("02", 2), None), [], "taken over as it is");
+        let soon = CertFacts { not_after: Timestamp::from_second(at(0).as_second() + 599).unwrap(), ..new() };
+        assert_eq!(rules(&soon, None), [Rule::EffectiveEnd]);
+        // in a CA's last days nothing lasts longer than that
+        assert_eq!(node_identity("system:node:n1", Some(&old), &node("02", 2), &[ca(2)], at(0)), []);
     }
 
     #[test]

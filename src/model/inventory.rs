@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cert::CertFacts;
 use super::component::Component;
+use super::identity::OnDisk;
 use super::version::Version;
 
 /// Everything found on one node at one time.
@@ -145,6 +146,8 @@ pub struct Kubelet {
     pub address: Option<String>,
     /// Path of the CRI socket, without `unix://`.
     pub cri_socket: Option<PathBuf>,
+    /// How its own credential lies on the disk.
+    pub identity: OnDisk,
 }
 
 /// One credential or CA.
@@ -178,6 +181,14 @@ impl Entry {
         }
     }
 
+    /// The API server's URL, of a kubeconfig that could be read.
+    pub fn server(&self) -> Option<&str> {
+        match &self.content {
+            Content::Readable(c) => c.server.as_deref(),
+            Content::Absent | Content::Unusable(_) => None,
+        }
+    }
+
     pub fn is_ca(&self) -> bool {
         matches!(self.form, Form::Ca { .. })
     }
@@ -195,13 +206,41 @@ pub enum Form {
     Combined { path: PathBuf },
     /// A CA certificate (bundle) and, where it is on this node, its key.
     Ca { cert: PathBuf, key: PathBuf },
+    /// In a plan: one PEM file with certificate and key as the kubelet names them by date, new or there, and the link that
+    /// will lead to it; `obstacle` lies in the way of the kubelet's next link and becomes a link too.
+    Dated { file: PathBuf, link: PathBuf, obstacle: Option<PathBuf> },
+    /// In a plan: a kubeconfig that will name `link` for certificate and key. `proven`: not before that has been accepted,
+    /// because what the kubeconfig has now still works.
+    Reference { config: PathBuf, link: PathBuf, proven: bool },
 }
 
 impl Form {
     pub fn path(&self) -> &Path {
         match self {
             Self::Pair { cert, .. } | Self::Ca { cert, .. } => cert,
-            Self::Kubeconfig { path } | Self::Combined { path } => path,
+            Self::Kubeconfig { path }
+            | Self::Combined { path }
+            | Self::Dated { link: path, .. }
+            | Self::Reference { config: path, .. } => path,
+        }
+    }
+
+    /// Whether its names themselves are replaced, and not what a link of that name leads to. Such need not be there before.
+    pub fn by_name(&self) -> bool {
+        matches!(self, Self::Dated { .. })
+    }
+
+    /// Whether its files are made where there are none.
+    pub fn may_be_missing(&self) -> bool {
+        matches!(self, Self::Dated { .. } | Self::Reference { .. })
+    }
+
+    /// The file that holds certificate and key once the plan is carried out.
+    pub fn holder(&self) -> &Path {
+        match self {
+            Self::Dated { file, .. } => file,
+            Self::Reference { link, .. } => link,
+            other => other.path(),
         }
     }
 
@@ -209,7 +248,11 @@ impl Form {
     pub fn files(&self) -> Vec<&Path> {
         match self {
             Self::Pair { cert, key } | Self::Ca { cert, key } => vec![key, cert],
-            Self::Kubeconfig { path } | Self::Combined { path } => vec![path],
+            Self::Kubeconfig { path } | Self::Combined { path } | Self::Reference { config: path, .. } => vec![path],
+            // a link never leads to what is not there yet
+            Self::Dated { file, link, obstacle } => {
+                [file, link].into_iter().chain(obstacle).map(PathBuf::as_path).collect()
+            }
         }
     }
 }
@@ -287,11 +330,26 @@ pub enum Problem {
     StaleCopy,
     ServedDiffers,
     ProcessOlderThanCertificate,
+    /// The kubelet's kubeconfig names files that are not there, and its link is.
+    PointsNowhere,
+    /// Something lies where the kubelet would make its next link.
+    RotationBlocked,
+    /// `rotateCertificates: false`.
+    RotationOff,
+    /// The kubelet should have rotated by now.
+    RotationOverdue,
+    /// A request of this node waits for somebody to approve it.
+    RequestPending,
+    RequestDenied,
+    /// The signer could not issue what was approved.
+    RequestFailed,
+    /// Approved, and no signer has issued anything.
+    RequestNotIssued,
 }
 
 impl Problem {
     /// In the order of the reference.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 26] = [
         Self::Expired,
         Self::Expiring,
         Self::NotYetValid,
@@ -310,6 +368,14 @@ impl Problem {
         Self::StaleCopy,
         Self::ServedDiffers,
         Self::ProcessOlderThanCertificate,
+        Self::PointsNowhere,
+        Self::RotationBlocked,
+        Self::RotationOff,
+        Self::RotationOverdue,
+        Self::RequestPending,
+        Self::RequestDenied,
+        Self::RequestFailed,
+        Self::RequestNotIssued,
     ];
 
     /// The id as it is printed: `key-mismatch`.
@@ -334,6 +400,14 @@ impl Problem {
             Self::StaleCopy => "stale-copy",
             Self::ServedDiffers => "served-differs",
             Self::ProcessOlderThanCertificate => "process-older-than-certificate",
+            Self::PointsNowhere => "points-nowhere",
+            Self::RotationBlocked => "rotation-blocked",
+            Self::RotationOff => "rotation-off",
+            Self::RotationOverdue => "rotation-overdue",
+            Self::RequestPending => "request-pending",
+            Self::RequestDenied => "request-denied",
+            Self::RequestFailed => "request-failed",
+            Self::RequestNotIssued => "request-not-issued",
         }
     }
 
@@ -367,6 +441,14 @@ impl Problem {
             Self::ProcessOlderThanCertificate => {
                 "a process that reads the file only at its start began before the file was replaced"
             }
+            Self::PointsNowhere => "kubelet.conf names files that are not there, although the kubelet's link is",
+            Self::RotationBlocked => "a plain file lies where the kubelet would make its next link",
+            Self::RotationOff => "`rotateCertificates` is false: certwarden rotates the kubelet's certificate",
+            Self::RotationOverdue => "the kubelet should have rotated its certificate by now, and has not",
+            Self::RequestPending => "a certificate signing request of this node waits for somebody to approve it",
+            Self::RequestDenied => "a certificate signing request of this node was denied",
+            Self::RequestFailed => "the signer could not issue what this node asked for",
+            Self::RequestNotIssued => "a request of this node was approved, and no signer has issued anything",
         }
     }
 }

@@ -1,7 +1,11 @@
 //! Kubeconfigs: who talks to which API server with what, and the exchange of an embedded identity that
 //! leaves every other byte of the file as it was.
 
+mod reference;
+
 use std::path::{Path, PathBuf};
+
+pub use reference::{fresh, referring, token};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -261,6 +265,8 @@ struct User {
     client_key: Option<PathBuf>,
     #[serde(default)]
     client_key_data: Secret,
+    #[serde(default)]
+    token: Secret,
 }
 
 trait Named {

@@ -99,9 +99,18 @@ pub struct FileRecord {
     pub path: PathBuf,
     /// Logical name of the entry that the file belongs to: its files stay together.
     pub entry: String,
+    /// Of the content; `link:TARGET` of a link, `nothing` where there was nothing.
     pub sha256: String,
     pub attributes: Attributes,
+    /// The name itself is replaced, and not what a link of that name leads to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_name: bool,
 }
+
+/// The digest of a place where nothing is.
+pub const NOTHING: &str = "nothing";
+/// Before the target, the digest of a link.
+pub const LINK: &str = "link:";
 
 /// What a rename would lose.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]

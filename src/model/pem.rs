@@ -80,9 +80,9 @@ fn decode_lines(text: &[u8], bytes: &mut [u8]) -> Option<usize> {
 /// Takes the first line, without its end. Nearly all that a `check` reads comes by here, twice: this and [`decode_lines`] make
 /// 365 000 instructions less of 10.9 million, or 0.09 ms less of 2.5, than byte by byte into one piece.
 fn line_of<'a>(text: &mut &'a [u8]) -> &'a [u8] {
-    // so many bytes are compared at once if all of them are, found or not
+    // so many bytes are compared at once if all of them are counted, found or not
     let (blocks, _) = text.as_chunks::<16>();
-    let without = |block: &&[u8; 16]| !block.iter().fold(false, |found, b| found | (*b == b'\n'));
+    let without = |block: &&[u8; 16]| block.iter().map(|b| u8::from(*b == b'\n')).sum::<u8>() == 0;
     let whole = blocks.iter().take_while(without).count() * 16;
     let last = text.get(whole..).unwrap_or_default();
     let end = whole + last.iter().position(|b| *b == b'\n').unwrap_or(last.len());

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::component::Component;
 use super::consumer::{OtherUse, Uptake};
 use super::inventory::{ContainerRef, Copy, Form, Owner};
+use super::repair::Way;
 
 pub const SCHEMA: &str = "certwarden.plan/v1";
 
@@ -75,6 +76,8 @@ pub enum Source {
     Kubeadm,
     /// Signed by certwarden with the CA key on the disk.
     Local,
+    /// The kubelet's own, by the first of these ways that works.
+    Identity { ways: Vec<Way> },
     /// The backup of an earlier transaction (`certwarden rollback`).
     Generation { transaction: String },
 }
@@ -84,6 +87,11 @@ impl std::fmt::Display for Source {
         match self {
             Self::Kubeadm => f.write_str("kubeadm"),
             Self::Local => f.write_str("the CA key on this disk"),
+            Self::Identity { ways } if ways.is_empty() => f.write_str("the identity that is there"),
+            Self::Identity { ways } => {
+                let all: Vec<String> = ways.iter().map(ToString::to_string).collect();
+                f.write_str(&all.join(", else "))
+            }
             Self::Generation { transaction } => write!(f, "the backup of transaction {transaction}"),
         }
     }
@@ -104,6 +112,9 @@ pub struct Item {
     pub old_serial: Option<String>,
     pub old_not_after: Option<Timestamp>,
     pub reason: String,
+    /// As whom the kubelet's identity must be issued; None for what copies its predecessor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// Logical names of further entries that are the very same files by other paths: renewed with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<String>,

@@ -1,5 +1,7 @@
 //! From assessment to plan. Synchronous, deterministic, proposes and changes nothing.
 
+mod identity;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -54,7 +56,11 @@ pub struct UnknownName {
 pub fn plan(basis: Basis<'_>, selection: &Selection, maker: Maker, now: Timestamp) -> Result<Plan, UnknownName> {
     let mut skipped = Vec::new();
     let mut items = Vec::new();
+    let mut kubelets = identity::Wanted::new(basis, selection, now);
     for (entry, reason) in selected(basis, selection)? {
+        if kubelets.takes(entry) {
+            continue;
+        }
         // one CA at its end must not keep the leaves of the others; who names them is told by the gate `ca`
         let cannot = if *selection == Selection::Due { ca_is_out_of_date(basis.inventory, entry, now) } else { None };
         match cannot.map_or_else(|| item(basis, entry, reason), Err) {
@@ -65,16 +71,21 @@ pub fn plan(basis: Basis<'_>, selection: &Selection, maker: Maker, now: Timestam
             }
         }
     }
+    let own = kubelets.part(&mut items, &mut skipped);
     let items = each_file_once(items);
     skipped.retain(|s| !items.iter().any(|i| i.also.contains(&s.name)));
-    let (mut first, rest): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|i| has_no_way_back(i, now));
-    let mut then = None;
-    if first.is_empty() {
-        first = rest;
-    } else if !rest.is_empty() {
-        then = Some(Box::new(part(basis, rest, maker.clone(), now)));
+    let (first, rest): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|i| has_no_way_back(i, now));
+    let mut parts: Vec<(Vec<Item>, Maker)> = [first, rest].into_iter().map(|items| (items, maker.clone())).collect();
+    if let Some(identity::Own { items, maker, first }) = own {
+        parts.insert(if first { 0 } else { parts.len() }, (items, maker));
     }
-    Ok(Plan { skipped, then, ..part(basis, first, maker, now) })
+    parts.retain(|(items, _)| !items.is_empty());
+    let chained = parts
+        .into_iter()
+        .rev()
+        .fold(None, |then, (items, maker)| Some(Box::new(Plan { then, ..part(basis, items, maker, now) })));
+    let chained = chained.map_or_else(|| part(basis, Vec::new(), maker, now), |plan| *plan);
+    Ok(Plan { skipped, ..chained })
 }
 
 /// Of several names of the same files kubeadm's own, which it goes by.
@@ -203,12 +214,6 @@ fn item(basis: Basis<'_>, entry: &Entry, reason: String) -> Result<Item, String>
         Owner::External => return Err(why_not_signed(inventory, entry)),
         Owner::None => return Err("nobody renews it; copy it anew".to_owned()),
     }
-    let expired = entry.leaf().is_some_and(|leaf| leaf.not_after <= inventory.collected_at);
-    if matches!(entry.form, Form::Combined { .. }) && entry.used_by.contains(&Component::Kubelet) && !expired {
-        // one that the kubelet may rotate meanwhile wants a new dated file and link while the kubelet is stopped
-        // (client-go: `certificate_store.go`); an expired one nobody rotates, and the file behind the link is replaced
-        return Err("the kubelet's identity is the kubelet's to rotate; this version does not replace it".to_owned());
-    }
     let signer = entry.signer.as_deref().unwrap_or_default();
     if inventory.get(signer).is_none() {
         return Err(format!("the CA that issues it ({signer}) is not on this node"));
@@ -258,7 +263,10 @@ pub fn needed(entry: &Entry) -> Option<String> {
             format!("into {} as client-certificate-data, its key as client-key-data", path.display())
         }
         Form::Pair { cert, key } => format!("to {}, its key to {}", cert.display(), key.display()),
-        Form::Combined { path } | Form::Ca { cert: path, .. } => format!("to {}, its key behind it", path.display()),
+        Form::Combined { path } | Form::Ca { cert: path, .. } | Form::Dated { link: path, .. } => {
+            format!("to {}, its key behind it", path.display())
+        }
+        Form::Reference { config, .. } => format!("behind the link that {} names", config.display()),
     };
     Some(format!("a certificate of {}{sans} with {}; put it {into}", leaf.subject, list(&leaf.usages)))
 }
@@ -279,6 +287,7 @@ fn unsigned_item(inventory: &Inventory, entry: &Entry, reason: String) -> Item {
         old_serial: entry.leaf().map(|l| l.serial.clone()),
         old_not_after: entry.leaf().map(|l| l.not_after),
         reason,
+        user: None,
         also: Vec::new(),
     }
 }
@@ -294,7 +303,8 @@ fn steps(basis: Basis<'_>, items: &[Item], source: &Source, others: &[OtherUse])
     for (name, proof) in proofs(basis, items) {
         add(Step::Rehearse { name, proof }, "proven before it is live".to_owned());
     }
-    add(Step::Commit { files }, "all renames back to back".to_owned());
+    let held = if basis.live && items.iter().any(|i| i.form.by_name()) { ", with the kubelet stopped" } else { "" };
+    add(Step::Commit { files }, format!("all renames back to back{held}"));
     if basis.live {
         for (component, how, reason) in activations(basis, items) {
             add(Step::Activate { component, how }, reason);
@@ -321,21 +331,22 @@ fn made(source: &Source) -> String {
     match source {
         Source::Kubeadm => "made by kubeadm in a private copy; nothing live changes".to_owned(),
         Source::Local => "signed with the CA keys on this disk; nothing live changes".to_owned(),
+        Source::Identity { .. } => format!("by {source}; nothing live changes"),
         Source::Generation { .. } => format!("taken from {source}; nothing live changes"),
     }
 }
 
 /// Under `--root` nothing answers, but a handshake in memory needs nobody.
 fn proofs(basis: Basis<'_>, items: &[Item]) -> Vec<(String, Proof)> {
-    let of = |e: &Entry| {
-        let found = wiring::proofs(basis.inventory, e);
-        found.into_iter().map(|p| (e.name.clone(), p)).collect::<Vec<_>>()
+    let of = |i: &Item| {
+        if let Some(proof) = identity::proof(basis.inventory, i) {
+            return vec![(i.name.clone(), proof)];
+        }
+        let entries = i.names().filter_map(|name| basis.inventory.get(name));
+        let proofs = |e: &Entry| wiring::proofs(basis.inventory, e).into_iter().map(|p| (e.name.clone(), p)).collect();
+        entries.flat_map(|e| -> Vec<(String, Proof)> { proofs(e) }).collect()
     };
-    changed(basis, items)
-        .into_iter()
-        .flat_map(of)
-        .filter(|(_, p)| basis.live || matches!(p, Proof::Handshake { .. }))
-        .collect()
+    items.iter().flat_map(of).filter(|(_, p)| basis.live || matches!(p, Proof::Handshake { .. })).collect()
 }
 
 /// Who must take up what has changed, in the order of [`Component::ALL`].

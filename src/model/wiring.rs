@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::component::Component;
-use super::inventory::{Content, Entry, Inventory, Node, SniPair};
+use super::inventory::{Entry, Inventory, Node, SniPair};
 use super::plan::{Check, Proof, Socket};
 
 /// kube-apiserver's default of `--secure-port` (kubernetes: `pkg/kubeapiserver/options/serving.go`).
@@ -220,10 +220,7 @@ pub fn etcd_members(node: &Node) -> Option<Check> {
 }
 
 fn server(entry: &Entry) -> Option<String> {
-    match &entry.content {
-        Content::Readable(c) => c.server.clone(),
-        Content::Absent | Content::Unusable(_) => None,
-    }
+    entry.server().map(str::to_owned)
 }
 
 fn cluster_ca(inventory: &Inventory) -> Option<PathBuf> {
@@ -305,6 +302,7 @@ mod tests {
                 port,
                 address: address.map(str::to_owned),
                 cri_socket: None,
+                identity: crate::model::identity::OnDisk::default(),
             },
             pki_dir: PathBuf::new(),
             notes: Vec::new(),

@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use super::csr::FOREVER;
 use super::local::Local;
 use super::staging::{Answer, Done, Name, Order};
 use super::{RenewError, Renewer, Request, Staged, cluster_config};
@@ -39,7 +40,7 @@ impl Renewer for Kubeadm {
     fn stage(&self, host: &Host, request: &Request<'_>) -> Result<Staged, RenewError> {
         let (own, kubeadms): (Vec<Item>, Vec<Item>) = request.items.iter().cloned().partition(|i| !is_kubeadms(i));
         let mut staged = Local.stage(host, &Request { items: &own, ..*request })?;
-        let Staged { files, notes } = renew(host, &Request { items: &kubeadms, ..*request })?;
+        let Staged { files, notes, .. } = renew(host, &Request { items: &kubeadms, ..*request })?;
         staged.files.extend(files);
         staged.notes.extend(notes);
         Ok(staged)
@@ -48,7 +49,8 @@ impl Renewer for Kubeadm {
 
 /// One name that kubeadm does not know would make it refuse them all. It writes no certificate and key to one file.
 fn is_kubeadms(item: &Item) -> bool {
-    item.owner != Owner::Certwarden && !matches!(item.form, Form::Combined { .. })
+    let by_us = matches!(item.form, Form::Combined { .. } | Form::Dated { .. } | Form::Reference { .. });
+    item.owner != Owner::Certwarden && !by_us
 }
 
 fn renew(host: &Host, request: &Request<'_>) -> Result<Staged, RenewError> {
@@ -107,7 +109,9 @@ fn name_of(host: &Host, item: &Item) -> Result<Name, RenewError> {
     match &item.form {
         _ if !plain || item.name == "all" => Err(not_ours("kubeadm has no such certificate")),
         Form::Ca { .. } => Err(not_ours("kubeadm never renews a CA")),
-        Form::Combined { .. } => Err(not_ours("it has certificate and key in one file")),
+        Form::Combined { .. } | Form::Dated { .. } | Form::Reference { .. } => {
+            Err(not_ours("it has certificate and key in one file"))
+        }
         Form::Pair { .. } | Form::Kubeconfig { .. } => Ok(Name {
             name: item.name.clone(),
             files: item.form.files().into_iter().map(|f| host.root.on_host(f)).collect(),
@@ -122,7 +126,8 @@ fn name_of(host: &Host, item: &Item) -> Result<Name, RenewError> {
 pub(super) fn installed(host: &Host, node: &Node, policy: &Policy) -> Result<Version, RenewError> {
     let path = std::env::temp_dir();
     let dir = tempfile::tempdir().map_err(|source| RenewError::Io { action: "create a directory in", path, source })?;
-    let request = Request { items: &[], node, policy, workdir: dir.path(), now: Timestamp::UNIX_EPOCH };
+    let request =
+        Request { items: &[], node, policy, workdir: dir.path(), now: Timestamp::UNIX_EPOCH, patience: FOREVER };
     version(host, &order(host, &request, Vec::new())?)
 }
 

@@ -3,11 +3,12 @@
 use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
-use super::{RenewError, Renewer, Request, Staged};
+use super::{RenewError, Renewer, Request, Staged, identity};
 use crate::host::Host;
-use crate::host::crypto::{self, Signed};
+use crate::host::crypto::{self, Signed, Subject};
 use crate::host::fs::MAX_FILE;
 use crate::model::cert::{self, CertFacts};
+use crate::model::identity::{GROUP, USER};
 use crate::model::inventory::Form;
 use crate::model::kubeconfig::{self, Identity};
 use crate::model::plan::Item;
@@ -24,6 +25,17 @@ impl Renewer for Local {
     fn stage(&self, host: &Host, request: &Request<'_>) -> Result<Staged, RenewError> {
         let mut staged = Staged::default();
         for item in request.items {
+            match &item.form {
+                Form::Dated { .. } => {
+                    identity::place(&item.form, sign_node(host, request, item)?, &mut staged);
+                    continue;
+                }
+                Form::Reference { config, link, .. } => {
+                    identity::refer(host, request, item, (config, link), &mut staged)?;
+                    continue;
+                }
+                _ => {}
+            }
             let life = SignedDuration::from_secs(request.policy.renew.validity.seconds());
             let (old, signed) = sign(host, item, request.now, life)?;
             place(item, &old, signed, &mut staged)?;
@@ -45,13 +57,27 @@ fn sign(
     let facts = cert::parse_pem(&old_cert).map_err(|e| cannot(format!("the present certificate is unusable: {e}")))?;
     let leaf =
         facts.first().ok_or_else(|| cannot("there is no present certificate to take subject and names from".into()))?;
-    let bundle = host.root.read(&item.ca, MAX_FILE)?;
-    let ca_key = host.root.read_secret(&item.ca_key)?;
+    let (bundle, ca_key) = (host.root.read(&item.ca, MAX_FILE)?, host.root.read_secret(&item.ca_key)?);
     let ca = issuing(&bundle, &ca_key).map_err(&cannot)?;
     let (not_before, not_after) = validity(&ca, now, life).map_err(cannot)?;
     let signed = crypto::sign_like(&leaf.der, &bundle, &ca_key, &leaf.key_algorithm, not_before, not_after)
         .map_err(|source| RenewError::Sign { name: item.name.clone(), source })?;
     Ok((old, signed))
+}
+
+/// Certificate and key of this node's kubelet, whatever it had before: who it is follows from the node's name.
+pub(super) fn sign_node(host: &Host, request: &Request<'_>, item: &Item) -> Result<Zeroizing<Vec<u8>>, RenewError> {
+    let cannot = |detail: String| RenewError::CannotSign { name: item.name.clone(), detail };
+    let node = request.node.name.as_deref().ok_or_else(|| cannot("the node's name is not known".into()))?;
+    let common_name = format!("{USER}{node}");
+    let (bundle, ca_key) = (host.root.read(&item.ca, MAX_FILE)?, host.root.read_secret(&item.ca_key)?);
+    let ca = issuing(&bundle, &ca_key).map_err(&cannot)?;
+    let life = SignedDuration::from_secs(request.policy.renew.validity.seconds());
+    let (from, to) = validity(&ca, request.now, life).map_err(cannot)?;
+    let subject = Subject { organization: GROUP, common_name: &common_name };
+    let signed = crypto::sign_client(subject, &bundle, &ca_key, from, to)
+        .map_err(|source| RenewError::Sign { name: item.name.clone(), source })?;
+    Ok(identity::joined(&signed.cert, &signed.key))
 }
 
 /// The PEM text of the certificate in the item's main file.
@@ -100,13 +126,9 @@ fn place(item: &Item, old: &[u8], signed: Signed, staged: &mut Staged) -> Result
             staged.files.insert(path.clone(), file);
         }
         Form::Combined { path } => {
-            // certificate first, as the kubelet writes it (client-go: `certificate_store.go:Update`)
-            let mut both = Zeroizing::new(Vec::with_capacity(cert.len() + key.len()));
-            both.extend_from_slice(&cert);
-            both.extend_from_slice(&key);
-            staged.files.insert(path.clone(), both);
+            staged.files.insert(path.clone(), identity::joined(&cert, &key));
         }
-        Form::Ca { .. } => {
+        Form::Ca { .. } | Form::Dated { .. } | Form::Reference { .. } => {
             let why = "a CA is never renewed automatically".to_owned();
             return Err(RenewError::NotOurs { name: item.name.clone(), source_name: "certwarden", why });
         }

@@ -2,9 +2,11 @@
 
 pub mod choice;
 pub mod cluster_config;
+pub mod csr;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 pub mod generation;
+pub mod identity;
 pub mod kubeadm;
 pub mod local;
 pub mod staging;
@@ -29,13 +31,20 @@ use crate::model::policy::Policy;
 pub struct Staged {
     /// By live path as in [`crate::model::inventory::Form::files`].
     pub files: BTreeMap<PathBuf, Zeroizing<Vec<u8>>>,
+    /// Links by their live path, and where they are to lead.
+    pub links: BTreeMap<PathBuf, PathBuf>,
     /// What was noticed: sentences.
     pub notes: Vec<String>,
 }
 
 impl std::fmt::Debug for Staged {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Staged").field("files", &self.files.keys()).field("notes", &self.notes).finish()
+        let links = self.links.keys();
+        f.debug_struct("Staged")
+            .field("files", &self.files.keys())
+            .field("links", &links)
+            .field("notes", &self.notes)
+            .finish()
     }
 }
 
@@ -48,6 +57,8 @@ pub struct Request<'a> {
     /// Exists, 0700, on the host, inside the transaction.
     pub workdir: &'a Path,
     pub now: Timestamp,
+    /// Whether to go on waiting for somebody else's answer.
+    pub patience: csr::Patience<'a>,
 }
 
 /// Why there are no new credentials. Nothing live has been touched.
@@ -92,6 +103,12 @@ pub enum RenewError {
     CannotSign { name: String, detail: String },
     #[error("{name} cannot be renewed by {source_name}: {why}")]
     NotOurs { name: String, source_name: &'static str, why: String },
+    #[error("a new {name} was asked for, and {detail}")]
+    Request { name: String, detail: String },
+    #[error(
+        "a new {name} was asked for, and request {request} was denied: {why}; ask who denied it, then `certwarden renew {name}`"
+    )]
+    Denied { name: String, request: String, why: String },
     #[error("`{id}` is no transaction id")]
     TransactionId { id: String },
     #[error("{action} {}", path.display())]
@@ -117,6 +134,7 @@ pub fn renewer(source: &Source) -> Box<dyn Renewer> {
     match source {
         Source::Kubeadm => Box::new(kubeadm::Kubeadm),
         Source::Local => Box::new(local::Local),
+        Source::Identity { ways } => Box::new(identity::OfKubelet { ways: ways.clone() }),
         Source::Generation { transaction } => Box::new(generation::Generation { transaction: transaction.clone() }),
     }
 }

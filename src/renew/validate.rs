@@ -1,5 +1,7 @@
 //! Staged credentials against the rules of DESIGN §5, before anything live is touched.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
@@ -26,6 +28,9 @@ pub fn validate(
     now: Timestamp,
     freshness: Freshness,
 ) -> Result<CertFacts, Vec<Objection>> {
+    if let Form::Reference { config, link, .. } = &item.form {
+        return reference(host, staged, config, link);
+    }
     let parts = Parts::of(&item.form, &|path| match staged.files.get(path) {
         Some(bytes) => Ok(bytes.clone()),
         None => Err(format!("{} was not staged", path.display())),
@@ -49,11 +54,41 @@ pub fn validate(
         }
     };
     let old = live(host, item);
-    objections.extend(compare::certificates(old.as_ref().ok().and_then(Live::leaf), &new, &cas, now, freshness));
+    let old_leaf = old.as_ref().ok().and_then(Live::leaf);
+    if let Some(user) = &item.user {
+        let old_leaf = old_leaf.filter(|_| freshness == Freshness::New);
+        objections.extend(compare::node_identity(user, old_leaf, &new, &cas, now));
+        return if objections.is_empty() { Ok(new) } else { Err(objections) };
+    }
+    objections.extend(compare::certificates(old_leaf, &new, &cas, now, freshness));
     if let (Ok(Live { text: Some(old), .. }), Some(new)) = (&old, &parts.text) {
         objections.extend(compare::kubeconfigs(old, new));
     }
     if objections.is_empty() { Ok(new) } else { Err(objections) }
+}
+
+/// A kubeconfig that names a link: where it leads after the commit there must be a certificate.
+fn reference(host: &Host, staged: &Staged, config: &Path, link: &Path) -> Result<CertFacts, Vec<Objection>> {
+    let objection = |rule, message: String| vec![Objection::new(rule, message)];
+    let kubeconfig = |message: &str| objection(Rule::Kubeconfig, message.to_owned());
+    let new = staged.files.get(config).ok_or_else(|| kubeconfig("it was not staged"))?;
+    let new = kubeconfig_text(new).map_err(|e| kubeconfig(&e))?;
+    let parsed = kubeconfig::parse(&new).map_err(|e| kubeconfig(&format!("the kubeconfig is unusable: {e}")))?;
+    if parsed.identity != (Identity::Files { cert: link.to_path_buf(), key: link.to_path_buf() }) {
+        return Err(kubeconfig("it does not name the kubelet's link"));
+    }
+    let old = host.root.read_secret(config).ok().and_then(|b| kubeconfig_text(&b).ok());
+    let readable = old.filter(|text| kubeconfig::parse(text).is_ok());
+    let differs = readable.map(|old| compare::kubeconfigs(&old, &new)).unwrap_or_default();
+    if !differs.is_empty() {
+        return Err(differs);
+    }
+    let pem = match staged.links.get(link).and_then(|target| staged.files.get(target)) {
+        Some(staged) => staged.clone(),
+        None => host.root.read_secret(link).map_err(|e| kubeconfig(&e.to_string()))?,
+    };
+    let chain = cert::parse_pem(&pem).map_err(|e| objection(Rule::Parses, format!("{}: {e}", link.display())))?;
+    chain.into_iter().next().ok_or_else(|| objection(Rule::Parses, "there is no certificate in it".into()))
 }
 
 /// What could not be compared because the live file is broken: sentences. Empty when all could.
@@ -82,8 +117,8 @@ impl Parts {
     fn of(form: &Form, get: Get<'_>) -> Result<Self, String> {
         match form {
             Form::Pair { cert, key } => Ok(Self { cert: get(cert)?.to_vec(), key: get(key)?, text: None }),
-            Form::Combined { path } => {
-                let both = get(path)?;
+            Form::Combined { .. } | Form::Dated { .. } => {
+                let both = get(form.holder())?;
                 Ok(Self { cert: both.to_vec(), key: both, text: None })
             }
             Form::Kubeconfig { path } => {
@@ -93,6 +128,7 @@ impl Parts {
                     Identity::Files { .. } | Identity::Other => Err("the kubeconfig embeds no certificate".into()),
                 }
             }
+            Form::Reference { .. } => Err("a kubeconfig with references holds no certificate".into()),
             Form::Ca { .. } => Err("a CA is never renewed automatically".into()),
         }
     }

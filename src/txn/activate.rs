@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::host::systemd::SystemdError;
+use crate::model::cause::chain;
 use crate::model::component::Component;
 use crate::model::consumer::Uptake;
 use crate::model::plan::{Activation, Socket};
@@ -143,6 +144,33 @@ pub fn expected(run: &Run<'_>, sockets: &[Socket]) -> Result<Vec<Expected>, Stop
     sockets.iter().map(|s| Ok(Expected { socket: s.clone(), serial: on_disk(run, &s.entry)?.serial })).collect()
 }
 
+/// Stops the unit until it is restarted or [`release`]d.
+pub fn hold_unit(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
+    let host = run.engine.host;
+    let limit = host.services.status(unit)?.timeout_stop;
+    run.engine.progress.step(format!("stopping {unit}"), limit + GRACE);
+    run.holds_kubelet = true; // whatever comes of it
+    match host.services.stop(unit) {
+        Err(SystemdError::ShuttingDown { .. }) => Err(Stop::Asked),
+        Ok(result) if result.is_done() => Ok(()),
+        Ok(result) => Err(Stop::Failed(format!("systemd ended the stop of {unit} with `{}`", result.0))),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Starts a unit that is still held, whatever else has failed: a node without a kubelet is worse than any.
+pub fn release(run: &mut Run<'_>) {
+    if !std::mem::take(&mut run.holds_kubelet) {
+        return;
+    }
+    let unit = run.engine.inventory.node.kubelet.unit.clone();
+    match run.engine.host.services.start(&unit) {
+        Ok(result) if result.is_done() => {}
+        Ok(result) => run.report.notes.push(format!("systemd ended the start of {unit} with `{}`: start it", result.0)),
+        Err(e) => run.report.notes.push(format!("{unit} could not be started: {}; start it", chain(&e))),
+    }
+}
+
 /// Restarts the unit and sees it stable: with `Type=simple` systemd calls the job done although the process may be
 /// dead already (reference: systemd 252, measured).
 pub fn restart_unit(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
@@ -156,9 +184,13 @@ pub fn restart_unit(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
     run.restarted_kubelet_at = Some(host.clock.now());
     run.kubelet_is_up = Some(false);
     let result = match host.services.restart(unit) {
+        Ok(result) => {
+            run.holds_kubelet &= !result.is_done();
+            result
+        }
         // the shutdown kills it anyway; the next start goes on
         Err(SystemdError::ShuttingDown { .. }) => return Err(Stop::Asked),
-        other => other?,
+        Err(e) => return Err(e.into()),
     };
     if !result.is_done() {
         return Err(Stop::Failed(format!("systemd ended the restart of {unit} with `{}`", result.0)));

@@ -17,7 +17,7 @@ use super::ledger::LedgerError;
 use super::lock::{Lock, LockError};
 use super::progress::Progress;
 use super::run::{Run, Stop};
-use super::{retention, store, story, unwind};
+use super::{activate, retention, store, story, unwind};
 
 /// What the engine works with.
 #[derive(Clone, Copy, Debug)]
@@ -130,6 +130,7 @@ fn stopped(run: &mut Run<'_>, stop: Stop, dry_run: bool) -> Report {
     match stop {
         Stop::Failed(reason) => unwind::roll_back(run, &reason),
         Stop::Asked => {
+            activate::release(run);
             let reason = "the new files are in place; the next start activates and verifies them".to_owned();
             story::interrupted(&run.dir.id, &reason);
             run.close_with(Outcome::Interrupted, reason)

@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use zeroize::Zeroizing;
-
-use crate::host::fs::replace::Place;
+use crate::host::fs::replace::{Here, Place};
 use crate::host::fs::{FsError, Root};
 use crate::model::inventory::{Form, Inventory};
-use crate::model::ledger::{Attributes, FileRecord};
+use crate::model::ledger::{Attributes, FileRecord, LINK, NOTHING};
 use crate::model::places::Places;
+use crate::renew::Staged;
 
 use super::store::TxnDir;
 
@@ -55,6 +54,20 @@ pub fn digest(bytes: &[u8]) -> String {
     crate::host::crypto::sha256_hex(bytes)
 }
 
+/// What is at a place, as a record has it: the SHA-256 of a file's content, `link:TARGET`, or `nothing`.
+fn seen(place: &Place) -> Result<String, FsError> {
+    Ok(match place.here()? {
+        Here::Nothing => NOTHING.to_owned(),
+        Here::Link(to) => format!("{LINK}{}", to.display()),
+        Here::File | Here::Other => digest(&place.read_secret()?),
+    })
+}
+
+/// The place that a record means.
+fn place_of(root: &Root, record: &FileRecord) -> Result<Place, FsError> {
+    if record.by_name { root.place_by_name(&record.path) } else { root.place(&record.path) }
+}
+
 /// Copies every file of the forms into the transaction and says what it was. Durable on return.
 ///
 /// # Errors
@@ -64,21 +77,33 @@ pub fn back_up(root: &Root, dir: &TxnDir, items: &[(&str, &Form)]) -> Result<Vec
     let mut known: BTreeMap<(u64, u64, OsString), PathBuf> = BTreeMap::new();
     for (entry, form) in items {
         for path in form.files() {
-            let place = root.place(path)?;
+            let mut record = FileRecord {
+                path: path.to_path_buf(),
+                entry: (*entry).to_owned(),
+                sha256: String::new(),
+                attributes: Attributes::default(),
+                by_name: form.by_name(),
+            };
+            let place = place_of(root, &record)?;
             if let Some(other) = known.insert(place.id()?, path.to_path_buf()) {
                 return Err(FilesError::OnePlace { path: path.to_path_buf(), other });
             }
-            let attributes = place.attributes()?;
-            let bytes = root.read_secret(path)?;
-            let copy = dir.old(path);
-            make_parent(root, &copy)?;
-            root.write(&copy, &bytes, 0o600)?;
-            records.push(FileRecord {
-                path: path.to_path_buf(),
-                entry: (*entry).to_owned(),
-                sha256: digest(&bytes),
-                attributes,
-            });
+            let here = place.here()?;
+            if here == Here::File || !form.may_be_missing() {
+                record.attributes = place.attributes()?;
+            }
+            record.sha256 = if form.may_be_missing() { seen(&place)? } else { digest(&place.read_secret()?) };
+            // a link's copy is what it leads to, for whoever wants that back some day
+            match root.read_secret(path) {
+                Ok(bytes) => {
+                    let copy = dir.old(path);
+                    make_parent(root, &copy)?;
+                    root.write(&copy, &bytes, 0o600)?;
+                }
+                Err(e) if here == Here::File => return Err(e.into()),
+                Err(_) => {}
+            }
+            records.push(record);
         }
     }
     Ok(records)
@@ -88,13 +113,10 @@ pub fn back_up(root: &Root, dir: &TxnDir, items: &[(&str, &Form)]) -> Result<Vec
 ///
 /// # Errors
 /// [`FilesError`].
-pub fn keep_staged(
-    root: &Root,
-    dir: &TxnDir,
-    files: &BTreeMap<PathBuf, Zeroizing<Vec<u8>>>,
-) -> Result<BTreeMap<PathBuf, String>, FilesError> {
-    let mut digests = BTreeMap::new();
-    for (path, bytes) in files {
+pub fn keep_staged(root: &Root, dir: &TxnDir, staged: &Staged) -> Result<BTreeMap<PathBuf, String>, FilesError> {
+    let to = |(path, to): (&PathBuf, &PathBuf)| (path.clone(), format!("{LINK}{}", to.display()));
+    let mut digests: BTreeMap<PathBuf, String> = staged.links.iter().map(to).collect();
+    for (path, bytes) in &staged.files {
         let copy = dir.new_file(path);
         make_parent(root, &copy)?;
         root.write(&copy, bytes, 0o600)?;
@@ -107,11 +129,18 @@ fn make_parent(root: &Root, path: &Path) -> Result<(), FsError> {
     path.parent().map_or(Ok(()), |parent| root.create_dir_all(parent, 0o700))
 }
 
-/// Complete, durable files beside their targets, ready to be renamed back to back.
+/// Complete, durable files and links beside their targets, ready to be renamed back to back.
 #[derive(Debug)]
 pub struct Prepared {
-    places: Vec<Place>,
+    places: Vec<(Place, Act)>,
     tag: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Act {
+    Rename,
+    /// There was nothing before.
+    Remove,
 }
 
 /// Puts the staged files beside the live ones, with the live ones' owner, mode and extended attributes.
@@ -124,17 +153,38 @@ pub fn prepare_new(
     files: &[FileRecord],
     staged: &BTreeMap<PathBuf, String>,
 ) -> Result<Prepared, FilesError> {
-    prepare(root, files, NEW, |file| {
+    prepare(root, files, NEW, |place, file| {
+        let not_staged = || FilesError::NotStaged { path: file.path.clone() };
+        let wanted = staged.get(&file.path).ok_or_else(not_staged)?;
+        if let Some(to) = wanted.strip_prefix(LINK) {
+            return Ok(place.link_temp(NEW, Path::new(to))?);
+        }
         let bytes = root.read_secret(&dir.new_file(&file.path)).map_err(|e| match e {
-            FsError::NotFound { .. } => FilesError::NotStaged { path: file.path.clone() },
+            FsError::NotFound { .. } => not_staged(),
             other => FilesError::Fs(other),
         })?;
-        if staged.get(&file.path) != Some(&digest(&bytes)) {
+        if *wanted != digest(&bytes) {
             return Err(FilesError::StagedDamaged { path: file.path.clone() });
         }
         // the time of a new file is now
-        Ok((bytes, Attributes { mtime_ns: 0, atime_ns: 0, ..file.attributes.clone() }))
+        let attributes = if is_content(&file.sha256) {
+            Attributes { mtime_ns: 0, atime_ns: 0, ..file.attributes.clone() }
+        } else {
+            own()
+        };
+        Ok(place.write_temp(NEW, &bytes, &attributes)?)
     })
+}
+
+/// Neither a link nor nothing.
+fn is_content(recorded: &str) -> bool {
+    recorded != NOTHING && !recorded.starts_with(LINK)
+}
+
+/// Of a file that was not there: certwarden's owner, and nobody else reads it.
+fn own() -> Attributes {
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    Attributes { uid, gid, mode: 0o600, ..Attributes::default() }
 }
 
 /// Puts the backups beside the live files, with everything they had, times too. Done before the commit, so that the way
@@ -143,12 +193,18 @@ pub fn prepare_new(
 /// # Errors
 /// [`FilesError`]; a backup that is not what was recorded is never used.
 pub fn prepare_old(root: &Root, dir: &TxnDir, files: &[FileRecord]) -> Result<Prepared, FilesError> {
-    prepare(root, files, OLD, |file| {
+    prepare(root, files, OLD, |place, file| {
+        if let Some(to) = file.sha256.strip_prefix(LINK) {
+            return Ok(place.link_temp(OLD, Path::new(to))?);
+        }
+        if file.sha256 == NOTHING || is_whole(place, file) {
+            return Ok(());
+        }
         let bytes = root.read_secret(&dir.old(&file.path))?;
         if digest(&bytes) != file.sha256 {
             return Err(FilesError::BackupDamaged { path: file.path.clone() });
         }
-        Ok((bytes, file.attributes.clone()))
+        Ok(place.write_temp(OLD, &bytes, &file.attributes)?)
     })
 }
 
@@ -156,17 +212,17 @@ fn prepare(
     root: &Root,
     files: &[FileRecord],
     tag: &'static str,
-    mut source: impl FnMut(&FileRecord) -> Result<(Zeroizing<Vec<u8>>, Attributes), FilesError>,
+    mut put_beside: impl FnMut(&Place, &FileRecord) -> Result<(), FilesError>,
 ) -> Result<Prepared, FilesError> {
     let mut places = Vec::new();
     for file in files {
-        let place = root.place(&file.path)?;
-        place.replaceable()?;
-        if tag != OLD || !is_whole(&place, file) {
-            let (bytes, attributes) = source(file)?;
-            place.write_temp(tag, &bytes, &attributes)?;
+        let place = place_of(root, file)?;
+        if !matches!(place.here()?, Here::Link(_)) {
+            place.replaceable()?;
         }
-        places.push(place);
+        put_beside(&place, file)?;
+        let act = if tag == OLD && file.sha256 == NOTHING { Act::Remove } else { Act::Rename };
+        places.push((place, act));
     }
     Ok(Prepared { places, tag })
 }
@@ -188,8 +244,8 @@ impl Prepared {
     /// # Errors
     /// [`FilesError::ChangedMeanwhile`] names the first that is not; one that cannot be read is an error, too.
     pub fn unchanged(&self, files: &[FileRecord]) -> Result<(), FilesError> {
-        for (place, file) in self.places.iter().zip(files) {
-            match place.read_secret().map(|b| digest(&b)) {
+        for ((place, _), file) in self.places.iter().zip(files) {
+            match seen(place) {
                 Ok(live) if live == file.sha256 => {}
                 Ok(_) | Err(FsError::NotFound { .. }) => {
                     return Err(FilesError::ChangedMeanwhile { path: file.path.clone() });
@@ -200,16 +256,20 @@ impl Prepared {
         Ok(())
     }
 
-    /// All renames back to back, then every directory synced once.
+    /// All renames back to back, then what goes away, so that no link leads to nothing; then every directory synced once.
     ///
     /// # Errors
     /// [`FilesError`]; some live files may then be replaced and others not.
     pub fn put_in_place(self) -> Result<(), FilesError> {
-        for place in &self.places {
+        let of = |wanted: Act| self.places.iter().filter(move |(_, act)| *act == wanted).map(|(place, _)| place);
+        for place in of(Act::Rename) {
             place.rename_temp(self.tag)?;
         }
+        for place in of(Act::Remove) {
+            place.remove()?;
+        }
         let mut synced = BTreeSet::new();
-        for place in &self.places {
+        for (place, _) in &self.places {
             if synced.insert(place.dir_id()?) {
                 place.sync_dir()?;
             }
@@ -238,7 +298,7 @@ fn remove(root: &Root, files: &[FileRecord], tags: &[&str]) -> Result<(), FilesE
     let mut first = Ok(());
     for file in files {
         for tag in tags {
-            let swept = root.place(&file.path).and_then(|p| p.remove_temp(tag));
+            let swept = place_of(root, file).and_then(|p| p.remove_temp(tag));
             if first.is_ok() {
                 first = swept;
             }
@@ -251,7 +311,7 @@ fn remove(root: &Root, files: &[FileRecord], tags: &[&str]) -> Result<(), FilesE
 ///
 /// A file that is neither the old nor the staged one was written by somebody else since. It stays if all files
 /// of its entry are such (a whole pair renewed by hand), and is put back otherwise: a key that does not fit its
-/// certificate helps nobody.
+/// certificate helps nobody. A link that leads elsewhere by now is whole by itself and stays, too.
 ///
 /// # Errors
 /// [`FilesError`].
@@ -261,7 +321,10 @@ pub fn put_back(
     files: &[FileRecord],
     staged: &BTreeMap<PathBuf, String>,
 ) -> Result<Vec<String>, FilesError> {
-    let live: Vec<Option<String>> = files.iter().map(|f| root.read_secret(&f.path).ok().map(|b| digest(&b))).collect();
+    let live: Vec<Option<String>> = files
+        .iter()
+        .map(|f| place_of(root, f).and_then(|p| seen(&p)).ok().filter(|s| s != NOTHING || f.by_name))
+        .collect();
     let is_foreign = |f: &FileRecord, now: &Option<String>| {
         now.as_ref().is_some_and(|d| *d != f.sha256 && staged.get(&f.path) != Some(d))
     };
@@ -279,6 +342,7 @@ pub fn put_back(
         .iter()
         .zip(&live)
         .filter(|(f, now)| now.as_ref() != Some(&f.sha256) && !stays(&f.entry))
+        .filter(|(f, now)| !(f.by_name && is_foreign(f, now)))
         .map(|(f, _)| f.clone())
         .collect();
     prepare_old(root, dir, &wanted)?.put_in_place()?;

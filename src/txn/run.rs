@@ -1,7 +1,6 @@
 //! One plan being carried out: what the transaction knows, and the steps up to the commit.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,11 +12,10 @@ use crate::model::cause::chain;
 use crate::model::component::Component;
 use crate::model::gate::{Gate, Refusal, standing};
 use crate::model::inventory::{ContainerRef, Form};
-use crate::model::ledger::{FileRecord, State};
-use crate::model::plan::{Item, Plan, Proof, Source, Step};
-use crate::model::report::{Consumer, CredentialSeen, Outcome, Renewed, Report, When};
-use crate::renew::validate::{Freshness, validate};
-use crate::renew::{self, Staged};
+use crate::model::ledger::{FileRecord, LINK, State};
+use crate::model::plan::{Activation, Item, Plan, Proof, Step};
+use crate::model::report::{Consumer, CredentialSeen, Outcome, Report, When};
+use crate::renew::Staged;
 use crate::verify::gates;
 use crate::verify::material::material;
 use crate::verify::prove::prove;
@@ -27,6 +25,8 @@ use super::engine::Engine;
 use super::ledger::Ledger;
 use super::store::TxnDir;
 use super::{activate, before, copies, files, prove as checks, story};
+
+mod prepare;
 
 /// Time limit of a step that works on files only: generous, because fsync on a loaded disk is slow.
 const FILES_LIMIT: Duration = Duration::from_secs(60);
@@ -72,6 +72,8 @@ pub struct Run<'a> {
     pub restarted_kubelet_at: Option<Timestamp>,
     /// Whether it was restarted since the last swap of files, and came up for good.
     pub kubelet_is_up: Option<bool>,
+    /// It was stopped and not started again.
+    pub holds_kubelet: bool,
     /// The old files are being put back, or are back.
     pub going_back: bool,
     /// Soft gates that the operator overrides.
@@ -111,6 +113,7 @@ impl<'a> Run<'a> {
             older: BTreeSet::new(),
             restarted_kubelet_at: None,
             kubelet_is_up: None,
+            holds_kubelet: false,
             going_back: false,
             forced: Vec::new(),
             begun: Vec::new(),
@@ -200,7 +203,9 @@ impl<'a> Run<'a> {
             Step::Rehearse { name, proof } => self.rehearse(name, proof),
             Step::Commit { .. } => self.commit(),
             Step::Activate { component, how } => {
-                self.begun.push(*component);
+                if !self.begun.contains(component) {
+                    self.begun.push(*component);
+                }
                 activate::activate(self, *component, how)?;
                 self.activated.push(*component);
                 Ok(())
@@ -220,122 +225,29 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn back_up(&mut self) -> Result<(), Stop> {
-        let host = self.engine.host;
-        self.engine.progress.step("backing up", FILES_LIMIT);
-        let plan = serde_json::to_vec_pretty(self.plan)?;
-        host.root.write(&self.dir.plan(), &plan, 0o600)?;
-        let forms: Vec<(&str, &Form)> = self.plan.items.iter().map(|i| (i.name.as_str(), &i.form)).collect();
-        let records = files::back_up(&host.root, &self.dir, &forms)?;
-        for record in &records {
-            let links = host.root.metadata(&record.path)?.nlink();
-            if links > 1 {
-                self.report.notes.push(format!(
-                    "{} has {links} names (hard links); only this one gets the new file",
-                    record.path.display()
-                ));
-            }
-        }
-        self.ledger = Some(Ledger::open(&host.root, &self.dir, records, host.clock.now())?);
-        Ok(())
-    }
-
-    fn stage(&mut self) -> Result<(), Stop> {
-        let limit = self.engine.policy.exec.kubeadm_timeout.0;
-        let each = u32::try_from(self.plan.items.len()).unwrap_or(u32::MAX);
-        self.engine.progress.step(format!("staging {each} certificates"), limit.saturating_mul(each) + FILES_LIMIT);
-        let work = self.engine.host.root.on_host(&self.dir.work());
-        let request = renew::Request {
-            items: &self.plan.items,
-            node: &self.engine.inventory.node,
-            policy: self.engine.policy,
-            workdir: &work,
-            now: self.engine.host.clock.now(),
-        };
-        let staged = renew::renewer(&self.plan.source).stage(self.engine.host, &request)?;
-        self.report.notes.extend(staged.notes.iter().cloned());
-        self.staged = Some(staged);
-        Ok(())
-    }
-
-    fn validate(&mut self) -> Result<(), Stop> {
-        let host = self.engine.host;
-        self.engine.progress.step("validating what was staged", FILES_LIMIT);
-        let staged = self.staged.take().unwrap_or_default();
-        let freshness = match self.plan.source {
-            Source::Generation { .. } => Freshness::Restored,
-            Source::Kubeadm | Source::Local => Freshness::New,
-        };
-        let now = host.clock.now();
-        for item in &self.plan.items {
-            let facts = validate(host, item, &staged, now, freshness).map_err(|objections| {
-                let why: Vec<String> = objections.iter().map(ToString::to_string).collect();
-                Stop::Failed(format!("the staged {} is not fit to be used: {}", item.name, why.join("; ")))
-            })?;
-            self.validity.insert(item.name.clone(), (facts.not_before, facts.not_after));
-            self.report.renewed.extend(item.names().map(|name| Renewed {
-                name: name.clone(),
-                path: item.form.path().to_path_buf(),
-                old_serial: item.old_serial.clone(),
-                new_serial: facts.serial.clone(),
-                not_after: facts.not_after,
-            }));
-        }
-        let digests = files::keep_staged(&host.root, &self.dir, &staged.files)?;
-        let at = host.clock.now();
-        self.ledger_mut()?.staged(&host.root, digests, at)?;
-        story::staged(&self.dir.id, self.plan.items.len());
-        self.staged = Some(staged);
-        Ok(())
-    }
-
-    fn rehearse(&mut self, name: &str, proof: &Proof) -> Result<(), Stop> {
-        for proof in self.as_members_dial(name, proof) {
-            self.engine.progress.step(format!("rehearsing {name} against {}", proof.describe()), FILES_LIMIT);
-            let seen = self.put_to_use(name, &proof, When::Rehearsal)?;
-            let refused = seen.proven == Some(false);
-            let sentence = format!("{name} was refused before the commit by {}: {}", seen.against, seen.detail);
-            self.report.credentials.push(seen);
-            if refused {
-                return Err(Stop::Failed(sentence));
-            }
-        }
-        Ok(())
-    }
-
-    /// The member list knows better than this node's flags under which names the others dial it, and who they are:
-    /// the new peer certificate must hold for those names, and the others must accept it from here.
-    fn as_members_dial(&mut self, name: &str, proof: &Proof) -> Vec<Proof> {
-        let Some(etcd) = self.before.etcd.as_ref().filter(|_| name == "etcd-peer") else { return vec![proof.clone()] };
-        let Proof::Handshake { ca, names } = proof else { return vec![proof.clone()] };
-        let sans = self.engine.inventory.get(name).and_then(|e| e.leaf()).map(|l| l.sans.clone()).unwrap_or_default();
-        let covered = |h: &&String| sans.contains(&format!("IP:{h}")) || sans.contains(&format!("DNS:{h}"));
-        let (kept, never): (Vec<&String>, Vec<&String>) = etcd.dialled.iter().partition(covered);
-        let mut names = names.clone();
-        names.extend(kept.into_iter().filter(|h| !names.contains(h)).cloned().collect::<Vec<_>>());
-        let mut all = vec![Proof::Handshake { ca: ca.clone(), names }];
-        let peer = |endpoint: &String| Proof::Etcd { endpoint: endpoint.clone(), ca: ca.clone() };
-        all.extend(etcd.others.iter().map(peer));
-        for host in never {
-            self.report.notes.push(format!(
-                "etcd's members dial this one as {host}, which its peer certificate did not cover before either"
-            ));
-        }
-        all
-    }
-
     /// Uses a credential: the staged one in a rehearsal, else the live one.
     pub fn put_to_use(&self, name: &str, proof: &Proof, when: When) -> Result<CredentialSeen, Stop> {
         let host = self.engine.host;
         let item = self.item(name)?;
         let read = |path: &Path| -> Result<Zeroizing<Vec<u8>>, FsError> {
             match when {
-                When::Rehearsal => host.root.read_secret(&self.dir.new_file(path)),
+                When::Rehearsal => host.root.read_secret(&self.rehearsed(path)),
                 When::Verification => host.root.read_secret(path),
             }
         };
         let material = material(&item.form, &read)?;
         Ok(prove(host, name, proof, &material, when))
+    }
+
+    /// Where what will be at `path` lies now: staged, or live behind a link that stays as it is.
+    fn rehearsed(&self, path: &Path) -> PathBuf {
+        let staged = self.ledger.as_ref().and_then(|l| l.digests().get(path));
+        let stays = |i: &Item| matches!(&i.form, Form::Reference { link, .. } if link == path);
+        match staged.map(|d| d.strip_prefix(LINK)) {
+            Some(Some(target)) => self.dir.new_file(Path::new(target)),
+            None if self.plan.items.iter().any(stays) => path.to_path_buf(),
+            _ => self.dir.new_file(path),
+        }
     }
 
     fn commit(&mut self) -> Result<(), Stop> {
@@ -352,6 +264,8 @@ impl<'a> Run<'a> {
         prepared.unchanged(&records)?;
         self.enter(State::Committing, None)?;
         self.engine.progress.committing();
+        self.hold_kubelet()?;
+        prepared.unchanged(&records)?;
         self.swapped_at = self.engine.host.clock.now(); // should it fail half-way
         prepared.put_in_place()?;
         self.swapped_at = self.engine.host.clock.now();
@@ -361,6 +275,32 @@ impl<'a> Run<'a> {
         }
         story::committed(&dir.id, records.len());
         Ok(())
+    }
+
+    /// A kubelet could rotate in the middle of the exchange of its own link: it is stopped meanwhile. The ledger says
+    /// `committing`, so that whoever comes after a crash starts it again.
+    fn hold_kubelet(&mut self) -> Result<(), Stop> {
+        let Some(unit) = self.unit_to_hold() else { return Ok(()) };
+        self.begun.push(Component::Kubelet);
+        activate::hold_unit(self, &unit)
+    }
+
+    /// The same on the way back, where a kubelet that does not stop is no reason to leave half of everything.
+    pub fn hold_kubelet_again(&mut self) {
+        if let Some(unit) = self.unit_to_hold().filter(|_| !self.holds_kubelet)
+            && let Err(Stop::Failed(why)) = activate::hold_unit(self, &unit)
+        {
+            self.report.notes.push(why);
+        }
+    }
+
+    fn unit_to_hold(&self) -> Option<String> {
+        let links = self.plan.items.iter().any(|i| i.form.by_name());
+        let kubelet = self.plan.steps.iter().find_map(|s| match &s.step {
+            Step::Activate { how: Activation::RestartUnit { unit }, .. } => Some(unit.clone()),
+            _ => None,
+        });
+        kubelet.filter(|_| links && self.engine.host.live)
     }
 
     /// The clock may have been stepped since the validation: what is issued in the future is not put in.

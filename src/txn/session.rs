@@ -10,6 +10,7 @@ use crate::collect::collect;
 use crate::host::Host;
 use crate::model::assess::{Assessment, assess};
 use crate::model::cause::chain;
+use crate::model::csr::{self, Request};
 use crate::model::gate::{Gate, Refusal};
 use crate::model::inventory::Inventory;
 use crate::model::ledger::State;
@@ -17,9 +18,11 @@ use crate::model::places::Places;
 use crate::model::plan::{Item, Maker, Plan, Skipped, Source};
 use crate::model::planner::{self, Basis, Selection, UnknownName};
 use crate::model::policy::Policy;
+use crate::model::repair::Way;
 use crate::model::report::{Outcome, Report};
-use crate::renew::choice;
+use crate::renew::{self, choice};
 use crate::verify::gates::{self, View};
+use crate::verify::requests;
 
 use super::engine::{Engine, EngineError, Options};
 use super::files;
@@ -37,6 +40,8 @@ pub struct Session<'a> {
     pub policy: &'a Policy,
     pub inventory: Inventory,
     pub assessment: Assessment,
+    /// Of this node, where the API was asked for them.
+    requests: Vec<Request>,
     /// Looked for when something is planned.
     places: OnceCell<Places>,
 }
@@ -56,9 +61,16 @@ impl<'a> Session<'a> {
     /// Looks at the node and judges it.
     pub fn open(host: &'a Host, policy: &'a Policy) -> Self {
         let now = host.clock.now();
-        let inventory = collect(&host.root, now, &policy.kubeconfigs);
-        let assessment = assess(&inventory, policy, now);
-        Self { host, policy, inventory, assessment, places: OnceCell::new() }
+        let mut inventory = collect(&host.root, now, &policy.kubeconfigs);
+        if host.live && inventory.node.kubelet.identity.server.is_none() {
+            // a kubelet.conf that is gone said so once
+            inventory.node.kubelet.identity.server = DaemonState::load(&host.root).state.server;
+        }
+        let mut assessment = assess(&inventory, policy, now);
+        let asked = host.live && requests::worth_asking(&inventory, &assessment);
+        let requests = if asked { requests::own(host, &inventory) } else { None }.unwrap_or_default();
+        requests::tell(&mut assessment, &inventory, &requests);
+        Self { host, policy, inventory, assessment, requests, places: OnceCell::new() }
     }
 
     fn basis(&self) -> Basis<'_> {
@@ -81,10 +93,32 @@ impl<'a> Session<'a> {
             choice::choose(self.host, self.policy, &self.inventory, now)
         };
         let plan = planner::plan(self.basis(), selection, maker.clone(), now)?;
-        if *selection == Selection::Due && self.host.live {
-            return self.sparing_etcd(plan, maker, now);
+        if *selection != Selection::Due || !self.host.live {
+            return Ok(plan);
         }
-        Ok(plan)
+        Ok(self.without_futile_requests(self.sparing_etcd(plan, maker, now)?))
+    }
+
+    /// Each part of the plan but one that would ask for what is not to be asked for now.
+    fn without_futile_requests(&self, mut plan: Plan) -> Plan {
+        if let Some(then) = plan.then.take() {
+            let then = self.without_futile_requests(*then);
+            if then.is_empty() {
+                plan.skipped.extend(then.skipped);
+            } else {
+                plan.then = Some(Box::new(then));
+            }
+        }
+        let Some(reason) = self.not_now(&plan) else { return plan };
+        let left_out = |i: &Item| Skipped { name: i.name.clone(), reason: reason.clone(), needed: None, blocks: false };
+        plan.skipped.extend(plan.items.iter().map(left_out));
+        match plan.then.take() {
+            Some(mut rest) => {
+                rest.skipped.extend(plan.skipped);
+                *rest
+            }
+            None => Plan { items: Vec::new(), steps: Vec::new(), others: Vec::new(), ..plan },
+        }
     }
 
     /// Where no member of etcd can be spared, its leaves must not keep the others from being renewed in time. Who names
@@ -106,6 +140,19 @@ impl<'a> Session<'a> {
         let mut rest = planner::plan(Basis { policy: &policy, ..self.basis() }, &Selection::Due, maker, now)?;
         rest.skipped.extend(left_out);
         Ok(rest)
+    }
+
+    /// Why no request is filed now: the kubelet is at it itself, or the last ones came to nothing.
+    fn not_now(&self, plan: &Plan) -> Option<String> {
+        let Source::Identity { ways } = &plan.source else { return None };
+        let [Way::Request { .. }] = ways.as_slice() else { return None };
+        let now = self.host.clock.now();
+        let node = self.inventory.node.name.as_deref()?;
+        if let Some(theirs) = csr::rotating(&self.requests, node, now) {
+            return Some(format!("the kubelet itself waits for its request {theirs}"));
+        }
+        let until = renew::csr::held_back(&self.host.root, now)?;
+        Some(format!("the last requests came to nothing: the next is filed after {until}, or by name at once"))
     }
 
     fn view<'v>(&'v self, plan: &'v Plan, last_seen: Option<Timestamp>) -> View<'v> {
@@ -169,7 +216,13 @@ impl<'a> Session<'a> {
         progress: &Progress,
     ) -> Result<Report, EngineError> {
         let refusals = if plan.is_empty() { Vec::new() } else { self.closed_gates(plan) };
-        self.engine(progress).carry_out(plan, &Options { dry_run, forced: forced.to_vec(), refusals })
+        let report = self.engine(progress).carry_out(plan, &Options { dry_run, forced: forced.to_vec(), refusals })?;
+        if matches!(plan.source, Source::Identity { .. })
+            && matches!(report.outcome, Outcome::Verified | Outcome::Degraded)
+        {
+            renew::csr::succeeded(&self.host.root);
+        }
+        Ok(report)
     }
 
     /// Puts the files of an earlier transaction's backup back, as a transaction of its own.

@@ -39,6 +39,9 @@ pub struct DaemonState {
     pub last_seen: Option<Timestamp>,
     #[serde(default)]
     pub last_transaction: Option<LastTransaction>,
+    /// The API server as the kubelet's kubeconfig said when it was well: for the day when it is gone.
+    #[serde(default)]
+    pub server: Option<String>,
     /// What must not be renewed again at once.
     #[serde(default)]
     pub renewed: Renewed,
@@ -85,6 +88,7 @@ impl Default for DaemonState {
             back_off_until: None,
             observe_only: None,
             last_seen: None,
+            server: None,
             last_transaction: None,
             renewed: Renewed::default(),
         }

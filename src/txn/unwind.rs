@@ -27,6 +27,7 @@ pub fn roll_back(run: &mut Run<'_>, reason: &str) -> Report {
 }
 
 fn degraded(run: &mut Run<'_>, reason: &str) -> Report {
+    activate::release(run);
     story::degraded(&run.dir.id, reason);
     let sentence = format!("{reason}; the old certificates have expired, so the new ones stay");
     // still `committed`; with the reason where everything has been taken up: from now on recovery only looks again
@@ -45,7 +46,9 @@ fn degraded(run: &mut Run<'_>, reason: &str) -> Report {
 
 /// Carries a rollback to its end, from wherever it stands.
 pub fn finish(run: &mut Run<'_>, reason: &str) -> Report {
-    match back(run, reason) {
+    let back = back(run, reason);
+    activate::release(run);
+    match back {
         Ok(()) => match rolled_back(run, reason) {
             Ok(()) => {
                 story::rolled_back(&run.dir.id);
@@ -81,6 +84,7 @@ pub fn forward(run: &mut Run<'_>) -> Result<(), Stop> {
 }
 
 fn back(run: &mut Run<'_>, reason: &str) -> Result<(), Vec<Stop>> {
+    run.hold_kubelet_again();
     files_back(run, reason).map_err(|e| vec![e])?;
     if !run.engine.host.live {
         return Ok(());

@@ -3,7 +3,8 @@
 use crate::host::Host;
 use crate::host::fs::MAX_FILE;
 use crate::host::kube::{Connection, Identity};
-use crate::model::inventory::{Content, Inventory};
+use crate::model::inventory::{Content, Form, Inventory};
+use crate::model::repair::CLIENT;
 use crate::model::wiring;
 
 use super::REQUEST;
@@ -11,7 +12,7 @@ use super::material::material;
 
 /// The credentials on this node that may read its Node object, the best first: the administrator's, then the kubelet's own.
 pub fn connections(host: &Host, inventory: &Inventory) -> Vec<Connection> {
-    ["admin.conf", "kubelet-client"].iter().filter_map(|name| connection(host, inventory, name)).collect()
+    ["admin.conf", CLIENT].iter().filter_map(|name| connection(host, inventory, name)).collect()
 }
 
 /// The best of them that answers for the node now; if none does, the best of all.
@@ -21,14 +22,23 @@ pub fn answering(host: &Host, inventory: &Inventory, node: &str) -> Option<Conne
     (answers < all.len()).then(|| all.swap_remove(answers))
 }
 
+/// The kubelet's own, whatever it has become meanwhile: what was broken may have been repaired.
+pub fn kubelets(host: &Host, inventory: &Inventory) -> Option<Connection> {
+    connection(host, inventory, CLIENT)
+}
+
 fn connection(host: &Host, inventory: &Inventory, name: &str) -> Option<Connection> {
     let entry = inventory.get(name)?;
-    let Content::Readable(credential) = &entry.content else { return None };
-    let material = material(&entry.form, &|path| host.root.read_secret(path)).ok()?;
+    let read = |form: &Form| material(form, &|path| host.root.read_secret(path)).ok();
+    let disk = &inventory.node.kubelet.identity;
+    let behind_link = || read(&Form::Combined { path: disk.current.clone() }).filter(|_| name == CLIENT);
+    let found = Some(&entry.form).filter(|_| matches!(entry.content, Content::Readable(_))).and_then(read);
+    let material = found.or_else(behind_link)?;
     let on_disk = || host.root.read(inventory.get("ca")?.path(), MAX_FILE).ok();
-    let configured = material.server.clone().or_else(|| credential.server.clone());
+    let configured = material.server.clone().or_else(|| entry.server().map(str::to_owned));
+    let known = || disk.server.clone().filter(|_| name == CLIENT).or_else(|| wiring::apiserver_url(&inventory.node));
     Some(Connection {
-        server: configured.or_else(|| wiring::apiserver_url(&inventory.node))?,
+        server: configured.or_else(known)?,
         ca: Some(material.ca.clone().or_else(on_disk)?),
         identity: Some(Identity { cert: material.cert, key: material.key }),
         headers: Vec::new(),

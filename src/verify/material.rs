@@ -57,7 +57,9 @@ pub type Read<'a> = &'a dyn Fn(&Path) -> Result<Zeroizing<Vec<u8>>, FsError>;
 pub fn material(form: &Form, read: Read<'_>) -> Result<Material, MaterialError> {
     match form {
         Form::Pair { cert, key } => from_files(cert, key, read),
-        Form::Combined { path } => from_files(path, path, read),
+        Form::Combined { .. } | Form::Dated { .. } | Form::Reference { .. } => {
+            from_files(form.holder(), form.holder(), read)
+        }
         Form::Kubeconfig { path } => from_kubeconfig(path, read),
         Form::Ca { cert, .. } => Err(MaterialError::IsCa { path: cert.clone() }),
     }

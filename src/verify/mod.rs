@@ -11,6 +11,7 @@ pub mod node;
 pub mod prove;
 #[cfg(test)]
 mod real_node;
+pub mod requests;
 pub mod served;
 #[cfg(test)]
 mod testing;

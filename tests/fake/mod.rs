@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod node;
+pub mod signer;
 pub mod socket;
 
 use std::cell::RefCell;
@@ -155,6 +156,8 @@ pub struct World {
     pub crashes_if: Option<(&'static str, About)>,
     /// What the one aggregated API answers, by the root; None: there is none.
     pub aggregated: Option<fn(&Path) -> u16>,
+    /// Who answers certificate signing requests; None: nobody knows of any.
+    pub signer: Option<signer::Signer>,
 }
 
 /// A handle on the world, shared by all fakes of a host.
@@ -226,6 +229,7 @@ impl Fake {
             idle_restarts: 0,
             crashes_if: None,
             aggregated: None,
+            signer: None,
         };
         PODS.iter().chain(&["kubelet"]).for_each(|c| world.load(c));
         Self(Arc::new(Mutex::new(world)))
@@ -567,9 +571,21 @@ impl Fake {
     }
 }
 
+impl Fake {
+    fn requests(&self, to: &Connection, path: &str, json: Option<&str>) -> Option<Answer> {
+        self.world(|w| {
+            let now = w.now;
+            w.signer.as_mut()?.answer(to, path, json, now)
+        })
+    }
+}
+
 impl KubeApi for Fake {
     fn get(&self, to: &Connection, path: &str) -> Result<Answer, KubeError> {
         let lies = self.ask("get", to)?;
+        if let Some(answer) = self.requests(to, path, None) {
+            return Ok(answer);
+        }
         if let Some(status) = self.world(|w| w.aggregated.map(|a| a(&w.root))) {
             let own = r#"{"metadata":{"name":"v1."},"spec":{"version":"v1"}}"#;
             let other = r#"{"metadata":{"name":"v1.m"},"spec":{"service":{"name":"m"},"group":"m","version":"v1"}}"#;
@@ -583,8 +599,12 @@ impl KubeApi for Fake {
         }
         Ok(Answer { status: if lies { 500 } else { 200 }, body: r#"{"health":"true"}"#.into() })
     }
-    fn post(&self, to: &Connection, _path: &str, _json: &str) -> Result<Answer, KubeError> {
-        if self.ask("post", to)? {
+    fn post(&self, to: &Connection, path: &str, json: &str) -> Result<Answer, KubeError> {
+        let lies = self.ask("post", to)?;
+        if let Some(answer) = self.requests(to, path, Some(json)) {
+            return Ok(answer);
+        }
+        if lies {
             return Ok(Answer { status: 200, body: r#"{"members":[]}"#.into() });
         }
         let (all, ill) = self.world(|w| (w.members, w.unhealthy_members));

@@ -48,19 +48,17 @@ pub struct Node {
 }
 
 /// In memory: a transaction syncs dozens of files.
-fn temp() -> TempDir {
+pub fn temp() -> TempDir {
     let shm = Path::new("/dev/shm");
     if shm.is_dir() { TempDir::new_in(shm).unwrap() } else { TempDir::new().unwrap() }
 }
 
-fn build(left: i64) -> TempDir {
-    build_with(Options { left, ..Options::default() })
-}
-
-fn build_with(options: Options) -> TempDir {
-    let dir = temp();
-    let tree = Tree::build(dir.path(), options);
+/// Every socket on this machine, where nobody listens, and a place for the state.
+pub fn on_the_loopback(tree: &Tree) {
     let edit = |path: &str, pairs: &[(&str, String)]| {
+        if !tree.at(path).exists() {
+            return; // a worker's
+        }
         let text = pairs.iter().fold(tree.read(path), |text, (from, to)| text.replace(from, to));
         tree.write(path, text, 0o600);
     };
@@ -76,7 +74,17 @@ fn build_with(options: Options) -> TempDir {
     let urls = (",https://10.0.0.1:2379", String::new());
     edit(&format!("{manifests}/etcd.yaml"), &[urls, ("127.0.0.1:2379", format!("127.0.0.1:{ETCD}"))]);
     edit("/var/lib/kubelet/config.yaml", &[("healthzPort: 10248", format!("healthzPort: 10248\nport: {KUBELET}"))]);
-    fs::create_dir_all(dir.path().join("var/lib/certwarden")).unwrap();
+    fs::create_dir_all(tree.at("/var/lib/certwarden")).unwrap();
+}
+
+fn build(left: i64) -> TempDir {
+    build_with(Options { left, ..Options::default() })
+}
+
+fn build_with(options: Options) -> TempDir {
+    let dir = temp();
+    let tree = Tree::build(dir.path(), options);
+    on_the_loopback(&tree);
     // something that only a rename with care keeps
     let key = tree.at("/etc/kubernetes/pki/apiserver.key");
     std::os::unix::fs::chown(&key, Some(0), Some(1234)).unwrap();
@@ -122,7 +130,8 @@ impl Node {
         Self::at(dir)
     }
 
-    fn at(dir: TempDir) -> Self {
+    /// A node on a tree that somebody has made.
+    pub fn at(dir: TempDir) -> Self {
         let fake = Fake::new(dir.path());
         let mut policy = Policy::default();
         policy.renew.renewer = Renewer::Local;

@@ -140,13 +140,21 @@ impl Node {
             old_serial: None,
             old_not_after: None,
             reason: String::new(),
+            user: None,
             also: Vec::new(),
         }
     }
 
     pub fn request<'a>(&'a self, items: &'a [Item]) -> Request<'a> {
         let workdir = Box::leak(Box::new(self.workdir()));
-        Request { items, node: &self.node, policy: &self.policy, workdir, now: self.now }
+        Request {
+            items,
+            node: &self.node,
+            policy: &self.policy,
+            workdir,
+            now: self.now,
+            patience: certwarden::renew::csr::FOREVER,
+        }
     }
 
     pub fn stage_items(&self, source: &Source, items: &[Item]) -> Result<Staged, RenewError> {
@@ -162,7 +170,7 @@ impl Node {
     pub fn present(&self, name: &str) -> Staged {
         let item = self.item(name);
         let read = |p: &Path| (p.to_path_buf(), self.host.root.read_secret(p).unwrap());
-        Staged { files: item.form.files().into_iter().map(read).collect(), notes: Vec::new() }
+        Staged { files: item.form.files().into_iter().map(read).collect(), ..Staged::default() }
     }
 
     /// Content, mode, inode and times of every live file.
@@ -218,6 +226,7 @@ fn node() -> inventory::Node {
             port: None,
             address: None,
             cri_socket: None,
+            identity: certwarden::model::identity::OnDisk::default(),
         },
         pki_dir: "/etc/kubernetes/pki".into(),
         notes: Vec::new(),

@@ -117,6 +117,38 @@ impl Ca {
         Leaf { cert_pem: cert.to_pem().unwrap(), key_pem: key_pem(&key) }
     }
 
+    pub fn new_key(&self) -> PKey<openssl::pkey::Public> {
+        let pem = new_key(self.kind).public_key_to_pem().unwrap();
+        PKey::public_key_from_pem(&pem).unwrap()
+    }
+
+    /// A certificate for a key of somebody else's, as a signer of the cluster issues it: PEM.
+    pub fn sign_public(
+        &self,
+        key: &PKey<openssl::pkey::Public>,
+        (common_name, organization): (&str, &str),
+        serving: bool,
+        from: &Asn1Time,
+        to: &Asn1Time,
+    ) -> Vec<u8> {
+        let mut b = builder(1);
+        b.set_not_before(from).unwrap();
+        b.set_not_after(to).unwrap();
+        b.set_subject_name(&name((common_name, Some(organization)))).unwrap();
+        b.set_issuer_name(self.cert.subject_name()).unwrap();
+        b.set_pubkey(key).unwrap();
+        b.append_extension(KeyUsage::new().critical().digital_signature().build().unwrap()).unwrap();
+        let mut extended = ExtendedKeyUsage::new();
+        if serving {
+            extended.server_auth()
+        } else {
+            extended.client_auth()
+        };
+        b.append_extension(extended.build().unwrap()).unwrap();
+        b.sign(&self.key, MessageDigest::sha256()).unwrap();
+        b.build().to_pem().unwrap()
+    }
+
     fn sign(
         &self,
         key: &PKey<Private>,

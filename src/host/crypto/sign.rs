@@ -143,7 +143,7 @@ fn serial() -> Result<Asn1Integer, ErrorStack> {
     number.to_asn1_integer()
 }
 
-fn generate(algorithm: &KeyAlgorithm) -> Result<(PKey<Private>, Zeroizing<Vec<u8>>), CryptoError> {
+pub(super) fn generate(algorithm: &KeyAlgorithm) -> Result<(PKey<Private>, Zeroizing<Vec<u8>>), CryptoError> {
     let unsupported = || CryptoError::Unsupported { detail: format!("keys of kind {algorithm} cannot be made") };
     let made = match algorithm {
         KeyAlgorithm::Rsa { bits } => rsa(*bits),

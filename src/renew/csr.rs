@@ -1,0 +1,285 @@
+//! A certificate for the kubelet by request: filed with what the node has, waited for, looked for again if it takes longer.
+//!
+//! The key of a request that nobody has answered yet is kept, so that there is one request at a time and an approval that
+//! comes hours later is not lost. What came to nothing is tried again after a while that doubles.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::identity::joined;
+use super::{RenewError, Request};
+use crate::host::Host;
+use crate::host::clock::Deadline;
+use crate::host::crypto::{self, Subject};
+use crate::host::fs::{MAX_FILE, Root};
+use crate::host::kube::{Answer, Connection, Identity, KubeError};
+use crate::model::cause::chain;
+use crate::model::cert;
+use crate::model::csr::{self, Stage};
+use crate::model::identity::{GROUP, USER};
+use crate::model::kubeconfig::{self, Material};
+use crate::model::plan::Item;
+use crate::model::repair::With;
+use crate::model::schedule::back_off_until;
+use crate::model::version::Version;
+
+/// Name in a comment, then the key; 0600.
+const PENDING: &str = "/var/lib/certwarden/request.pem";
+/// When to try again.
+const ATTEMPTS: &str = "/var/lib/certwarden/request.json";
+const HEAD: &str = "# certwarden's key for the certificate signing request ";
+/// The controller manager approves and signs within a second; a person does not, and is waited for at the next look.
+pub const WAIT: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(2);
+/// For one request to the API server.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What has come of requests so far.
+#[derive(Debug, Default, Deserialize, Serialize)]
+struct Attempts {
+    failures: u32,
+    until: Timestamp,
+}
+
+/// Until when no request is filed, because the last ones came to nothing.
+pub fn held_back(root: &Root, now: Timestamp) -> Option<Timestamp> {
+    let attempts = attempts(root);
+    (attempts.until > now).then_some(attempts.until)
+}
+
+fn attempts(root: &Root) -> Attempts {
+    let text = root.read(Path::new(ATTEMPTS), 1 << 12).ok();
+    text.and_then(|t| serde_json::from_slice(&t).ok()).unwrap_or_default()
+}
+
+/// A request led to what it was for: the next may be filed at any time.
+pub fn succeeded(root: &Root) {
+    let _ = root.remove_file(Path::new(ATTEMPTS)); // should it stay, the next one comes later
+}
+
+/// Certificate and key for this node, as the kubelet keeps them.
+///
+/// # Errors
+/// [`RenewError`]; `Denied` if somebody said no.
+pub(super) fn obtain(
+    host: &Host,
+    request: &Request<'_>,
+    item: &Item,
+    with: &With,
+    server: &str,
+) -> Result<Zeroizing<Vec<u8>>, RenewError> {
+    let failed = |detail: String| RenewError::Request { name: item.name.clone(), detail };
+    let node = request.node.name.as_deref().ok_or_else(|| failed("the node's name is not known".into()))?;
+    let to = connection(host, request, item, with, server).map_err(&failed)?;
+    let ours = match pending(host, &to) {
+        Some(ours) => ours,
+        None => file(host, &to, item, node, request.now)?,
+    };
+    let until = Deadline::after(host.clock.as_ref(), WAIT);
+    loop {
+        match look(host, &to, &ours.name).map_err(|e| failed(chain(&e)))?.map(|r| r.stage) {
+            Some(Stage::Issued { certificate }) => {
+                forget(&host.root);
+                fits(&certificate, &ours.key).map_err(failed)?;
+                return Ok(joined(&certificate, &ours.key));
+            }
+            Some(Stage::Denied { why }) => {
+                forget(&host.root);
+                return Err(RenewError::Denied { name: item.name.clone(), request: ours.name.clone(), why });
+            }
+            Some(Stage::Failed { why }) => {
+                forget(&host.root);
+                return Err(failed(format!("the signer could not issue {}: {why}", ours.name)));
+            }
+            Some(stage @ (Stage::Pending | Stage::Approved)) => {
+                if until.is_over(host.clock.as_ref()) || request.patience.is_over() {
+                    look_again_soon(&host.root, request.now);
+                    return Err(failed(unanswered(&ours.name, &stage)));
+                }
+            }
+            None => {
+                forget(&host.root);
+                return Err(failed(format!("the request {} is gone from the API server", ours.name)));
+            }
+        }
+        host.clock.sleep(LOOK);
+    }
+}
+
+fn unanswered(name: &str, stage: &Stage) -> String {
+    let seconds = WAIT.as_secs();
+    if *stage == Stage::Approved {
+        return format!(
+            "request {name} is approved, and nothing was issued within {seconds} s: see that the controller manager has the \
+             CA's key; it is looked for again"
+        );
+    }
+    format!(
+        "nobody approved request {name} within {seconds} s: `kubectl certificate approve {name}`, or see that the controller \
+         manager's approver runs; it is looked for again"
+    )
+}
+
+/// A request and its key.
+struct Filed {
+    name: String,
+    key: Zeroizing<Vec<u8>>,
+}
+
+/// The one that was filed before and is still there.
+fn pending(host: &Host, to: &Connection) -> Option<Filed> {
+    let text = host.root.read_secret(Path::new(PENDING)).ok()?;
+    let head = text.split(|b| *b == b'\n').next().and_then(|l| std::str::from_utf8(l).ok())?;
+    let name = head.strip_prefix(HEAD)?.to_owned();
+    match look(host, to, &name) {
+        // who filed it may not be who asks now, and may not read it
+        Ok(Some(_)) => Some(Filed { name, key: text }),
+        Ok(None) => {
+            forget(&host.root);
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+fn forget(root: &Root) {
+    let _ = root.remove_file(Path::new(PENDING)); // found again, it is of no use and is replaced
+}
+
+fn file(host: &Host, to: &Connection, item: &Item, node: &str, now: Timestamp) -> Result<Filed, RenewError> {
+    let failed = |detail: String| RenewError::Request { name: item.name.clone(), detail };
+    // before anything is made: an API server that is away costs no attempt
+    let version = version(host, to).map_err(|e| failed(chain(&e)))?;
+    let common_name = format!("{USER}{node}");
+    let subject = Subject { organization: GROUP, common_name: &common_name };
+    let made = crypto::new_request(subject, &[]).map_err(|e| failed(chain(&e)))?;
+    let digest = crypto::sha256_hex(&made.request);
+    let name = format!("{}{node}-{}", csr::PREFIX, digest.get(..8).unwrap_or_default());
+    let mut kept = Zeroizing::new(Vec::with_capacity(HEAD.len() + name.len() + 1 + made.key.len()));
+    kept.extend_from_slice(format!("{HEAD}{name}\n").as_bytes());
+    kept.extend_from_slice(&made.key);
+    // before it is filed: one that was answered without its key would be lost
+    host.root.write(Path::new(PENDING), &kept, 0o600)?;
+    count(&host.root, now);
+    let body = csr::client_request(&name, &made.request, version);
+    match host.kube.post(to, csr::PATH, &body) {
+        Ok(Answer { status: 200 | 201 | 409, .. }) => Ok(Filed { name, key: made.key }),
+        Ok(answer) => {
+            forget(&host.root);
+            Err(failed(format!("{} does not take the request: {}", to.server, words(&answer))))
+        }
+        // perhaps it was taken: it is looked for before another is filed
+        Err(e) => Err(failed(chain(&e))),
+    }
+}
+
+/// Should nothing come of it, the next one is filed later.
+fn count(root: &Root, now: Timestamp) {
+    let failures = attempts(root).failures.saturating_add(1);
+    keep(root, &Attempts { failures, until: back_off_until(failures, now) });
+}
+
+/// It is filed already: looking costs nobody anything.
+fn look_again_soon(root: &Root, now: Timestamp) {
+    keep(root, &Attempts { until: now, ..attempts(root) });
+}
+
+fn keep(root: &Root, attempts: &Attempts) {
+    if let Ok(text) = serde_json::to_vec(attempts) {
+        let _ = root.write(Path::new(ATTEMPTS), &text, 0o600); // without it the next attempt comes sooner
+    }
+}
+
+/// None: there is no such request.
+fn look(host: &Host, to: &Connection, name: &str) -> Result<Option<csr::Request>, KubeError> {
+    let path = format!("{}/{name}", csr::PATH);
+    let answer = host.kube.get(to, &path)?;
+    let server = to.server.clone();
+    match answer.status {
+        200 => {
+            csr::parse(&answer.body).map(Some).map_err(|e| KubeError::Malformed { server, path, detail: e.to_string() })
+        }
+        404 => Ok(None),
+        status => Err(KubeError::Status { server, path, status, detail: words(&answer) }),
+    }
+}
+
+fn version(host: &Host, to: &Connection) -> Result<Option<Version>, KubeError> {
+    let answer = host.kube.get(to, "/version")?;
+    let told: Option<serde_json::Value> = serde_json::from_str(&answer.body).ok();
+    Ok(told.and_then(|v| Version::parse(v.get("gitVersion")?.as_str()?)))
+}
+
+fn words(answer: &Answer) -> String {
+    let told: Option<serde_json::Value> = serde_json::from_str(&answer.body).ok();
+    let message = told.and_then(|v| Some(v.get("message")?.as_str()?.to_owned())).unwrap_or_default();
+    let message: String = message.chars().filter(|c| !c.is_control()).take(300).collect();
+    format!("{} {message}", answer.status)
+}
+
+/// Before anything of it is kept: whoever signs may answer anything.
+fn fits(certificate: &[u8], key: &[u8]) -> Result<(), String> {
+    let chain = cert::parse_pem(certificate).map_err(|e| format!("what was issued is unusable: {e}"))?;
+    let own = crypto::public_key_der(key).map_err(|e| format!("the key is {e}"))?;
+    let leaf = chain.first().filter(|leaf| leaf.spki == own);
+    leaf.map(|_| ()).ok_or_else(|| "what was issued is for another key".to_owned())
+}
+
+fn connection(
+    host: &Host,
+    request: &Request<'_>,
+    item: &Item,
+    with: &With,
+    server: &str,
+) -> Result<Connection, String> {
+    let kubelets = request.node.kubelet.kubeconfig.as_deref();
+    let (config, identity, headers) = match with {
+        With::Own { file } => {
+            let pem = host.root.read_secret(file).map_err(|e| chain(&e))?;
+            let identity = Identity { cert: pem.to_vec(), key: pem };
+            (kubelets, Some(identity), Vec::new())
+        }
+        With::Bootstrap { config } => {
+            let text = host.root.read_text(config).map(Zeroizing::new).map_err(|e| chain(&e))?;
+            let token = kubeconfig::token(&text).map_err(|e| format!("{}: {e}", config.display()))?;
+            let token = token.ok_or_else(|| format!("{} holds no token", config.display()))?;
+            let header = ("Authorization".to_owned(), format!("Bearer {}", token.as_str()));
+            (Some(config.as_path()), None, vec![header])
+        }
+    };
+    let ca = config.and_then(|path| ca_of(host, path));
+    let ca = ca.map_or_else(|| host.root.read(&item.ca, MAX_FILE).map_err(|e| chain(&e)), Ok)?;
+    Ok(Connection { server: server.to_owned(), ca: Some(ca), identity, headers, limit: LIMIT })
+}
+
+/// The bundle that a kubeconfig trusts.
+fn ca_of(host: &Host, path: &Path) -> Option<Vec<u8>> {
+    let text = host.root.read_text(path).map(Zeroizing::new).ok()?;
+    match kubeconfig::parse(&text).ok()?.ca? {
+        Material::Embedded(pem) => Some(pem),
+        Material::File(file) => host.root.read(&kubeconfig::relative_to(path, &file), MAX_FILE).ok(),
+    }
+}
+
+/// How long a caller goes on waiting.
+#[derive(Clone, Copy)]
+pub struct Patience<'a>(pub &'a dyn Fn() -> bool);
+
+impl Patience<'_> {
+    fn is_over(self) -> bool {
+        !(self.0)()
+    }
+}
+
+impl std::fmt::Debug for Patience<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Patience")
+    }
+}
+
+/// For those who never wait.
+pub const FOREVER: Patience<'static> = Patience(&|| true);

@@ -1,0 +1,693 @@
+//! The kubelet's own identity: found broken under its own id, repaired by the way that is open, asked for by request, and
+//! nothing live changed by whoever answers wrongly.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod fake;
+mod support;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use certwarden::model::identity::{CURRENT, Config, Lies};
+use certwarden::model::inventory::{Content, Entry, Inventory, Problem};
+use certwarden::model::ledger::State;
+use certwarden::model::plan::{Plan, Source};
+use certwarden::model::planner::Selection;
+use certwarden::model::policy::{Span, Threshold};
+use certwarden::model::repair::{Choice, Way, With};
+use certwarden::model::report::Outcome;
+use certwarden::txn::recover::Reach;
+use fake::node::{Node, assert_outcome, assert_unchanged, on_the_loopback, temp};
+use fake::signer::{Signer, Signing};
+use fake::{Fault, World};
+use support::{Ca, DAY, Layout, Options, Tree, Usage, embedded};
+
+const PKI: &str = "/var/lib/kubelet/pki";
+const DATED: &str = "/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem";
+const OLDER: &str = "/var/lib/kubelet/pki/kubelet-client-2025-01-02-03-04-05.pem";
+const LINK: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
+const CONF: &str = "/etc/kubernetes/kubelet.conf";
+const BOOTSTRAP: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
+const NODE: (&str, Option<&str>) = ("system:node:node-1", Some("system:nodes"));
+
+/// A node whose kubelet starts only with an identity that is good, as the real one.
+struct Case {
+    node: Node,
+    tree: Tree,
+}
+
+/// As the kubelet looks at it at its start.
+fn cannot_start(root: &Path) -> bool {
+    let read = |path: &str| fs::read(root.join(path.trim_start_matches('/')));
+    let target = fs::read_link(root.join(LINK.trim_start_matches('/')));
+    let pem = target.map_or_else(|_| read(LINK), |to| read(&to.display().to_string()));
+    let Ok(config) = read(CONF).map(|c| String::from_utf8_lossy(&c).into_owned()) else { return true };
+    if config.contains("client-certificate-data") {
+        return false; // judged by what is in it, which these tests keep good
+    }
+    let good = |pem: &Vec<u8>| {
+        let chain = certwarden::model::cert::parse_pem(pem).ok()?;
+        let now = jiff::Timestamp::now();
+        (chain.first()?.not_after > now && pem.windows(11).any(|w| w == b"PRIVATE KEY")).then_some(())
+    };
+    !config.contains(LINK) || pem.ok().as_ref().and_then(good).is_none()
+}
+
+fn case(layout: Layout, change: impl FnOnce(&Tree)) -> Case {
+    case_of(Options { layout, ..Options::default() }, change)
+}
+
+fn case_of(options: Options, change: impl FnOnce(&Tree)) -> Case {
+    let dir = temp();
+    let tree = Tree::build(dir.path(), options);
+    on_the_loopback(&tree);
+    change(&tree);
+    let node = Node::at(dir);
+    node.fake.world(|w| {
+        w.signer = Some(Signer::new(&tree.ca, &tree.front_proxy_ca));
+        w.kubelet_dies_if = Some(cannot_start);
+        if cannot_start(&w.root) {
+            w.stop_kubelet();
+        }
+    });
+    Case { node, tree }
+}
+
+/// Late, and nothing else wrong.
+fn overdue() -> Case {
+    let mut case = case_of(Options { layout: Layout::Worker, left: 20 * DAY, ..Options::default() }, |_| {});
+    case.node.policy.kubelet.renew_before = Threshold::Time(Span::days(30));
+    case
+}
+
+fn ids(inventory: &Inventory, name: &str) -> Vec<Problem> {
+    let of = |e: &Entry| match &e.content {
+        Content::Absent => Vec::new(),
+        Content::Unusable(f) => vec![f.id],
+        Content::Readable(c) => c.findings.iter().map(|f| f.id).collect(),
+    };
+    inventory.get(name).map(of).unwrap_or_default()
+}
+
+fn ways(plan: &Plan) -> &[Way] {
+    match &plan.source {
+        Source::Identity { ways } => ways,
+        other => panic!("{other}"),
+    }
+}
+
+fn kind(way: &Way) -> &'static str {
+    match way {
+        Way::Adopt { embedded: false, .. } => "adopt",
+        Way::Adopt { embedded: true, .. } => "adopt embedded",
+        Way::Request { with: With::Own { .. }, .. } => "request",
+        Way::Request { with: With::Bootstrap { .. }, .. } => "bootstrap",
+        Way::Sign => "sign",
+    }
+}
+
+#[track_caller]
+fn assert_well(case: &Case, what: &str) {
+    let inventory = case.node.inventory();
+    let disk = &inventory.node.kubelet.identity;
+    assert_eq!(ids(&inventory, "kubelet-client"), [], "{what}");
+    assert_eq!((&disk.config, disk.obstacle.as_ref()), (&Config::Current, None), "{what}");
+    let Lies::Link { to } = &disk.lies else { panic!("{what}: {:?}", disk.lies) };
+    let mode = fs::metadata(case.tree.at(&to.display().to_string())).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "{what}");
+    let leaf = inventory.get("kubelet-client").unwrap().leaf().unwrap();
+    assert_eq!(leaf.common_name.as_deref(), Some("system:node:node-1"), "{what}");
+    assert_eq!(inventory.get("kubelet.conf").map(|e| &e.name), None, "{what}");
+    assert!(case.node.fake.world(|w| w.kubelet.is_running()), "{what}");
+    case.node.assert_nothing_left_over();
+    let choice = case.node.session().assessment.identity;
+    assert_eq!(choice, Choice::Nothing, "{what}");
+}
+
+type Break = fn(&Tree);
+
+/// What is broken, by whom it is found under which id.
+#[allow(clippy::too_many_lines, reason = "a listing")]
+fn rows() -> Vec<(&'static str, Break, &'static str, Problem)> {
+    fn leaf(ca: &Ca, subject: (&str, Option<&str>), left: i64) -> support::Leaf {
+        ca.issue(subject, Usage::Client, &[], left)
+    }
+    vec![
+        ("dangling", |t| t.remove(DATED), "kubelet-client", Problem::DanglingSymlink),
+        (
+            "missing",
+            |t| {
+                t.remove(DATED);
+                t.remove(LINK);
+            },
+            "kubelet-client",
+            Problem::Missing,
+        ),
+        ("empty", |t| t.write(DATED, "", 0o600), "kubelet-client", Problem::Empty),
+        (
+            "truncated",
+            |t| {
+                let whole = t.read(DATED);
+                t.write(DATED, &whole[..whole.len() / 3], 0o600);
+            },
+            "kubelet-client",
+            Problem::Malformed,
+        ),
+        (
+            "key truncated",
+            |t| {
+                let whole = t.read(DATED);
+                t.write(DATED, &whole[..whole.len() - 60], 0o600);
+            },
+            "kubelet-client",
+            Problem::Malformed,
+        ),
+        (
+            "of another node",
+            |t| {
+                let other = leaf(&t.ca, ("system:node:another", Some("system:nodes")), 100 * DAY);
+                t.write(DATED, other.combined(), 0o600);
+            },
+            "kubelet-client",
+            Problem::WrongIdentity,
+        ),
+        (
+            "of another CA",
+            |t| {
+                let other = leaf(&t.etcd_ca, NODE, 100 * DAY);
+                t.write(DATED, other.combined(), 0o600);
+            },
+            "kubelet-client",
+            Problem::WrongIssuer,
+        ),
+        (
+            "another key",
+            |t| {
+                let (a, b) = (leaf(&t.ca, NODE, 100 * DAY), leaf(&t.ca, NODE, 100 * DAY));
+                t.write(DATED, [a.cert_pem, b.key_pem].concat(), 0o600);
+            },
+            "kubelet-client",
+            Problem::KeyMismatch,
+        ),
+        (
+            "no key",
+            |t| {
+                let a = leaf(&t.ca, NODE, 100 * DAY);
+                t.write(DATED, a.cert_pem, 0o600);
+            },
+            "kubelet-client",
+            Problem::Malformed,
+        ),
+        (
+            "a loop of links",
+            |t| {
+                t.remove(DATED);
+                t.link(LINK, LINK);
+            },
+            "kubelet-client",
+            Problem::DanglingSymlink,
+        ),
+        (
+            "expired",
+            |t| {
+                let old = leaf(&t.ca, NODE, -DAY);
+                t.write(DATED, old.combined(), 0o600);
+            },
+            "kubelet-client",
+            Problem::Expired,
+        ),
+    ]
+}
+
+/// Found under its id; by the clock's finding, too.
+#[track_caller]
+fn assert_found(case: &Case, name: &str, problem: Problem, what: &str) {
+    let session = case.node.session();
+    let judged = session.assessment.get(name).unwrap_or_else(|| panic!("{what}: no {name}"));
+    assert!(judged.findings.iter().any(|f| f.id == problem), "{what}: {:?}", judged.findings);
+    assert!(judged.due, "{what}");
+}
+
+fn add_older(tree: &Tree) {
+    let older = tree.ca.issue(NODE, Usage::Client, &[], 60 * DAY);
+    tree.write(OLDER, older.combined(), 0o600);
+}
+
+fn add_bootstrap(tree: &Tree) {
+    let config = tree.kubeconfig("tls-bootstrap", "    token: abcdef.0123456789abcdef\n");
+    tree.write(BOOTSTRAP, config, 0o600);
+}
+
+#[test]
+fn a_broken_identity_is_replaced_by_the_newest_good_one_that_is_there() {
+    for (what, broken, name, problem) in rows() {
+        let case = case(Layout::Worker, |t| {
+            add_older(t);
+            broken(t);
+        });
+        assert_found(&case, name, problem, what);
+        let plan = case.node.plan(&Selection::Due);
+        assert_eq!(ways(&plan).iter().map(kind).collect::<Vec<_>>(), ["adopt"], "{what}");
+        let report = case.node.renew_due();
+        assert_eq!(report.outcome, Outcome::Verified, "{what}: {} {:?}", report.reason, report.notes);
+        assert_well(&case, what);
+        assert_eq!(fs::read_link(case.node.path(LINK)).unwrap(), Path::new(OLDER), "{what}");
+    }
+}
+
+#[test]
+fn without_one_a_worker_bootstraps_with_a_token() {
+    for (what, broken, name, problem) in rows() {
+        let case = case(Layout::Worker, |t| {
+            add_bootstrap(t);
+            broken(t);
+        });
+        assert_found(&case, name, problem, what);
+        let plan = case.node.plan(&Selection::Due);
+        assert_eq!(ways(&plan).iter().map(kind).collect::<Vec<_>>(), ["bootstrap"], "{what}");
+        let report = case.node.renew_due();
+        assert_eq!(report.outcome, Outcome::Verified, "{what}: {} {:?}", report.reason, report.notes);
+        assert_well(&case, what);
+    }
+}
+
+#[test]
+fn a_control_plane_signs_for_itself() {
+    for (what, broken, name, problem) in rows() {
+        let case = case(Layout::ControlPlane, broken);
+        assert_found(&case, name, problem, what);
+        let plan = case.node.plan(&Selection::Due);
+        assert_eq!(ways(&plan).iter().map(kind).collect::<Vec<_>>(), ["sign"], "{what}");
+        let report = case.node.renew_due();
+        assert_eq!(report.outcome, Outcome::Verified, "{what}: {} {:?}", report.reason, report.notes);
+        assert_well(&case, what);
+    }
+}
+
+#[test]
+fn with_nothing_to_go_by_the_operator_is_told_the_command_and_nothing_is_touched() {
+    for (what, broken, ..) in rows() {
+        let case = case(Layout::Worker, broken);
+        let before = case.node.live();
+        let session = case.node.session();
+        let Choice::Operator { remedy, .. } = &session.assessment.identity else {
+            panic!("{what}: {:?}", session.assessment.identity)
+        };
+        assert!(remedy.contains("kubeadm kubeconfig user") && remedy.contains("system:node:node-1"), "{remedy}");
+        let report = case.node.renew_due();
+        assert_eq!(report.outcome, Outcome::NothingToDo, "{what}: {}", report.reason);
+        assert!(report.notes.iter().any(|n| n.contains("kubeadm kubeconfig user")), "{:?}", report.notes);
+        assert_unchanged(&before, &case.node);
+        assert!(case.node.ids().is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn a_plain_file_in_the_links_place_becomes_a_dated_one_with_its_link() {
+    for older in [false, true] {
+        let case = case(Layout::Worker, |t| {
+            let pem = t.read(DATED);
+            t.remove(DATED);
+            t.remove(LINK);
+            t.write(LINK, pem, 0o600);
+            if older {
+                add_older(t); // ends sooner
+            }
+        });
+        let was = case.node.read(LINK);
+        assert_found(&case, "kubelet-client", Problem::NotASymlink, "plain");
+        assert_outcome(&case.node.renew_due(), Outcome::Verified);
+        assert_well(&case, "plain");
+        assert_eq!(case.tree.read(LINK).as_bytes(), was);
+    }
+}
+
+#[test]
+fn what_lies_in_the_way_of_the_kubelets_next_link_becomes_a_link() {
+    let case = case(Layout::Worker, |t| t.write(&format!("{PKI}/kubelet-client-updated.pem"), "left over", 0o600));
+    assert_found(&case, "kubelet-client", Problem::RotationBlocked, "obstacle");
+    assert_outcome(&case.node.renew_due(), Outcome::Verified);
+    assert_well(&case, "obstacle");
+    let updated = case.node.path(PKI).join("kubelet-client-updated.pem");
+    assert_eq!(fs::read_link(updated).unwrap(), Path::new(DATED));
+}
+
+#[test]
+fn an_embedded_identity_becomes_references_once_the_file_is_accepted() {
+    let case = case_of(Options { layout: Layout::Worker, embedded_kubelet: true, ..Options::default() }, |_| {});
+    let before = case.node.live();
+    assert_found(&case, "kubelet.conf", Problem::EmbeddedIdentity, "embedded");
+    for fault in [Fault::Fail, Fault::Hang] {
+        case.node.fake.always("whoami", fault);
+        assert_outcome(&case.node.renew_due(), Outcome::Refused);
+        assert_unchanged(&before, &case.node);
+    }
+    case.node.fake.world(|w| w.always.clear());
+    assert_outcome(&case.node.renew_due(), Outcome::Verified);
+    assert_well(&case, "embedded");
+    let changed = Node::changed(&before, &case.node.live());
+    assert_eq!(changed.len(), 1, "{changed:?}");
+}
+
+#[test]
+fn an_identity_that_is_only_embedded_gets_its_file_and_link() {
+    let case = case_of(Options { layout: Layout::Worker, embedded_kubelet: true, ..Options::default() }, |t| {
+        t.remove(DATED);
+        t.remove(LINK);
+    });
+    assert_found(&case, "kubelet-client", Problem::EmbeddedIdentity, "only embedded");
+    let plan = case.node.plan(&Selection::Due);
+    assert_eq!(ways(&plan).iter().map(kind).collect::<Vec<_>>(), ["adopt embedded"]);
+    assert_outcome(&case.node.renew_due(), Outcome::Verified);
+    assert_well(&case, "only embedded");
+}
+
+#[test]
+fn a_kubeconfig_that_is_gone_or_rubbish_or_points_nowhere_names_the_link_again() {
+    let rows: [(&str, Break, Problem); 4] = [
+        ("gone", |t| t.remove(CONF), Problem::Missing),
+        ("rubbish", |t| t.write(CONF, "}{", 0o600), Problem::Malformed),
+        ("empty", |t| t.write(CONF, "", 0o600), Problem::Empty),
+        (
+            "points nowhere",
+            |t| t.write(CONF, t.read(CONF).replace(CURRENT, "nothing.pem"), 0o600),
+            Problem::PointsNowhere,
+        ),
+    ];
+    for (what, broken, problem) in rows {
+        // by the other kubeconfigs of a control plane, and by the bootstrap one of a worker
+        for layout in [Layout::ControlPlane, Layout::Worker] {
+            let case = case(layout, |t| {
+                broken(t);
+                add_bootstrap(t);
+            });
+            assert_found(&case, "kubelet.conf", problem, what);
+            let report = case.node.renew_due();
+            assert_eq!(report.outcome, Outcome::Verified, "{what}: {} {:?}", report.reason, report.notes);
+            assert_well(&case, what);
+            let text = case.tree.read(CONF);
+            assert!(text.contains("https://10.0.0.1:6443") && !text.contains("-data: A client"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_worker_whose_kubeconfig_is_gone_remembers_the_server_or_says_what_to_do() {
+    let case = case(Layout::Worker, |t| t.remove(CONF));
+    let Choice::Operator { reason, remedy } = case.node.session().assessment.identity else { panic!() };
+    assert!(reason.contains("where the API server is") && remedy.contains("ssh node-1"), "{reason}; {remedy}");
+    fs::write(
+        case.node.path("/var/lib/certwarden/state.json"),
+        r#"{"schema":"certwarden.state/v1","server":"https://10.0.0.1:6443"}"#,
+    )
+    .unwrap();
+    assert_outcome(&case.node.renew_due(), Outcome::Verified);
+    assert_well(&case, "remembered");
+}
+
+#[test]
+fn a_directory_in_the_links_place_is_for_the_operator() {
+    let case = case(Layout::ControlPlane, |t| {
+        t.remove(LINK);
+        fs::create_dir(t.at(LINK)).unwrap();
+    });
+    let Choice::Operator { remedy, .. } = case.node.session().assessment.identity else { panic!() };
+    assert!(remedy.starts_with("mv /var/lib/kubelet/pki/kubelet-client-current.pem "), "{remedy}");
+}
+
+#[test]
+fn a_healthy_rotation_is_left_alone() {
+    for layout in [Layout::Worker, Layout::ControlPlane] {
+        let case = case(layout, |_| {});
+        assert_eq!(case.node.session().assessment.identity, Choice::Nothing);
+        let report = case.node.renew(&Selection::Names(vec!["kubelet-client".into()]));
+        assert_outcome(&report, Outcome::Refused);
+        assert!(report.reason.contains("rotates it by itself"), "{}", report.reason);
+    }
+    // late, but at it
+    let case = overdue();
+    case.node.fake.world(|w| {
+        let created = w.now;
+        let request = serde_json::json!({
+            "metadata": {"name": "csr-x", "creationTimestamp": format!("{created:.0}")},
+            "spec": {"signerName": "kubernetes.io/kube-apiserver-client-kubelet", "username": "system:node:node-1"},
+        });
+        w.signer.as_mut().unwrap().requests.insert("csr-x".into(), request);
+    });
+    let report = case.node.renew_due();
+    assert_outcome(&report, Outcome::NothingToDo);
+    assert!(report.reason.contains("the kubelet itself waits for its request csr-x"), "{}", report.reason);
+}
+
+#[test]
+fn an_overdue_identity_is_asked_for_anew_put_in_place_and_proven() {
+    let case = overdue();
+    assert_found(&case, "kubelet-client", Problem::RotationOverdue, "overdue");
+    let old = case.node.read(DATED);
+    let report = case.node.renew_due();
+    assert_outcome(&report, Outcome::Verified);
+    assert_well(&case, "overdue");
+    assert_eq!(case.node.read(DATED), old, "the old one stays, as the kubelet leaves it");
+    assert_ne!(case.tree.read(LINK).as_bytes(), old);
+    let (requests, order): (usize, Vec<&str>) = case.node.fake.world(|w| {
+        let order = w.calls.iter().map(|c| c.method).filter(|m| ["stop", "restart", "start"].contains(m));
+        (w.signer.as_ref().unwrap().requests.len(), order.collect())
+    });
+    assert_eq!((requests, order), (1, vec!["stop", "restart"]));
+    assert!(!case.node.path("/var/lib/certwarden/request.pem").exists());
+}
+
+#[test]
+fn a_kubelet_that_does_not_rotate_has_it_done_when_due_or_asked_for() {
+    let off = |t: &Tree| {
+        let config = t.read("/var/lib/kubelet/config.yaml");
+        t.write(
+            "/var/lib/kubelet/config.yaml",
+            config.replace("rotateCertificates: true", "rotateCertificates: false"),
+            0o600,
+        );
+    };
+    let case = case(Layout::Worker, off);
+    assert_eq!(ids(&case.node.inventory(), "kubelet-client"), [Problem::RotationOff]);
+    assert_eq!(case.node.session().assessment.identity, Choice::Nothing);
+    let serial = |case: &Case| case.node.inventory().get("kubelet-client").unwrap().leaf().unwrap().serial.clone();
+    let old = serial(&case);
+    assert_outcome(&case.node.renew(&Selection::Names(vec!["kubelet-client".into()])), Outcome::Verified);
+    assert_ne!(serial(&case), old);
+}
+
+#[test]
+fn whoever_answers_a_request_wrongly_changes_nothing_and_is_not_asked_again_at_once() {
+    use Signing::*;
+    for (signing, reason) in [
+        (NeverApproved, "nobody approved request certwarden-node-1-"),
+        (Denied, "was denied: Policy: not this one"),
+        (NotIssued, "is approved, and nothing was issued"),
+        (Failed, "could not issue certwarden-node-1-"),
+        (AnotherKey, "is for another key"),
+        (AnotherName, "its subject is `O=system:nodes, CN=system:node:another`"),
+        (AnotherGroup, "its subject is `O=system:masters, CN=system:node:node-1`"),
+        (ShortLife, "it would end at"),
+        (AnotherCa, "is not accepted"),
+        (ForServing, "it lacks the usages clientAuth"),
+        (Rubbish, "what was issued is unusable"),
+        (Lost, "is gone from the API server"),
+    ] {
+        let case = overdue();
+        let before = case.node.live();
+        case.node.fake.world(|w| w.signer.as_mut().unwrap().signing = signing);
+        let report = case.node.renew_due();
+        assert_outcome(&report, Outcome::Refused);
+        assert!(report.reason.contains(reason), "{signing:?}: {}", report.reason);
+        assert_unchanged(&before, &case.node);
+        case.node.assert_nothing_left_over();
+        let filed = || case.node.fake.world(|w| w.calls.iter().filter(|c| c.method == "post").count());
+        assert!(case.node.fake.world(|w| w.kubelet.is_running() && w.starts == 0), "{signing:?}");
+        assert_eq!(filed(), 1, "{signing:?}");
+        // again and again within the hour
+        for _ in 0..3 {
+            let again = case.node.renew_due();
+            let waits = matches!(signing, NeverApproved | NotIssued);
+            assert_outcome(&again, if waits { Outcome::Refused } else { Outcome::NothingToDo });
+            assert_eq!(filed(), 1, "{signing:?}: no pile of requests");
+        }
+        assert_unchanged(&before, &case.node);
+        // once the cause is gone
+        case.node.fake.world(|w| {
+            w.signer.as_mut().unwrap().signing = Well;
+            w.pass(std::time::Duration::from_secs(3700));
+        });
+        let session = case.node.session();
+        let plan = session.plan(&Selection::Due).unwrap();
+        let report = session.carry_out(&plan, false, &[], &Node::progress()).unwrap();
+        assert_eq!(report.outcome, Outcome::Verified, "{signing:?}: {} {:?}", report.reason, report.notes);
+    }
+}
+
+#[test]
+fn a_request_that_is_approved_later_is_found_again() {
+    let case = overdue();
+    case.node.fake.world(|w| w.signer.as_mut().unwrap().signing = Signing::NeverApproved);
+    assert_outcome(&case.node.renew_due(), Outcome::Refused);
+    let kept = fs::metadata(case.node.path("/var/lib/certwarden/request.pem")).unwrap();
+    assert_eq!(kept.permissions().mode() & 0o777, 0o600);
+    case.node.fake.world(|w| w.signer.as_mut().unwrap().signing = Signing::Well);
+    assert_outcome(&case.node.renew_due(), Outcome::Verified);
+    assert_eq!(case.node.fake.world(|w| w.signer.as_ref().unwrap().requests.len()), 1);
+    assert_well(&case, "approved later");
+}
+
+#[test]
+fn an_api_server_that_goes_away_costs_nothing() {
+    for (method, fault) in [("post", Fault::Hang), ("post", Fault::Fail), ("get", Fault::Hang), ("get", Fault::Fail)] {
+        let case = overdue();
+        let before = case.node.live();
+        case.node.fake.always(method, fault);
+        assert_outcome(&case.node.renew_due(), Outcome::Refused);
+        assert_unchanged(&before, &case.node);
+        case.node.fake.world(|w| {
+            w.always.clear();
+            w.elapsed = std::time::Duration::ZERO;
+        });
+        let report = case.node.renew(&Selection::Names(vec!["kubelet-client".into()]));
+        assert_eq!(report.outcome, Outcome::Verified, "{method}: {} {:?}", report.reason, report.notes);
+    }
+}
+
+#[test]
+fn a_token_that_has_expired_is_a_reason_and_on_a_control_plane_no_end() {
+    for (layout, outcome) in [(Layout::Worker, Outcome::Refused), (Layout::ControlPlane, Outcome::Verified)] {
+        let case = case(layout, |t| {
+            add_bootstrap(t);
+            t.remove(DATED);
+        });
+        case.node.fake.world(|w| w.signer.as_mut().unwrap().token = "other".into());
+        let report = case.node.renew_due();
+        assert_outcome(&report, outcome);
+        if outcome == Outcome::Refused {
+            assert!(report.reason.contains("does not take the request: 403"), "{}", report.reason);
+        } else {
+            assert_well(&case, "signed instead");
+        }
+    }
+}
+
+#[test]
+fn a_kubelet_that_does_not_come_up_with_the_new_identity_gets_its_old_link_back() {
+    let case = overdue();
+    let before = case.node.live();
+    case.node.fake.world(|w| {
+        w.kubelet_dies_if =
+            Some(|root| fs::read_link(root.join(LINK.trim_start_matches('/'))).unwrap() != Path::new(DATED));
+    });
+    let report = case.node.renew_due();
+    assert_outcome(&report, Outcome::RolledBack);
+    assert_eq!(fs::read_link(case.node.path(LINK)).unwrap(), Path::new(DATED));
+    let changed = Node::changed(&before, &case.node.live());
+    assert!(changed.iter().all(|p| p.ends_with(CURRENT)), "the link is made anew, and nothing else: {changed:?}");
+    assert!(case.node.fake.world(|w| w.kubelet.is_running()));
+    case.node.assert_nothing_left_over();
+}
+
+#[test]
+fn a_kubelet_that_rotates_in_that_very_moment_keeps_what_it_made() {
+    let case = overdue();
+    fake::forget_steps();
+    let root = case.node.path("/");
+    let theirs = case.tree.ca.issue(NODE, Usage::Client, &[], 365 * DAY).combined();
+    fake::at_step(fake::At::Text("stopping kubelet.service"), move || {
+        fs::write(root.join(&OLDER[1..]), theirs).unwrap();
+        let link = root.join(&LINK[1..]);
+        fs::remove_file(&link).unwrap();
+        symlink(OLDER, link).unwrap();
+    });
+    let report = case.node.renew_due();
+    assert_outcome(&report, Outcome::RolledBack);
+    assert_eq!(fs::read_link(case.node.path(LINK)).unwrap(), Path::new(OLDER), "{:?}", report.notes);
+    assert!(case.node.fake.world(|w| w.kubelet.is_running()));
+    case.node.assert_nothing_left_over();
+}
+
+#[test]
+fn killed_anywhere_the_node_ends_with_a_whole_identity_and_a_kubelet_that_runs() {
+    let mut tick = 1;
+    let mut seen = 0;
+    loop {
+        let case = overdue();
+        let work = || drop(case.node.try_renew(&Selection::Due));
+        if !case.node.crash(tick, work) {
+            assert!(seen > 20, "{seen}");
+            return;
+        }
+        seen += 1;
+        let report = case.node.recover(Reach::Full, false).unwrap();
+        assert!(
+            report.as_ref().is_none_or(|r| !matches!(r.outcome, Outcome::RollbackFailed | Outcome::Interrupted)),
+            "tick {tick}: {report:?}"
+        );
+        assert!(
+            matches!(case.node.last_state(), None | Some(State::Verified | State::RolledBack | State::Discarded)),
+            "tick {tick}: {:?}",
+            case.node.last_state()
+        );
+        let inventory = case.node.inventory();
+        assert_eq!(ids(&inventory, "kubelet-client"), [], "tick {tick}");
+        assert!(case.node.fake.world(|w| w.kubelet.is_running()), "tick {tick}");
+        case.node.assert_nothing_left_over();
+        tick += 7;
+    }
+}
+
+#[test]
+fn every_call_that_fails_leaves_a_whole_identity_and_a_kubelet_that_runs() {
+    for fault in [Fault::Fail, Fault::Hang, Fault::Lie] {
+        for method in ["stop", "restart", "status", "whoami", "node_ready", "lease_renewed"] {
+            let case = overdue();
+            case.node.fake.always(method, fault);
+            let report = case.node.try_renew(&Selection::Due);
+            case.node.fake.world(|w| {
+                w.always.clear();
+                (w.elapsed, w.api_is_down) = (std::time::Duration::ZERO, false);
+            });
+            let what = format!("{method} {fault:?}: {:?}", report.map(|r| (r.outcome, r.reason, r.notes)));
+            assert_eq!(ids(&case.node.inventory(), "kubelet-client"), [], "{what}");
+            // a systemd that starts nothing leaves it to the operator, and says so
+            let unstartable = ["restart", "status"].contains(&method);
+            let runs = case.node.fake.world(|w| w.kubelet.is_running());
+            assert!(runs || unstartable, "{what}");
+            if !runs {
+                assert!(what.contains("RollbackFailed"), "{what}");
+                let _ = case.node.recover(Reach::Full, true).unwrap();
+                assert!(case.node.fake.world(|w: &mut World| w.kubelet.is_running()), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_identity_of_another_clock_is_left_to_the_clock() {
+    let case = case(Layout::ControlPlane, |_| {});
+    case.node.fake.world(|w| w.step(-400 * DAY));
+    assert_eq!(case.node.session().assessment.identity, Choice::Nothing);
+}
+
+#[test]
+fn an_embedded_identity_of_good_standing_repairs_a_broken_link() {
+    let case = case(Layout::Worker, |t| {
+        let own = t.ca.issue(NODE, Usage::Client, &[], 200 * DAY);
+        t.write(CONF, t.kubeconfig("system:node:node-1", &embedded(&own)), 0o600);
+        t.write(DATED, "", 0o600);
+    });
+    let plan = case.node.plan(&Selection::Due);
+    assert_eq!(ways(&plan).iter().map(kind).collect::<Vec<_>>(), ["adopt embedded"]);
+    assert_outcome(&case.node.renew_due(), Outcome::Verified);
+    assert_well(&case, "embedded to the rescue");
+}
