@@ -146,6 +146,7 @@ fn a_name_that_is_not_there_is_wrong_usage_and_lists_those_that_are() {
     assert_eq!(output.status.code(), Some(64));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("no certificate is called apisrver; known here: admin.conf, apiserver,"), "{stderr}");
+    assert!(stderr.ends_with("; did you mean apiserver?\n"), "{stderr}");
 }
 
 #[test]

@@ -120,8 +120,9 @@ pub enum ConfigCommand {
 
 #[derive(ClapArgs, Debug)]
 pub struct CheckArgs {
-    /// Only these, by logical name (`apiserver`, `admin.conf`, `kubelet-client`, …).
+    /// Only these, by logical name (`apiserver`, `admin.conf`, `kubelet-client` and so on).
     pub names: Vec<String>,
+    /// For people, for people with wide terminals, or for programs.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: CheckOutput,
 }

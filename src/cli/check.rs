@@ -1,16 +1,16 @@
 //! `certwarden check`: take the inventory, judge it, say so.
 
-use std::io::IsTerminal as _;
-
 use super::args::{CheckArgs, CheckOutput};
 use super::output::{USAGE, complain, print};
 use super::render::{self, Style};
+use super::terminal;
 use crate::collect::{Library, collect_by};
 use crate::host::clock::{Clock as _, SystemClock};
 use crate::host::fs::Root;
 use crate::model::assess::{Assessment, assess, overall};
 use crate::model::inventory::Inventory;
 use crate::model::policy::Policy;
+use crate::model::similar::question;
 
 /// Looks, and tells the assessment of the named entries, or of all. The verdict is the exit code.
 pub fn run(library: &dyn Library, root: &Root, policy: &Policy, args: &CheckArgs) -> u8 {
@@ -23,8 +23,9 @@ pub fn run(library: &dyn Library, root: &Root, policy: &Policy, args: &CheckArgs
     print(&match args.output {
         CheckOutput::Json => render::json(&inventory, &assessment),
         CheckOutput::Table | CheckOutput::Wide => {
-            let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-            render::table(&inventory, &assessment, Style { wide: args.output == CheckOutput::Wide, colour })
+            let style =
+                Style { wide: args.output == CheckOutput::Wide, colour: terminal::colour(), width: terminal::width() };
+            render::table(&inventory, &assessment, style)
         }
     });
     assessment.verdict.exit_code()
@@ -35,8 +36,9 @@ fn select(inventory: &mut Inventory, assessment: &mut Assessment, names: &[Strin
     let known: Vec<&str> = assessment.all().map(|j| j.name.as_str()).collect();
     let unknown: Vec<&str> = names.iter().map(String::as_str).filter(|n| !known.contains(n)).collect();
     if !unknown.is_empty() {
+        let meant = unknown.first().map(|name| question(name, &known)).unwrap_or_default();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        return Err(format!("no certificate is called {}; known here: {known}", unknown.join(", ")));
+        return Err(format!("no certificate is called {}; known here: {known}{meant}", unknown.join(", ")));
     }
     if !names.is_empty() {
         inventory.entries.retain(|e| names.contains(&e.name));

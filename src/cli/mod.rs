@@ -16,6 +16,7 @@ mod report;
 mod signals;
 mod small;
 mod status;
+mod terminal;
 
 pub use small::run_small;
 
@@ -28,6 +29,7 @@ use clap::Parser;
 use crate::collect::OpenSsl;
 use crate::host::fs::{FsError, Root};
 use crate::host::{Host, journal};
+use crate::model::assess::Severity;
 use crate::model::plan::Plan;
 use crate::model::planner::Selection;
 use crate::model::policy::Policy;
@@ -144,8 +146,9 @@ fn run_daemon(args: &Args, root: Root) -> u8 {
 
 /// Progress that a person at a terminal can follow.
 fn watched() -> Arc<Progress> {
-    let progress = Arc::new(Progress::new("starting", Duration::from_secs(60)).with_listener(output::progress));
+    let progress = Arc::new(Progress::new("starting", Duration::from_secs(60)).with_listener(terminal::step));
     signals::obey(&progress);
+    terminal::count();
     progress
 }
 
@@ -180,7 +183,7 @@ fn show_history(root: &Root, id: Option<&str>, output: Output) -> u8 {
         (Some(id), _) => match past::report(root, id) {
             Some(report) if output == Output::Json => print_json(&report),
             Some(report) => {
-                print(&report::render(&report));
+                print(&told(&report));
                 0
             }
             None => complain(&format!("there is no report of {id}; `certwarden history` lists what is kept"), USAGE),
@@ -197,8 +200,19 @@ fn show_history(root: &Root, id: Option<&str>, output: Output) -> u8 {
     }
 }
 
+/// The report for people, its first line in the colour of how it went.
+fn told(report: &Report) -> String {
+    let severity = match report.exit_code() {
+        0 => Severity::Ok,
+        1 => Severity::Warning,
+        _ => Severity::Critical,
+    };
+    terminal::headline(severity, &report::render(report), terminal::colour())
+}
+
 /// Remembers and tells a report, or tells why there is none.
 fn finish(root: &Root, result: Result<Report, SessionError>, output: Output) -> u8 {
+    terminal::rest();
     match result {
         Ok(report) => {
             DaemonState::remember(root, &report);
@@ -206,7 +220,7 @@ fn finish(root: &Root, result: Result<Report, SessionError>, output: Output) -> 
                 Output::Json => {
                     print_json(&report);
                 }
-                Output::Table => print(&report::render(&report)),
+                Output::Table => print(&told(&report)),
             }
             report.exit_code()
         }

@@ -1,8 +1,10 @@
 //! Standard output and error, and the exit codes (DESIGN §8).
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 
 use serde::Serialize;
+
+use super::terminal;
 
 /// Wrong arguments.
 pub const USAGE: u8 = 64;
@@ -40,13 +42,7 @@ pub fn fail(e: &dyn std::error::Error, code: u8) -> u8 {
 
 /// Tells a sentence on standard error.
 pub fn complain(sentence: &str, code: u8) -> u8 {
+    terminal::rest();
     let _ = writeln!(io::stderr(), "certwarden: {sentence}");
     code
-}
-
-/// One line of progress, on a terminal only.
-pub fn progress(step: &str) {
-    if io::stderr().is_terminal() {
-        let _ = writeln!(io::stderr(), "… {step}");
-    }
 }

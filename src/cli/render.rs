@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use super::terminal::paint;
 use crate::model::assess::{Assessment, Judged, Severity};
 use crate::model::cert::CertFacts;
 use crate::model::component::Component;
@@ -13,8 +14,6 @@ use crate::model::process::InMemory;
 use crate::model::rotation::Rotation;
 
 const SCHEMA: &str = "certwarden.check/v1";
-/// Tables fit this (DESIGN §8); wide ones need not.
-const WIDTH: u16 = 100;
 /// What a verdict names before it only counts.
 const NAMED: usize = 3;
 const DAY: i64 = 86_400;
@@ -24,6 +23,8 @@ const DAY: i64 = 86_400;
 pub struct Style {
     pub wide: bool,
     pub colour: bool,
+    /// Columns that the table fits; wide ones need not.
+    pub width: u16,
 }
 
 /// Verdict, leaves, CAs, what the problems are, notes.
@@ -79,7 +80,7 @@ fn layout(title: &str, in_wide: &[&str], rows: Vec<Vec<String>>, style: Style) -
     table.load_style(presets::NOTHING);
     table.set_content_arrangement(if style.wide { ContentArrangement::Disabled } else { ContentArrangement::Dynamic });
     if !style.wide {
-        table.set_width(WIDTH);
+        table.set_width(style.width);
     }
     let mut header = vec![title, "EXPIRES", "LEFT", "STATUS", "PROBLEMS"];
     if style.wide {
@@ -184,19 +185,6 @@ fn date(at: Timestamp) -> String {
 /// Names come from files: no control characters of theirs reach a terminal.
 fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
-fn sgr(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Ok => "32",
-        Severity::Warning => "33",
-        Severity::Unknown => "35",
-        Severity::Critical => "31",
-    }
-}
-
-fn paint(severity: Severity, text: &str, colour: bool) -> String {
-    if colour { format!("\u{1b}[{}m{text}\u{1b}[0m", sgr(severity)) } else { text.to_owned() }
 }
 
 /// After the layout, so that escape sequences do not count as width.
@@ -378,8 +366,8 @@ kube-apiserver:loopback: expiring: it expires at 2027-01-20T12:50:10Z; kube-apis
 2026-01-20T13:50:10Z and makes another only at the next: `crictl stop` its container, and the kubelet starts a new one; \
 then it cannot reach itself: admission rejects new pods, and its own controllers stop
 ";
-        assert_eq!(table(&inventory, &assessment, Style { wide: false, colour: false }), golden);
-        let wide = table(&inventory, &assessment, Style { wide: true, colour: false });
+        assert_eq!(table(&inventory, &assessment, Style { wide: false, colour: false, width: 100 }), golden);
+        let wide = table(&inventory, &assessment, Style { wide: true, colour: false, width: 100 });
         assert!(wide.contains("WARNING  expiring  2026-01-20T13:50:10Z"), "{wide}");
         let document: serde_json::Value = serde_json::from_str(&json(&inventory, &assessment)).unwrap();
         let [api, scheduler] = document["in_memory"].as_array().unwrap().as_slice() else { panic!("{document}") };

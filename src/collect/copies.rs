@@ -1,7 +1,7 @@
 //! Copies of admin.conf that people keep. They may lie where somebody else decides what a path means, so that no link is
 //! followed on the way to one.
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use super::Scene;
 use super::catalogue;
@@ -36,8 +36,10 @@ pub(super) fn find(scene: &mut Scene<'_>, known: &[Entry], wanted: &Kubeconfigs)
                     stale.extend(left_behind(scene, known, &copy.path, &text));
                 }
             }
-            Err(FsError::LinkOnTheWay { .. }) if leads_to(scene, &copy.path, admin) => {}
-            Err(e @ (FsError::LinkOnTheWay { .. } | FsError::SeveralNames { .. })) => scene.notes.push(e.to_string()),
+            Err(FsError::LinkOnTheWay { path }) if path == copy.path && leads_to(scene, &path, admin) => {}
+            Err(e @ (FsError::LinkOnTheWay { .. } | FsError::SeveralNames { .. } | FsError::NotLocal { .. })) => {
+                scene.notes.push(e.to_string());
+            }
             // a home without one, or without leave to look
             Err(_) => {}
         }
@@ -50,11 +52,18 @@ fn text_of(bytes: Result<zeroize::Zeroizing<Vec<u8>>, FsError>) -> Option<zeroiz
     std::str::from_utf8(&bytes).ok().map(|text| zeroize::Zeroizing::new(text.to_owned()))
 }
 
-/// `ln -s /etc/kubernetes/admin.conf ~/.kube/config` is never left behind.
-fn leads_to(scene: &Scene<'_>, copy: &Path, admin: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let id = |path| scene.root.metadata(path).map(|m| (m.dev(), m.ino())).ok();
-    id(copy).is_some_and(|it| Some(it) == id(admin))
+/// `ln -s /etc/kubernetes/admin.conf ~/.kube/config` is never left behind. By its text: to follow it may lead where nobody
+/// answers. No other link is on the way to this one.
+fn leads_to(scene: &Scene<'_>, link: &Path, admin: &Path) -> bool {
+    let (Ok(target), Some(parent)) = (scene.root.read_link(link), link.parent()) else { return false };
+    let mut end = PathBuf::new();
+    for component in parent.join(target).components() {
+        match component {
+            Component::ParentDir => drop(end.pop()),
+            other => end.push(other),
+        }
+    }
+    end == admin
 }
 
 /// An entry if it is the same person's and older.

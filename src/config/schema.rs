@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use super::error::Fault;
 use crate::model::policy::Policy;
+use crate::model::similar::nearest;
 
 /// Every key that may be written: what `Policy::default()` serialises to. (Hence no `Option` in the policy:
 /// a `None` would be written nowhere and its key would be unknown.)
@@ -55,7 +56,7 @@ impl Schema {
         let last = |k: &str| k.rsplit('.').next().unwrap_or(k).to_owned();
         nearest(key, &self.leaves).or_else(|| {
             let name = last(key);
-            let elsewhere = nearest(&name, &self.leaves.iter().map(|k| last(k)).collect())?;
+            let elsewhere = nearest(&name, &self.leaves.iter().map(|k| last(k)).collect::<Vec<_>>())?;
             self.leaves.iter().find(|k| last(k) == elsewhere).cloned()
         })
     }
@@ -107,47 +108,13 @@ fn flatten(table: &Table, prefix: &str, flat: &mut BTreeMap<String, Value>) {
 /// serde lists the variants it knows in its message; the one that is near to what was written.
 fn nearest_variant(message: &str, value: &Value) -> Option<String> {
     let (_, expected) = message.split_once("unknown variant")?.1.split_once("expected")?;
-    let known = expected.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
     nearest(value.as_str()?, &known)
-}
-
-/// The candidate that differs from `text` in at most a third of its letters.
-fn nearest(text: &str, candidates: &BTreeSet<String>) -> Option<String> {
-    let allowed = (text.chars().count() / 3).max(1);
-    let near = candidates.iter().map(|c| (distance(text, c), c)).min()?;
-    (near.0 <= allowed).then(|| near.1.clone())
-}
-
-/// Levenshtein distance in characters: two rows, lengths bounded by what a key can be.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(80).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().take(80).enumerate() {
-        let mut next = Vec::with_capacity(row.len());
-        next.push(i + 1);
-        for (cb, pair) in b.iter().zip(row.windows(2)) {
-            let [diagonal, above] = pair else { continue };
-            let left = next.last().copied().unwrap_or(usize::MAX - 1);
-            next.push((diagonal + usize::from(ca != *cb)).min(above + 1).min(left + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn distances_are_those_of_levenshtein() {
-        for (a, b, d) in
-            [("", "", 0), ("abc", "abc", 0), ("kitten", "sitting", 3), ("", "abc", 3), ("renw", "renew", 1)]
-        {
-            assert_eq!(distance(a, b), d, "{a} {b}");
-            assert_eq!(distance(b, a), d, "{b} {a}");
-        }
-    }
 
     #[test]
     fn a_key_of_another_section_is_suggested_with_its_section() {
@@ -156,10 +123,5 @@ mod tests {
         assert!(fault.to_string().contains("renew-before`?"), "{fault}");
         let fault = schema.check_leaf(&["renew".into(), "interval".into()], &Value::from("1d")).unwrap_err();
         assert_eq!(fault.to_string(), "unknown key; did you mean `check.interval`?");
-    }
-
-    #[test]
-    fn nothing_is_suggested_for_what_is_like_nothing() {
-        assert_eq!(nearest("frobnicate", &["interval".to_owned()].into()), None);
     }
 }

@@ -27,6 +27,7 @@ pub mod repair;
 pub mod report;
 pub mod rotation;
 pub mod schedule;
+pub mod similar;
 pub mod version;
 pub mod wiring;
 pub mod yaml;

@@ -14,6 +14,7 @@ use super::inventory::{Content, Entry, Form, Inventory, Owner, Problem};
 use super::places::Places;
 use super::plan::{Activation, Check, Item, Maker, Plan, PlannedStep, Proof, SCHEMA, Skipped, Socket, Source, Step};
 use super::policy::{ActivateKubelet, OtherPods, Policy};
+use super::similar::question;
 use super::wiring;
 
 /// All waits of a transaction and of its rollback, with a margin.
@@ -42,10 +43,10 @@ pub struct Basis<'a> {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("there is no certificate called {name} on this node; known are: {known}")]
+#[error("there is no certificate called {name} on this node; known are: {}{}", known.join(", "), question(name, known))]
 pub struct UnknownName {
     pub name: String,
-    pub known: String,
+    pub known: Vec<String>,
 }
 
 /// The plan for a selection.
@@ -193,7 +194,7 @@ fn ends_soon(judged: &Judged) -> bool {
 }
 
 fn named<'a>(inventory: &'a Inventory, name: &str) -> Result<(&'a Entry, String), UnknownName> {
-    let known = || inventory.entries.iter().map(|e| e.name.as_str()).collect::<Vec<_>>().join(", ");
+    let known = || inventory.entries.iter().map(|e| e.name.clone()).collect();
     let entry = inventory.get(name).ok_or_else(|| UnknownName { name: name.to_owned(), known: known() })?;
     Ok((entry, "asked for by name".to_owned()))
 }

@@ -14,7 +14,7 @@ pub fn run(harness: &Harness, scenarios: &[Scenario], place: Place) -> Vec<Row> 
         let points = scenario.points_with_opens(&harness.dir);
         let jobs = faults(harness, &points);
         let tally = harness.spread(place, &jobs, |bench, (index, error)| at(bench, scenario, &points[*index], error));
-        let note = format!("{} calls, opens too; {}", points.len(), ERRORS.join(", "));
+        let note = format!("{} of {}; {}", jobs.len(), all(&points), ERRORS.join(", "));
         rows.push(harness.row("fault", scenario.name.to_owned(), &tally, note));
     }
     rows.push(recovery(harness, &scenarios[0], place));
@@ -22,12 +22,20 @@ pub fn run(harness: &Harness, scenarios: &[Scenario], place: Place) -> Vec<Row> 
 }
 
 /// Every error at each call that changes something, one at those that only open.
-fn faults(harness: &Harness, points: &[Point]) -> Vec<(usize, &'static str)> {
+fn every(points: &[Point]) -> Vec<(usize, &'static str)> {
     let of = |(i, point): (usize, &Point)| {
         let errors = if point.only_opens() { vec![ERRORS[i % ERRORS.len()]] } else { ERRORS.to_vec() };
         errors.into_iter().map(move |e| (i, e))
     };
-    let all: Vec<_> = points.iter().enumerate().flat_map(of).collect();
+    points.iter().enumerate().flat_map(of).collect()
+}
+
+fn all(points: &[Point]) -> String {
+    format!("{} errors of {} calls, opens too", every(points).len(), points.len())
+}
+
+fn faults(harness: &Harness, points: &[Point]) -> Vec<(usize, &'static str)> {
+    let all = every(points);
     harness.sample(all.len(), 20).into_iter().map(|i| all[i]).collect()
 }
 
@@ -47,7 +55,7 @@ fn recovery(harness: &Harness, scenario: &Scenario, place: Place) -> Row {
         let ended = strace::end(strace::injected(&bench.node(), &["recover"], &[points[*index].fail(error)]));
         told(bench, scenario, &["recover"], &ended, &format!("recover with {error} at {}", show(&points[*index])))
     });
-    let note = format!("of a commit cut short; {} calls, opens too", points.len());
+    let note = format!("of a commit cut short; {} of {}", jobs.len(), all(&points));
     harness.row("fault", "recover".to_owned(), &tally, note)
 }
 

@@ -30,7 +30,7 @@ pub fn run(harness: &Harness, scenario: &Scenario) -> Vec<Row> {
             // a run holds no file open for writing when it renames, unlinks or makes a directory
             let points: Vec<&Point> = scenario.points.iter().map(|(p, _)| p).collect();
             let mut jobs = harness.sample(points.len(), 5);
-            if harness.whole {
+            if harness.every.is_some() {
                 jobs.retain(|i| i % 4 == 1 || points[*i].is_live_rename());
             }
             let tally = harness.spread(Place::Directory, &jobs, |bench, index| {

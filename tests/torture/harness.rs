@@ -48,14 +48,14 @@ impl Place {
 #[derive(Debug)]
 pub struct Harness {
     pub dir: PathBuf,
-    /// Every point; else a sample of fixed stride.
-    pub whole: bool,
+    /// Every point, or each so many; None: a small sample.
+    pub every: Option<usize>,
 }
 
 impl Harness {
     /// All of `0..count`, or about `sampled` of them, evenly.
     pub fn sample(&self, count: usize, sampled: usize) -> Vec<usize> {
-        let stride = if self.whole { 1 } else { count.div_ceil(sampled).max(1) };
+        let stride = self.every.unwrap_or_else(|| count.div_ceil(sampled)).max(1);
         // from the middle of a stride: neither the first nor always the same of a repeated sequence
         (0..count).skip(stride / 2).step_by(stride).collect()
     }
@@ -87,7 +87,7 @@ impl Harness {
         let bad = tally.bad.len() as u64;
         let name = format!("{section}-{what}").replace(|c: char| !c.is_ascii_alphanumeric(), "-");
         let row = Row { section: section.to_owned(), what, tried: Some(tally.tried), bad: Some(bad), note };
-        record(&name, self.whole, std::slice::from_ref(&row));
+        record(&name, self.every.is_some(), std::slice::from_ref(&row));
         row
     }
 }

@@ -9,7 +9,7 @@ use crate::scenario::Scenario;
 pub fn run(harness: &Harness, scenarios: &[Scenario], place: Place) -> Vec<Row> {
     let mut rows = Vec::new();
     // a page cache survives a kill on every file system: what recovery meets is the same on the second
-    let deep = harness.whole && matches!(place, Place::Directory | Place::One(Kind::Ext4));
+    let deep = harness.every.is_some() && matches!(place, Place::Directory | Place::One(Kind::Ext4));
     for scenario in scenarios {
         let seen = Recoveries::default();
         let jobs = harness.sample(scenario.points.len(), 8);

@@ -1,7 +1,7 @@
 //! Killed at any call, on any full disk: nothing lost. One file for each sweep; DESIGN §10, floor 4.
 //!
-//! `cargo test --test torture` takes a sample of each sweep, `-- --whole` all (`make torture`), `-- NAME…` some. What is
-//! not possible on this machine (no root, no loop devices, no strace) is skipped and said so.
+//! `cargo test --test torture` takes a sample of each sweep, `-- --whole` all (`make torture`), `-- --every=3` a third,
+//! `-- NAME…` some sweeps. What is not possible on this machine (no root, no loop devices, no strace) is skipped and said so.
 
 #![allow(
     clippy::unwrap_used,
@@ -61,8 +61,9 @@ fn main() -> ExitCode {
     if let Err(why) = &mounts {
         say(&format!("torture: SKIPPED on loop-mounted file systems, and all power cuts: {why}"));
     }
-    let (dir, whole) = (workdir(), has("--whole"));
-    let harness = Harness { dir: dir.path().to_path_buf(), whole };
+    let dir = workdir();
+    let every = args.iter().find_map(|a| a.strip_prefix("--every=")?.parse().ok()).or(has("--whole").then_some(1));
+    let harness = Harness { dir: dir.path().to_path_buf(), every };
     let wanted: Vec<&&str> =
         SWEEPS.iter().filter(|s| !args.iter().any(|a| SWEEPS.contains(&a.as_str())) || has(s)).collect();
     let scenarios = timed("the calls of each scenario", || scenario::all(dir.path()));

@@ -26,7 +26,7 @@ pub fn run(harness: &Harness, scenario: &Scenario, place: Place) -> Row {
         GROUPS.iter().filter_map(|(name, is)| Some(((*name).to_owned(), range(scenario, *is)?))).collect();
     groups.extend(records(scenario));
     groups.push(("all of them".to_owned(), "inject=fsync:retval=0".to_owned()));
-    if !harness.whole {
+    if harness.every.is_none() {
         groups.drain(..groups.len() - 1);
     }
     // before the commit nothing live can be lost
@@ -34,7 +34,7 @@ pub fn run(harness: &Harness, scenario: &Scenario, place: Place) -> Row {
     let commit = scenario.points[first..].iter().map(|(p, _)| p);
     let kills: Vec<&Point> = commit.filter(|p| p.call != "fsync").collect();
     for (name, inject) in groups {
-        let step = if harness.whole { kills.len().div_ceil(40) } else { kills.len().div_ceil(10) };
+        let step = if harness.every.is_some() { kills.len().div_ceil(40) } else { kills.len().div_ceil(10) };
         let mut jobs: Vec<Option<&Point>> = kills.iter().step_by(step).map(|p| Some(*p)).collect();
         jobs.push(None);
         let tally = harness.spread(place, &jobs, |bench, kill| {

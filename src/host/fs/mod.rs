@@ -3,6 +3,7 @@
 //!
 //! [`Root`] reads; [`replace`] writes durably. Only `txn` writes live paths.
 
+mod mounts;
 pub mod replace;
 mod walk;
 
@@ -57,6 +58,13 @@ pub enum FsError {
     ReadOnly { action: &'static str, path: PathBuf },
     #[error("no space left to {action} {}", path.display())]
     NoSpace { action: &'static str, path: PathBuf },
+    /// Who opens it may wait for ever.
+    #[error(
+        "{} was not looked at: {} is a mount of {kind}, and one that does not answer would hold certwarden; keep the file on a \
+         local disk, or leave it out of kubeconfigs.homes and kubeconfigs.copies",
+        path.display(), mount.display()
+    )]
+    NotLocal { path: PathBuf, mount: PathBuf, kind: String },
     #[error("{action} {}", path.display())]
     Io {
         action: &'static str,

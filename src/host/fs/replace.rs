@@ -4,9 +4,6 @@
 //! mode, then extended attributes, fsync it, rename it over the target, fsync the directory. Never unlink first:
 //! kubeadm's `FileOrCreate` mounts would put an empty file there.
 
-mod link;
-
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
@@ -15,11 +12,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, FallocateFlags, FcntlArg, OFlag, fallocate, fcntl, openat, readlinkat, renameat};
-use nix::sys::stat::{Mode, fchmod, fstat, futimens, mkdirat};
-use nix::sys::time::TimeSpec;
-use nix::unistd::{AccessFlags, Gid, Uid, UnlinkatFlags, faccessat, fchown, fsync, geteuid, unlinkat};
-use xattr::FileExt;
+use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat, readlinkat, renameat};
+use nix::sys::stat::{Mode, fstat, mkdirat};
+use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, fsync, geteuid, unlinkat};
 use zeroize::Zeroizing;
 
 use super::walk::{End, Found, walk};
@@ -27,9 +22,9 @@ use super::{FsError, MAX_FILE, Root, read_bounded, regular};
 use crate::model::ledger::Attributes;
 pub use link::Here;
 
-/// Digests and signatures of the content, made by the kernel itself (kernel: `Documentation/ABI/testing/ima_policy`,
-/// `evm`): those of another content would make the new file unreadable.
-const OF_THE_KERNEL: [&str; 2] = ["security.ima", "security.evm"];
+mod append;
+mod attributes;
+mod link;
 
 /// A file's directory, opened, and its name there: all further work is relative to that directory, so that
 /// nobody can move it away underneath.
@@ -77,8 +72,9 @@ impl Root {
     /// [`Place::look`] follows none at its end.
     ///
     /// # Errors
-    /// [`FsError`], `LinkOnTheWay` among them.
+    /// [`FsError`], `LinkOnTheWay` among them, and `NotLocal` where it could be waited for without end.
     pub fn place_without_links(&self, path: &Path) -> Result<Place, FsError> {
+        self.only_local(path)?;
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(FsError::new("replace", path, Errno::EISDIR));
         };
@@ -237,28 +233,6 @@ impl Place {
         }
     }
 
-    /// Owner, mode, times and extended attributes of the file as it is.
-    ///
-    /// # Errors
-    /// [`FsError`].
-    pub fn attributes(&self) -> Result<Attributes, FsError> {
-        let file = self.open(OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK)?;
-        let meta = file.metadata().map_err(|e| self.error("examine", e))?;
-        self.attributes_of(&file, &meta)
-    }
-
-    fn attributes_of(&self, file: &File, meta: &std::fs::Metadata) -> Result<Attributes, FsError> {
-        let ns = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
-        Ok(Attributes {
-            uid: meta.uid(),
-            gid: meta.gid(),
-            mode: meta.mode() & 0o7777,
-            mtime_ns: ns(meta.mtime(), meta.mtime_nsec()),
-            atime_ns: ns(meta.atime(), meta.atime_nsec()),
-            xattrs: self.xattrs(file)?,
-        })
-    }
-
     /// The file's content: of the very file that [`rename_temp`](Self::rename_temp) would replace, whatever its path
     /// leads to by then. Zeroed when dropped.
     ///
@@ -291,22 +265,6 @@ impl Place {
         Ok(Seen { bytes, attributes })
     }
 
-    fn xattrs(&self, file: &File) -> Result<BTreeMap<String, String>, FsError> {
-        let names = match file.list_xattr() {
-            Ok(names) => names,
-            Err(e) if unsupported(&e) => return Ok(BTreeMap::new()),
-            Err(e) => return Err(self.error("list the extended attributes of", e)),
-        };
-        let mut all = BTreeMap::new();
-        for name in names.filter(|name| !OF_THE_KERNEL.iter().any(|own| name == own)) {
-            let value = file.get_xattr(&name).map_err(|e| self.error("read an extended attribute of", e))?;
-            if let Some(value) = value {
-                all.insert(name.to_string_lossy().into_owned(), hex(&value));
-            }
-        }
-        Ok(all)
-    }
-
     /// Writes a complete, durable file beside the target. A leftover of the same tag is replaced.
     ///
     /// # Errors
@@ -323,27 +281,6 @@ impl Place {
     }
 
     /// Owner first: chown clears set-id bits; then mode; then ACLs and labels, which chmod would change.
-    fn apply(&self, file: &File, a: &Attributes) -> Result<(), FsError> {
-        let now = file.metadata().map_err(|e| self.error("examine a file beside", e))?;
-        if (now.uid(), now.gid()) != (a.uid, a.gid) {
-            fchown(file, Some(Uid::from_raw(a.uid)), Some(Gid::from_raw(a.gid)))
-                .map_err(|e| self.error("set the owner of a file beside", e))?;
-        }
-        fchmod(file, Mode::from_bits_truncate(a.mode)).map_err(|e| self.error("set the mode of a file beside", e))?;
-        for (name, value) in &a.xattrs {
-            let bytes = unhex(value).ok_or_else(|| self.error("decode an attribute for", Errno::EINVAL))?;
-            if file.get_xattr(name).ok().flatten().as_deref() != Some(&bytes) {
-                file.set_xattr(name, &bytes)
-                    .map_err(|e| self.error("set an extended attribute of a file beside", e))?;
-            }
-        }
-        if a.mtime_ns != 0 {
-            futimens(file, &timespec(a.atime_ns), &timespec(a.mtime_ns))
-                .map_err(|e| self.error("set the times of a file beside", e))?;
-        }
-        Ok(())
-    }
-
     /// Puts the temporary file in the target's place. Durable only after [`sync_dir`](Self::sync_dir).
     ///
     /// # Errors
@@ -381,41 +318,6 @@ impl Place {
     /// [`FsError`].
     pub fn sync_dir(&self) -> Result<(), FsError> {
         fsync(self.dir.as_fd()).map_err(|e| self.error("sync the directory of", e))
-    }
-
-    /// Appends a line and makes it durable. Bytes behind the last newline (a torn write) are cut off first.
-    ///
-    /// # Errors
-    /// [`FsError`].
-    pub fn append_line(&self, line: &[u8], whole: u64) -> Result<(), FsError> {
-        let mut file = self.open_to_append()?;
-        // only what is torn: a truncation, even to the same length, gives back what `reserve` took (ext4, xfs)
-        if file.metadata().map_err(|e| self.error("examine", e))?.len() != whole {
-            file.set_len(whole).map_err(|e| self.error("cut", e))?;
-        }
-        io::Seek::seek(&mut file, io::SeekFrom::Start(whole)).map_err(|e| self.error("append to", e))?;
-        file.write_all(line).map_err(|e| self.error("append to", e))?;
-        file.sync_all().map_err(|e| self.error("sync", e))?;
-        self.sync_dir()
-    }
-
-    /// Takes space behind the end of the file, so that lines can be appended when the disk is full. A file system that
-    /// cannot do that (fallocate(2), EOPNOTSUPP) does without.
-    ///
-    /// # Errors
-    /// [`FsError`], e.g. `NoSpace`.
-    pub fn reserve(&self, bytes: i64) -> Result<(), FsError> {
-        match fallocate(self.open_to_append()?, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, bytes) {
-            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
-            Err(e) => Err(self.error("reserve space for", e)),
-        }
-    }
-
-    fn open_to_append(&self) -> Result<File, FsError> {
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        openat(self.dir.as_fd(), self.name.as_os_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)
-            .map(File::from)
-            .map_err(|e| self.error("open", e))
     }
 
     fn open(&self, flags: OFlag) -> Result<File, FsError> {
@@ -458,35 +360,10 @@ fn mount_id(file: &impl AsFd) -> Option<u64> {
     info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
 }
 
-fn unsupported(e: &io::Error) -> bool {
-    e.raw_os_error().map(Errno::from_raw) == Some(Errno::ENOTSUP)
-}
-
-fn timespec(ns: i128) -> TimeSpec {
-    let seconds = i64::try_from(ns.div_euclid(1_000_000_000)).unwrap_or(0);
-    let nanos = i64::try_from(ns.rem_euclid(1_000_000_000)).unwrap_or(0);
-    TimeSpec::new(seconds, nanos)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut s, b| {
-        let _ = write!(s, "{b:02x}");
-        s
-    })
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) {
-        return None;
-    }
-    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(text.get(i..i + 2)?, 16).ok()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
 
     fn tree() -> (tempfile::TempDir, Root) {
         let dir = tempfile::tempdir().unwrap();
@@ -499,22 +376,6 @@ mod tests {
         place.write_temp("t", bytes, &place.attributes().unwrap()).unwrap();
         place.rename_temp("t").unwrap();
         place.sync_dir().unwrap();
-    }
-
-    #[test]
-    fn a_replaced_file_keeps_mode_owner_and_extended_attributes() {
-        let (dir, root) = tree();
-        let file = dir.path().join("key");
-        std::fs::write(&file, "old").unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
-        let labelled = xattr::set(&file, "user.label", b"x").is_ok();
-        replace(&root, "/key", b"new");
-        assert_eq!(std::fs::read(&file).unwrap(), b"new");
-        assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o640);
-        if labelled {
-            assert_eq!(xattr::get(&file, "user.label").unwrap().unwrap(), b"x");
-        }
-        assert_eq!(root.list(Path::new("/")).unwrap(), ["key"], "nothing is left over");
     }
 
     #[test]
@@ -579,14 +440,6 @@ mod tests {
         }
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0, "nothing is made outside");
         assert_eq!(dir.path().join("state/lock").metadata().unwrap().mode() & 0o7777, 0o600);
-    }
-
-    #[test]
-    fn a_torn_last_line_is_cut_before_the_next_is_appended() {
-        let (dir, root) = tree();
-        std::fs::write(dir.path().join("log"), "one\ntor").unwrap();
-        root.place(Path::new("/log")).unwrap().append_line(b"two\n", 4).unwrap();
-        assert_eq!(std::fs::read_to_string(dir.path().join("log")).unwrap(), "one\ntwo\n");
     }
 
     #[test]

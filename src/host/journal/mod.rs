@@ -8,7 +8,7 @@
 pub mod id;
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::os::fd::AsFd;
 
 use tracing::field::{Field, Visit};
@@ -28,17 +28,25 @@ pub enum Target {
     Stderr,
 }
 
-/// Sends the records of this process to `to`, from now to its end: certwarden's own from INFO (`verbose`: from DEBUG), its
-/// libraries' from WARN. False if that was decided before.
+/// Sends the records of this process to `to`, from now to its end: certwarden's own from INFO (`verbose`: from DEBUG; on a
+/// terminal: from WARN), its libraries' from WARN. False if that was decided before.
 pub fn init(to: Target, verbose: bool) -> bool {
     let journal = if to == Target::Detect && stderr_is_journal() { journald() } else { None };
-    let text = if journal.is_none() { Some(Text) } else { None };
-    let records = tracing_subscriber::registry().with(filter(verbose)).with(journal).with(text);
+    let watched = to == Target::Detect && journal.is_none() && std::io::stderr().is_terminal();
+    let text = if journal.is_none() { Some(Text { watched }) } else { None };
+    // who watches a terminal sees the steps and then the report, which say the same
+    let own = if verbose {
+        Level::DEBUG
+    } else if watched {
+        Level::WARN
+    } else {
+        Level::INFO
+    };
+    let records = tracing_subscriber::registry().with(filter(own)).with(journal).with(text);
     tracing::subscriber::set_global_default(records).is_ok()
 }
 
-fn filter(verbose: bool) -> Targets {
-    let own = if verbose { LevelFilter::DEBUG } else { LevelFilter::INFO };
+fn filter(own: Level) -> Targets {
     Targets::new().with_default(LevelFilter::WARN).with_target("certwarden", own)
 }
 
@@ -64,13 +72,17 @@ fn stderr_is_journal() -> bool {
 }
 
 /// One line per record, without times: a person is watching, or the reader adds them.
-struct Text;
+struct Text {
+    /// On a terminal, where a step may be shown on the last line: a record is written over it.
+    watched: bool,
+}
 
 impl<S: Subscriber> Layer<S> for Text {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut line = Line::default();
         event.record(&mut line);
-        let mut text = line.render(*event.metadata().level());
+        let mut text = if self.watched { "\r\u{1b}[K".to_owned() } else { String::new() };
+        text += &line.render(*event.metadata().level());
         text.push('\n');
         // stderr may be closed: then there is nobody to tell
         let _ = std::io::stderr().lock().write_all(text.as_bytes());
@@ -126,7 +138,7 @@ mod tests {
     #[test]
     fn libraries_are_silent_below_warnings_and_certwarden_is_not() {
         for verbose in [false, true] {
-            let filter = filter(verbose);
+            let filter = filter(if verbose { Level::DEBUG } else { Level::INFO });
             assert!(filter.would_enable("certwarden::txn", &Level::INFO));
             assert_eq!(filter.would_enable("certwarden::txn", &Level::DEBUG), verbose);
             for library in ["kube_client", "hyper::proto", "tower::buffer", "zbus", "h2"] {

@@ -1,0 +1,127 @@
+//! The steps before the commit: nothing live is touched.
+
+use crate::model::inventory::Form;
+use crate::model::plan::{Proof, Source};
+use crate::model::repair::Way;
+use crate::model::report::{Renewed, When};
+use crate::renew;
+use crate::renew::validate::{Freshness, validate};
+
+use std::os::unix::fs::MetadataExt as _;
+
+use super::super::ledger::Ledger;
+use super::super::{files, story};
+use super::{FILES_LIMIT, Run, Stop};
+
+impl Run<'_> {
+    pub(super) fn back_up(&mut self) -> Result<(), Stop> {
+        let host = self.engine.host;
+        self.engine.progress.step("backing up", FILES_LIMIT);
+        let plan = serde_json::to_vec_pretty(self.plan)?;
+        host.root.write(&self.dir.plan(), &plan, 0o600)?;
+        let forms: Vec<(&str, &Form)> = self.plan.items.iter().map(|i| (i.name.as_str(), &i.form)).collect();
+        let records = files::back_up(&host.root, &self.dir, &forms)?;
+        for record in records.iter().filter(|r| !r.by_name) {
+            let links = host.root.metadata(&record.path).map_or(1, |m| m.nlink());
+            if links > 1 {
+                self.report.notes.push(format!(
+                    "{} has {links} names (hard links); only this one gets the new file",
+                    record.path.display()
+                ));
+            }
+        }
+        self.ledger = Some(Ledger::open(&host.root, &self.dir, records, host.clock.now())?);
+        Ok(())
+    }
+
+    pub(super) fn stage(&mut self) -> Result<(), Stop> {
+        let limit = self.engine.policy.exec.kubeadm_timeout.0;
+        let each = u32::try_from(self.plan.items.len()).unwrap_or(u32::MAX);
+        let limit = limit.saturating_mul(each) + renew::csr::WAIT + FILES_LIMIT;
+        self.engine.progress.step(format!("staging {each} certificates"), limit);
+        let going_on = || !self.engine.should_stop();
+        let work = self.engine.host.root.on_host(&self.dir.work());
+        let request = renew::Request {
+            items: &self.plan.items,
+            node: &self.engine.inventory.node,
+            policy: self.engine.policy,
+            workdir: &work,
+            now: self.engine.host.clock.now(),
+            patience: renew::csr::Patience(&going_on),
+        };
+        let staged = renew::renewer(&self.plan.source).stage(self.engine.host, &request)?;
+        self.report.notes.extend(staged.notes.iter().cloned());
+        self.staged = Some(staged);
+        Ok(())
+    }
+
+    pub(super) fn validate(&mut self) -> Result<(), Stop> {
+        let host = self.engine.host;
+        self.engine.progress.step("validating what was staged", FILES_LIMIT);
+        let staged = self.staged.take().unwrap_or_default();
+        let freshness = match self.plan.source {
+            Source::Generation { .. } => Freshness::Restored,
+            Source::Identity { ref ways } if ways.iter().any(|w| matches!(w, Way::Adopt { .. })) => Freshness::Restored,
+            Source::Kubeadm | Source::Local | Source::Identity { .. } => Freshness::New,
+        };
+        let now = host.clock.now();
+        for item in &self.plan.items {
+            let facts = validate(host, item, &staged, now, freshness).map_err(|objections| {
+                let why: Vec<String> = objections.iter().map(ToString::to_string).collect();
+                Stop::Failed(format!("the staged {} is not fit to be used: {}", item.name, why.join("; ")))
+            })?;
+            self.validity.insert(item.name.clone(), (facts.not_before, facts.not_after));
+            self.report.renewed.extend(item.names().map(|name| Renewed {
+                name: name.clone(),
+                path: item.form.path().to_path_buf(),
+                old_serial: item.old_serial.clone(),
+                new_serial: facts.serial.clone(),
+                not_after: facts.not_after,
+            }));
+        }
+        let digests = files::keep_staged(&host.root, &self.dir, &staged)?;
+        let at = host.clock.now();
+        self.ledger_mut()?.staged(&host.root, digests, at)?;
+        story::staged(&self.dir.id, self.plan.items.len());
+        self.staged = Some(staged);
+        Ok(())
+    }
+
+    pub(super) fn rehearse(&mut self, name: &str, proof: &Proof) -> Result<(), Stop> {
+        for proof in self.as_members_dial(name, proof) {
+            self.engine.progress.step(format!("rehearsing {name} against {}", proof.describe()), FILES_LIMIT);
+            let seen = self.put_to_use(name, &proof, When::Rehearsal)?;
+            // what still works is not given up for what nobody has accepted yet
+            let proof_wanted =
+                self.plan.item(name).is_some_and(|i| matches!(i.form, Form::Reference { proven: true, .. }));
+            let refused = seen.proven == Some(false) || (proof_wanted && seen.proven.is_none());
+            let sentence = format!("{name} was refused before the commit by {}: {}", seen.against, seen.detail);
+            self.report.credentials.push(seen);
+            if refused {
+                return Err(Stop::Failed(sentence));
+            }
+        }
+        Ok(())
+    }
+
+    /// The member list knows better than this node's flags under which names the others dial it, and who they are:
+    /// the new peer certificate must hold for those names, and the others must accept it from here.
+    fn as_members_dial(&mut self, name: &str, proof: &Proof) -> Vec<Proof> {
+        let Some(etcd) = self.before.etcd.as_ref().filter(|_| name == "etcd-peer") else { return vec![proof.clone()] };
+        let Proof::Handshake { ca, names } = proof else { return vec![proof.clone()] };
+        let sans = self.engine.inventory.get(name).and_then(|e| e.leaf()).map(|l| l.sans.clone()).unwrap_or_default();
+        let covered = |h: &&String| sans.contains(&format!("IP:{h}")) || sans.contains(&format!("DNS:{h}"));
+        let (kept, never): (Vec<&String>, Vec<&String>) = etcd.dialled.iter().partition(covered);
+        let mut names = names.clone();
+        names.extend(kept.into_iter().filter(|h| !names.contains(h)).cloned().collect::<Vec<_>>());
+        let mut all = vec![Proof::Handshake { ca: ca.clone(), names }];
+        let peer = |endpoint: &String| Proof::Etcd { endpoint: endpoint.clone(), ca: ca.clone() };
+        all.extend(etcd.others.iter().map(peer));
+        for host in never {
+            self.report.notes.push(format!(
+                "etcd's members dial this one as {host}, which its peer certificate did not cover before either"
+            ));
+        }
+        all
+    }
+}
