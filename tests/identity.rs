@@ -533,6 +533,18 @@ fn whoever_answers_a_request_wrongly_changes_nothing_and_is_not_asked_again_at_o
 }
 
 #[test]
+fn a_dry_run_files_no_request() {
+    let case = overdue();
+    let before = case.node.live();
+    let session = case.node.session();
+    let report = session.carry_out(&session.plan(&Selection::Due).unwrap(), true, &[], &Node::progress()).unwrap();
+    assert_outcome(&report, Outcome::DryRun);
+    assert!(report.notes.iter().any(|n| n.contains("files no certificate signing request")), "{:?}", report.notes);
+    assert_eq!(case.node.fake.world(|w| w.signer.as_ref().unwrap().requests.len()), 0);
+    assert_unchanged(&before, &case.node);
+}
+
+#[test]
 fn a_request_that_is_approved_later_is_found_again() {
     let case = overdue();
     case.node.fake.world(|w| w.signer.as_mut().unwrap().signing = Signing::NeverApproved);

@@ -5,13 +5,13 @@ P=$M/var/lib/kubelet/pki L=$P/kubelet-client-current.pem C=$M$K/kubelet.conf
 quickest() { conf 20-quick.toml <<< $'[verify]\nstability = "4s"\ntimeout = "60s"'; }
 file() { echo "$M$(readlink "$L")"; }
 
-# row WHAT FOUND WAY -- breaks it by the function WHAT, restarts the kubelet, sees it found and repaired
+# row WHAT FOUND WAY (a pattern) -- breaks it by the function WHAT, restarts the kubelet, sees it found and repaired
 row() {
   local t f
   find "$P" -name 'kubelet-client-2*.pem' ! -name "$(basename "$(readlink "$L")")" -delete; rm -rf "$M/var/lib/certwarden"
   "$1"; on systemctl restart kubelet
   cw check -o json; f=$(say '[.entries[] | select(.name | startswith("kubelet")).problems[].id] | join(" ")'); is "$1 is found" "$f" "$2"
-  cw plan -o json; is "$1: the way" "$(say '[.source.ways[]?.by] | join(" ")')" "$3"
+  cw plan -o json; match "$1: the way" "$(say '[.source.ways[]?.by] | join(" ")')" "^($3)$"
   t=$(date +%s); cw renew -o json; is "$1: exit code" $RC 0; is "$1: outcome" "$(say .outcome)" verified
   poll 60 "Node Ready after $1" ready "$t"; saw "$1: $2; ${3:-references}; Ready by a heartbeat $(($(heartbeat) - t)) s after renew began"
   [ -L "$L" ] || fail "$1: no link"; is "$1: mode" "$(stat -c %a "$(file)")" 600

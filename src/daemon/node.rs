@@ -9,6 +9,7 @@ use crate::model::identity::Config;
 use crate::model::inventory::Entry;
 use crate::model::planner::{self, Selection};
 use crate::model::policy::Policy;
+use crate::model::repair::{CLIENT, Choice};
 use crate::model::report::{Outcome, Report};
 use crate::observe::{Attention, CheckSeen, NextEnd, Verdict};
 use crate::txn::engine::EngineError;
@@ -112,7 +113,13 @@ fn message(session: &Session<'_>, judged: &Judged, entry: &Entry) -> String {
     let found = told(judged);
     let elsewhere = planner::not_here(&session.inventory, entry);
     let needed = elsewhere.as_ref().and_then(|_| planner::needed(entry)).map(|n| format!("it needs {n}"));
-    found.chain(elsewhere).chain(needed).collect::<Vec<_>>().join("; ")
+    let by_hand = match &session.assessment.identity {
+        Choice::Operator { remedy, .. } if entry.name == CLIENT => {
+            Some(format!("an operator has to run this: {remedy}"))
+        }
+        _ => None,
+    };
+    found.chain(elsewhere).chain(needed).chain(by_hand).collect::<Vec<_>>().join("; ")
 }
 
 fn verdict(severity: Severity) -> Verdict {

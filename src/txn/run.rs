@@ -13,7 +13,8 @@ use crate::model::component::Component;
 use crate::model::gate::{Gate, Refusal, standing};
 use crate::model::inventory::{ContainerRef, Form};
 use crate::model::ledger::{FileRecord, LINK, State};
-use crate::model::plan::{Activation, Item, Plan, Proof, Step};
+use crate::model::plan::{Activation, Item, Plan, Proof, Source, Step};
+use crate::model::repair::Way;
 use crate::model::report::{Consumer, CredentialSeen, Outcome, Report, When};
 use crate::renew::Staged;
 use crate::verify::gates;
@@ -143,6 +144,11 @@ impl<'a> Run<'a> {
             self.before.keep(&self.engine.host.root, &self.dir)?;
         }
         for planned in &self.plan.steps {
+            if dry_run && self.asks(&planned.step) {
+                self.report.notes.push("a dry run files no certificate signing request".to_owned());
+                self.discard("dry run", true);
+                return Ok(Outcome::DryRun);
+            }
             if dry_run && planned.step.changes_node() {
                 self.discard("dry run", true);
                 return Ok(Outcome::DryRun);
@@ -150,6 +156,13 @@ impl<'a> Run<'a> {
             self.told_step(&planned.step)?;
         }
         self.finish()
+    }
+
+    /// Whether the step asks somebody for a certificate.
+    fn asks(&self, step: &Step) -> bool {
+        let by_request = |w: &Way| matches!(w, Way::Request { .. });
+        let Source::Identity { ways } = &self.plan.source else { return false };
+        matches!(step, Step::Stage { .. }) && ways.iter().any(by_request)
     }
 
     /// What a committed transaction still has to do: take up and prove. One that was found degraded has been taken up,

@@ -92,7 +92,8 @@ impl Run<'_> {
             self.engine.progress.step(format!("rehearsing {name} against {}", proof.describe()), FILES_LIMIT);
             let seen = self.put_to_use(name, &proof, When::Rehearsal)?;
             // what still works is not given up for what nobody has accepted yet
-            let proof_wanted = matches!(self.item(name)?.form, Form::Reference { proven: true, .. });
+            let proof_wanted =
+                self.plan.item(name).is_some_and(|i| matches!(i.form, Form::Reference { proven: true, .. }));
             let refused = seen.proven == Some(false) || (proof_wanted && seen.proven.is_none());
             let sentence = format!("{name} was refused before the commit by {}: {}", seen.against, seen.detail);
             self.report.credentials.push(seen);
