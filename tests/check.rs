@@ -415,6 +415,16 @@ fn on_a_disk_image_the_identity_of_a_kubelet_that_does_not_rotate_is_signed_with
     assert_eq!(plan["skipped"], serde_json::json!([]), "nobody is there to be asked, and the CA's key is");
 }
 
+#[test]
+fn on_a_disk_image_an_embedded_identity_that_works_is_left_alone_since_nobody_can_accept_another() {
+    let node = node(Options { embedded_kubelet: true, ..Options::default() });
+    let plan = node.plan(&["--all"]);
+    assert!(plan["items"].as_array().unwrap().iter().all(|i| i["owner"] == "kubeadm"), "{plan}");
+    assert_eq!(plan["then"], serde_json::Value::Null);
+    let skipped: Vec<_> = plan["skipped"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
+    assert!(skipped.contains(&"kubelet.conf"), "{skipped:?}");
+}
+
 /// Of which two looks say the same: no full day ends in between.
 fn steady(keys: KeyKind) -> Options {
     Options { keys, left: 300 * DAY + 3600, ca_left: 3000 * DAY + 3600, ..Options::default() }

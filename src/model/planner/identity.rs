@@ -75,6 +75,10 @@ impl<'a> Wanted<'a> {
             return Ok(repair);
         }
         let Some(mut repair) = repair else { return Ok(None) };
+        let inside = &self.basis.inventory.node.kubelet.identity.config;
+        if matches!(inside, Config::Embedded { until: Some(end) } if *end > self.now) {
+            return Err(self.skip("the kubeconfig's own identity works, and makes room for a file only when the API server has accepted it", None));
+        }
         let some = !repair.ways.is_empty();
         repair.ways.retain(|w| !matches!(w, Way::Request { .. }));
         if some && repair.ways.is_empty() {
