@@ -58,4 +58,4 @@ deb rpm: ## the packages, in target/package; "make deb rpm" makes both
 package-lint: ## lintian and rpmlint over what make deb rpm made
 	@tools/setup package
 	lintian --fail-on error,warning target/package/*.deb
-	rpmlint -r packaging/rpm/certwarden.rpmlintrc --strict target/package/*.rpm
+	rpmlint -c packaging/rpm/rpmlint.toml --strict target/package/*.rpm

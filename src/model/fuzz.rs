@@ -32,8 +32,11 @@ pub fn kubeconfig(data: &[u8]) {
     let identity = Identity::Embedded { cert: CERT.to_vec(), key: KEY.to_vec().into() };
     assert_eq!(kubeconfig::parse(&new), Ok(Kubeconfig { identity, ..old.clone() }));
     assert_eq!(kubeconfig::refreshed(text, text, &new, false), Some(new.clone()), "a copy of the old becomes the new");
-    two_places_differ(text, &new, (cert, key));
     assert_eq!(others(text, &old.user), others(&new, &old.user), "something else says something else");
+    if [CERT, KEY].iter().any(|value| text.contains(&STANDARD.encode(value))) {
+        return; // the new value is there twice now: whoever looks for it finds no place, and says so
+    }
+    two_places_differ(text, &new, (cert, key));
     let back = kubeconfig::graft(&new, cert, key);
     assert_eq!(back.and_then(|text| kubeconfig::parse(&text)), Ok(old), "the way back");
 }
@@ -41,9 +44,6 @@ pub fn kubeconfig(data: &[u8]) {
 /// `old` is `new` but for two values, which decode to what was there.
 fn two_places_differ(old: &str, new: &str, (cert, key): (&[u8], &[u8])) {
     let (new_cert, new_key) = (STANDARD.encode(CERT), STANDARD.encode(KEY));
-    if old.contains(&new_cert) || old.contains(&new_key) {
-        return;
-    }
     let at = |value: &str| new.find(value).unwrap_or_else(|| panic!("a new value is not in it"));
     let mut places = [(at(&new_cert), new_cert.len(), cert), (at(&new_key), new_key.len(), key)];
     places.sort_unstable_by_key(|p| p.0);

@@ -138,8 +138,11 @@ struct Results {
     rows: Vec<Row>,
 }
 
-/// Writes `target/reliability/NAME.json`.
+/// Writes `target/reliability/NAME.json`. A bounded run leaves what a whole one has found.
 pub fn record(name: &str, whole: bool, rows: &[Row]) {
+    if !whole {
+        return;
+    }
     let dir = results_dir();
     fs::create_dir_all(&dir).unwrap();
     let json = serde_json::to_vec_pretty(&Results { whole, rows: rows.to_vec() }).unwrap();
