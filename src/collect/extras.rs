@@ -1,6 +1,6 @@
 //! What manifests point at besides: serving certificates of controller managers, SNI pairs, other agents' files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::catalogue;
@@ -43,61 +43,64 @@ pub(super) fn add(scene: &mut Scene<'_>, leaves: &mut Vec<Entry>, cas: &mut Vec<
     let mut seen: BTreeSet<PathBuf> = leaves.iter().chain(&*cas).flat_map(files_of).collect();
     // a kubeconfig that refers to files is known by them
     seen.extend(catalogue::CONFIGS.iter().map(|c| Path::new(super::KUBERNETES).join(c.name)));
+    let mut names = Names::default();
     for container in std::mem::take(&mut scene.containers) {
-        let names = Names { container: &container, used: BTreeSet::new() };
-        add_of(scene, names, &mut seen, leaves, cas);
+        add_of(scene, &container, &mut names, &mut seen, leaves, cas);
         scene.containers.push(container);
     }
 }
 
-/// `<component>:<flag>`, numbered from the second on.
-struct Names<'a> {
-    container: &'a Container,
+/// `<component>:<flag>`, numbered from the second on: two manifests may be of one component (kubernetes:
+/// `pkg/kubelet/config/file.go` reads a copy called `.bak`, too).
+#[derive(Default)]
+struct Names {
     used: BTreeSet<String>,
+    times: BTreeMap<String, usize>,
 }
 
-impl Names<'_> {
-    fn next(&mut self, flag: &str) -> String {
-        let owner = self.container.component.map_or(self.container.name.as_str(), |c| c.name());
+impl Names {
+    fn next(&mut self, container: &Container, flag: &str) -> String {
+        let owner = container.component.map_or(container.name.as_str(), |c| c.name());
         let first = format!("{owner}:{flag}");
-        let mut name = first.clone();
-        let mut n = self.used.len();
-        while !self.used.insert(name.clone()) {
-            n += 1;
-            name = format!("{first}#{n}");
+        let times = self.times.entry(first.clone()).or_default();
+        loop {
+            *times += 1;
+            let name = if *times == 1 { first.clone() } else { format!("{first}#{times}") };
+            if self.used.insert(name.clone()) {
+                return name;
+            }
         }
-        name
     }
 }
 
 fn add_of(
     scene: &mut Scene<'_>,
-    mut names: Names<'_>,
+    container: &Container,
+    names: &mut Names,
     seen: &mut BTreeSet<PathBuf>,
     leaves: &mut Vec<Entry>,
     cas: &mut Vec<Entry>,
 ) {
-    let container = names.container;
     let used_by: Vec<Component> = container.component.into_iter().collect();
     let mut pairs = Vec::new();
     for (flag, value) in container.flags.iter().filter(|(_, v)| v.contains('/')) {
         if CA_FLAGS.contains(&flag.as_str()) {
             let path = container.on_host(value);
             if seen.insert(path.clone()) {
-                let authority = load::authority(scene, &names.next(flag), path.clone(), ca_key(&path));
+                let authority = load::authority(scene, &names.next(container, flag), path.clone(), ca_key(&path));
                 cas.push(control_plane::authority_entry(scene, &authority, used_by.clone()));
             }
         } else if KUBECONFIG_FLAGS.contains(&flag.as_str()) {
             let path = container.on_host(value);
             if container.component.is_some() && seen.insert(path.clone()) {
                 let wanted = Wanted { spec: None, kubeadms_place: false };
-                let entry = control_plane::kubeconfig_entry(scene, &names.next(flag), &path, &wanted);
+                let entry = control_plane::kubeconfig_entry(scene, &names.next(container, flag), &path, &wanted);
                 leaves.extend(entry.map(|e| Entry { used_by: used_by.clone(), ..e }));
             }
         } else if let Some((cert, key)) = pair_of(container, flag, value)
             && seen.insert(cert.clone())
         {
-            pairs.push((names.next(flag), cert, key));
+            pairs.push((names.next(container, flag), cert, key));
         }
     }
     leaves.extend(pair_entries(scene, pairs, &used_by));
