@@ -26,9 +26,10 @@ advisories: ## known vulnerabilities of dependencies; fetches the RustSec databa
 test: setup ## unit, golden-tree and command-line tests, and a sample of `make torture`
 	$(CARGO) test --locked
 
-torture: setup ## kills, power cuts and errors at every call (root; about two hours on two cores); see docs/reliability.md
+torture: build ## kills, power cuts and errors at every call (root; about two hours on two cores); see docs/reliability.md
 	CERTWARDEN_TORTURE=1 $(CARGO) test --locked --test steps
-	$(CARGO) test --locked --test torture -- --whole
+	POWER_CASES=1000 $(CARGO) test --locked --test power_model
+	CERTWARDEN_BIN=$(CURDIR)/target/release/certwarden $(CARGO) test --locked --test torture -- --whole
 	@$(MAKE) --no-print-directory reliability
 
 reliability: setup ## merge the results of test runs into docs/reliability.md
