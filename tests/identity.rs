@@ -16,8 +16,9 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use certwarden::model::finding::Problem;
 use certwarden::model::identity::{CURRENT, Config, Lies};
-use certwarden::model::inventory::{Content, Entry, Inventory, Problem};
+use certwarden::model::inventory::{Content, Entry, Inventory};
 use certwarden::model::ledger::State;
 use certwarden::model::plan::{Plan, Source};
 use certwarden::model::planner::Selection;
@@ -555,6 +556,20 @@ fn a_request_that_is_approved_later_is_found_again() {
     assert_outcome(&case.node.renew_due(), Outcome::Verified);
     assert_eq!(case.node.fake.world(|w| w.signer.as_ref().unwrap().requests.len()), 1);
     assert_well(&case, "approved later");
+}
+
+#[test]
+fn while_it_cannot_be_told_what_became_of_a_request_no_other_is_filed_over_its_key() {
+    let case = overdue();
+    case.node.fake.world(|w| w.signer.as_mut().unwrap().signing = Signing::NeverApproved);
+    assert_outcome(&case.node.renew_due(), Outcome::Refused);
+    let key = case.node.path("/var/lib/certwarden/request.pem");
+    let kept = fs::read(&key).unwrap();
+    case.node.fake.world(|w| w.signer.as_mut().unwrap().signing = Signing::Overloaded);
+    let named = Selection::Names(vec!["kubelet-client".into()]);
+    assert_outcome(&case.node.renew(&named), Outcome::Refused);
+    assert_eq!(fs::read(&key).unwrap(), kept);
+    assert_eq!(case.node.fake.world(|w| w.signer.as_ref().unwrap().requests.len()), 1);
 }
 
 #[test]

@@ -10,8 +10,8 @@ use std::fs;
 use std::process::Command;
 
 use certwarden::cli::manual::{command, exit_codes};
+use certwarden::model::finding::Problem;
 use certwarden::model::gate::Gate;
-use certwarden::model::inventory::Problem;
 
 fn all_commands() -> Vec<clap::Command> {
     let mut whole = command();

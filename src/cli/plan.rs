@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use crate::model::assess::Assessment;
+use crate::model::finding::Problem;
 use crate::model::gate::Refusal;
-use crate::model::inventory::Problem;
 use crate::model::plan::{Activation, Check, Plan, Step};
 
 /// Between two transactions.
@@ -116,7 +116,7 @@ impl<'a> Document<'a> {
 mod tests {
     use super::*;
     use crate::model::assess::{Judged, Severity};
-    use crate::model::inventory::Finding;
+    use crate::model::finding::Finding;
     use crate::model::repair::Choice;
 
     #[test]

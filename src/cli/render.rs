@@ -9,7 +9,8 @@ use super::terminal::paint;
 use crate::model::assess::{Assessment, Judged, Severity};
 use crate::model::cert::CertFacts;
 use crate::model::component::Component;
-use crate::model::inventory::{Content, Entry, Finding, Form, Inventory, Owner, Problem, Role};
+use crate::model::finding::{Finding, Problem};
+use crate::model::inventory::{Content, Entry, Form, Inventory, Owner, Role};
 use crate::model::process::InMemory;
 use crate::model::rotation::Rotation;
 

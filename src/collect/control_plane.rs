@@ -7,7 +7,8 @@ use super::load::{self, Authority, Expected};
 use super::{KUBERNETES, Scene, has_finding, pair_form};
 use crate::model::component::Component;
 use crate::model::consumer;
-use crate::model::inventory::{Content, Credential, Entry, Form, Owner, Problem, Role};
+use crate::model::finding::Problem;
+use crate::model::inventory::{Content, Credential, Entry, Form, Owner, Role};
 use crate::model::kubeconfig::{Identity, Kubeconfig};
 use Component::{Etcd, KubeApiserver, KubeControllerManager};
 

@@ -7,7 +7,8 @@ use super::Scene;
 use super::catalogue;
 use super::load::{self, Expected};
 use crate::host::fs::FsError;
-use crate::model::inventory::{Content, Copy, Entry, Finding, Form, Owner, Problem};
+use crate::model::finding::{Finding, Problem};
+use crate::model::inventory::{Content, Copy, Entry, Form, Owner};
 use crate::model::kubeconfig::{self, Identity};
 use crate::model::policy::Kubeconfigs;
 

@@ -10,7 +10,8 @@ use super::Scene;
 use super::keys::{self, Issuer, Library};
 use crate::host::fs::{FsError, MAX_FILE, Root};
 use crate::model::cert::{self, CertFacts};
-use crate::model::inventory::{Content, Credential, Finding, Problem};
+use crate::model::finding::{Finding, Problem};
+use crate::model::inventory::{Content, Credential};
 use crate::model::kubeconfig::{self, Identity, Kubeconfig};
 
 /// A CA as the other entries see it.

@@ -26,7 +26,8 @@ use jiff::Timestamp;
 
 use crate::host::fs::Root;
 use crate::model::component::Component;
-use crate::model::inventory::{Content, Entry, Form, Inventory, Node, Owner, Problem, Role};
+use crate::model::finding::Problem;
+use crate::model::inventory::{Content, Entry, Form, Inventory, Node, Owner, Role};
 use crate::model::policy::Kubeconfigs;
 pub use keys::{Library, OpenSsl, PublicKey};
 use load::Authority;

@@ -7,8 +7,9 @@ use super::load::{self, Expected};
 use super::{Scene, pair_form};
 use crate::host::fs::Root;
 use crate::model::component::Component;
+use crate::model::finding::{Finding, Problem};
 use crate::model::identity::{self, CURRENT, Config, Good, Lies, OnDisk, UPDATED};
-use crate::model::inventory::{Content, Credential, Entry, Finding, Form, Owner, Problem};
+use crate::model::inventory::{Content, Credential, Entry, Form, Owner};
 use crate::model::kubeconfig::{Identity, Kubeconfig};
 
 const NODES: &[&str] = &[identity::GROUP];

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::host::fs::Root;
-use crate::model::inventory::{Content, Entry, Finding, Owner, Problem};
+use crate::model::finding::{Finding, Problem};
+use crate::model::inventory::{Content, Entry, Owner};
 
 /// Adds a finding to each entry that certwarden would have to renew and may not. Only where services run: a mounted image
 /// has nobody else on it.

@@ -8,7 +8,8 @@ use super::load::{self, Expected};
 use super::node_identity::plain_file;
 use super::{Scene, has_finding, pair_form};
 use crate::model::component::Component;
-use crate::model::inventory::{Content, Entry, Owner, Problem};
+use crate::model::finding::Problem;
+use crate::model::inventory::{Content, Entry, Owner};
 
 /// `kubelet-serving`: rotated, configured or self-signed.
 pub(super) fn entry(scene: &Scene<'_>) -> Option<Entry> {

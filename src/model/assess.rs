@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::inventory::{Content, Entry, Finding, Inventory, Problem};
+use super::finding::{Finding, Problem};
+use super::inventory::{Content, Entry, Inventory};
 use super::policy::Policy;
 use super::process::{self, InMemory};
 use super::repair::{self, Choice};

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::finding::{Finding, Problem};
 use super::identity::USER;
-use super::inventory::{Finding, Problem};
 use super::version::Version;
 
 pub const PATH: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";

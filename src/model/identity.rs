@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::inventory::{Content, Credential, Finding, Problem};
+use super::finding::{Finding, Problem};
+use super::inventory::{Content, Credential};
 
 /// The link that the kubelet keeps, in its directory of certificates.
 pub const CURRENT: &str = "kubelet-client-current.pem";

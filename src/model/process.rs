@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::assess::{Judged, Severity, leaf_severity};
 use super::component::Component;
-use super::inventory::{Entry, Finding, Node, Problem, StaticPod};
+use super::finding::{Finding, Problem};
+use super::inventory::{Entry, Node, StaticPod};
 use super::policy::Policy;
 use super::version::Version;
 use super::{consumer, consumer::Uptake};

@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::cert::CertFacts;
+use super::finding::Problem;
 use super::identity::{Config, Good, Lies, OnDisk, USER, breaks, sound};
-use super::inventory::{Content, Entry, Inventory, Owner, Problem};
+use super::inventory::{Content, Entry, Inventory, Owner};
 use super::policy::Policy;
 
 /// Logical name of the kubelet's client credential.

@@ -75,7 +75,7 @@ pub(super) fn obtain(
     let failed = |detail: String| RenewError::Request { name: item.name.clone(), detail };
     let node = request.node.name.as_deref().ok_or_else(|| failed("the node's name is not known".into()))?;
     let to = connection(host, request, item, with, server).map_err(&failed)?;
-    let ours = match pending(host, &to) {
+    let ours = match pending(host, &to).map_err(|e| failed(chain(&e)))? {
         Some(ours) => ours,
         None => file(host, &to, item, node, request.now)?,
     };
@@ -131,18 +131,22 @@ struct Filed {
 }
 
 /// The one that was filed before and is still there.
-fn pending(host: &Host, to: &Connection) -> Option<Filed> {
-    let text = host.root.read_secret(Path::new(PENDING)).ok()?;
-    let head = text.split(|b| *b == b'\n').next().and_then(|l| std::str::from_utf8(l).ok())?;
-    let name = head.strip_prefix(HEAD)?.to_owned();
+///
+/// # Errors
+/// It cannot be told now: another one would lose the key of this one.
+fn pending(host: &Host, to: &Connection) -> Result<Option<Filed>, KubeError> {
+    let Ok(text) = host.root.read_secret(Path::new(PENDING)) else { return Ok(None) };
+    let head = text.split(|b| *b == b'\n').next().and_then(|l| std::str::from_utf8(l).ok());
+    let Some(name) = head.and_then(|h| h.strip_prefix(HEAD)).map(str::to_owned) else { return Ok(None) };
     match look(host, to, &name) {
-        // who filed it may not be who asks now, and may not read it
-        Ok(Some(_)) => Some(Filed { name, key: text }),
+        Ok(Some(_)) => Ok(Some(Filed { name, key: text })),
         Ok(None) => {
             forget(&host.root);
-            None
+            Ok(None)
         }
-        Err(_) => None,
+        // who filed it is not who asks now, and may not read it
+        Err(KubeError::Status { status: 403, .. }) => Ok(None),
+        Err(e) => Err(e),
     }
 }
 

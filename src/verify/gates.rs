@@ -9,8 +9,9 @@ use crate::host::Host;
 use crate::host::fs::FsError;
 use crate::model::assess::Assessment;
 use crate::model::cause::chain;
+use crate::model::finding::Problem;
 use crate::model::gate::{Gate, Refusal};
-use crate::model::inventory::{ContainerRef, Inventory, Problem};
+use crate::model::inventory::{ContainerRef, Inventory};
 use crate::model::plan::{Activation, Plan, Source, Step};
 use crate::model::policy::{Policy, Requirement};
 
@@ -202,7 +203,7 @@ fn activation(host: &Host, view: View<'_>) -> Option<Refusal> {
 
 /// A node that is not Ready although nothing has expired has another illness.
 fn not_ready(host: &Host, view: View<'_>) -> Option<Refusal> {
-    let curable = |f: &crate::model::inventory::Finding| {
+    let curable = |f: &crate::model::finding::Finding| {
         // the scheduler's or the controller-manager's old certificate takes no node its Ready
         !matches!(
             f.id,

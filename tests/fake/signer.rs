@@ -30,6 +30,8 @@ pub enum Signing {
     Rubbish,
     /// The request is gone when it is looked for.
     Lost,
+    /// The server answers for all but a single request.
+    Overloaded,
 }
 
 pub struct Signer {
@@ -80,6 +82,9 @@ impl Signer {
             if self.signing == Signing::Lost {
                 self.requests.remove(name);
             }
+            if self.signing == Signing::Overloaded {
+                return Some(Answer { status: 500, body: String::new() });
+            }
             self.work(name, now);
             let found = self.requests.get(name).cloned();
             return found.map_or(Some(Answer { status: 404, body: String::new() }), ok);
@@ -100,7 +105,7 @@ impl Signer {
     fn work(&mut self, name: &str, now: Timestamp) {
         let approved = json!([{"type": "Approved", "status": "True", "reason": "AutoApproved"}]);
         let status = match self.signing {
-            Signing::NeverApproved | Signing::Lost => json!({}),
+            Signing::NeverApproved | Signing::Lost | Signing::Overloaded => json!({}),
             Signing::Denied => {
                 json!({"conditions": [{"type": "Denied", "status": "True", "reason": "Policy", "message": "not this one"}]})
             }

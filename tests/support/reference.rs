@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use certwarden::cli::manual::{command, exit_codes};
+use certwarden::model::finding::Problem;
 use certwarden::model::gate::Gate;
-use certwarden::model::inventory::Problem;
 
 const SHIPPED: &str = include_str!("../../packaging/config.d/10-defaults.toml");
 const MADE: &str = "<!-- Made from the code by `make reference`; `cargo test` compares. -->\n";

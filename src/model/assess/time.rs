@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use super::super::cert::CertFacts;
-use super::super::inventory::{Entry, Finding, Owner, Problem};
+use super::super::finding::{Finding, Problem};
+use super::super::inventory::{Entry, Owner};
 use super::super::policy::Policy;
 use super::super::repair;
 use super::{Judged, Severity};
