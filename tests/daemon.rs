@@ -72,8 +72,9 @@ impl Work for Puppet {
             next_end: Some(NextEnd { name: "apiserver".into(), at: Timestamp::now() + Duration::from_secs(900_000) }),
             attention: Vec::new(),
             unfinished: self.says("unfinished"),
+            waits: None,
         };
-        CheckResult { seen, due, clock_trusted: true, server: None }
+        CheckResult { seen, due, clock_trusted: true, waits: None, server: None }
     }
 
     fn transact(&mut self, _: &Policy, progress: &Arc<Progress>) -> Report {

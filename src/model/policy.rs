@@ -3,10 +3,14 @@
 //! The structs are also the schema of the configuration file: `config` merges the fragments and
 //! deserialises the result into [`Policy`], so that a key exists in exactly one place.
 
+mod fleet;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use fleet::{Days, Fleet, Freeze, Lock, Windows};
 
 /// A length of time, written `"30d"`, `"1h 30m"`, `"90s"` in configuration and output.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -153,6 +157,9 @@ pub struct Policy {
     pub gates: Gates,
     pub exec: Exec,
     pub state: State,
+    pub fleet: Fleet,
+    pub windows: Windows,
+    pub freeze: Freeze,
 }
 
 /// Whether the daemon acts. `certwarden renew` acts in either mode: a person asked.

@@ -1,6 +1,7 @@
 //! What the daemon publishes: one snapshot, [`Status`], and every rendering of it. `status.json`, `certwarden status`
 //! and systemd's `STATUS=` line say the same because they are made of the same value.
 
+pub mod fleet;
 mod line;
 mod publish;
 mod status;
@@ -8,5 +9,5 @@ mod text;
 
 pub use line::line;
 pub use publish::{ObserveError, STATUS_FILE, publish, read};
-pub use status::{Attention, CheckSeen, Doing, NextEnd, SCHEMA, Status, Verdict};
+pub use status::{Attention, CheckSeen, Doing, NextEnd, SCHEMA, Status, Verdict, Waits};
 pub use text::render;
