@@ -77,7 +77,7 @@ Examples:
 
 pub const PAUSE: &str = "\
 Examples:
-  certwarden pause --for 2h --reason 'kernel upgrade'
+  certwarden pause --for 2h --reason upgrade
       This node, for two hours; the reason stands in `status` and `plan`.
   certwarden pause --cluster --until 2027-01-05
       All nodes, until then; an emergency goes on all the same.";

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::fleet::lease::{Claim, Ended};
+use crate::model::fleet::turn;
 use crate::model::fleet::notes::{Harm, is_harm};
 use crate::model::report::{Outcome, Report};
 
@@ -48,7 +49,7 @@ impl<'a> Held<'a> {
         // before somebody else can take it
         let notes = self.cluster.ended(report);
         let touched = !matches!(report.outcome, Outcome::Refused | Outcome::NothingToDo | Outcome::DryRun);
-        let settle = if touched { self.cluster.policy.fleet.settle.0 } else { Duration::ZERO };
+        let settle = if touched { turn::settle(self.cluster.role, self.cluster.policy) } else { Duration::ZERO };
         self.give(settle);
         let mut memory = OfBoot::load(&self.cluster.host.root);
         memory.seen.insert(self.name.clone(), self.claim.seen().clone());
