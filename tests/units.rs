@@ -44,3 +44,34 @@ fn under_apparmor_no_program_leaves_the_profile() {
     assert_eq!(exec, ["/** ix"]);
     assert!(text("systemd/certwarden.service").contains("\nNoNewPrivileges=yes\n"));
 }
+
+/// What systemd.exec(5), systemd.service(5), systemd.unit(5), systemd.kill(5), systemd.timer(5), systemd.socket(5) and
+/// systemd.resource-control(5) of systemd 262 say to have been "added in version 250" or later.
+const AFTER_249: &str = "AcceptFileDescriptors BPFDelegateAttachments BPFDelegateCommands BPFDelegateMaps BPFDelegatePrograms \
+    BindLogSockets BindNetworkInterface CPUPressureThresholdSec CPUPressureWatch CPUSetPartition CacheDirectoryAccounting \
+    CacheDirectoryQuota ConditionCPUPressure ConditionCredential ConditionFraction ConditionIOPressure ConditionKernelModuleLoaded \
+    ConditionMachineTag ConditionMemoryPressure ConditionPathIsSocket ConditionSecurity ConditionVersion CoredumpReceive DeferReactivation \
+    DeferTrigger DeferTriggerMaxSec DelegateNamespaces DelegateSubgroup ExecReloadPost ExecSearchPath ExitType ExtensionDirectories \
+    ExtensionImagePolicy FileDescriptorStorePreserve IOPressureThresholdSec IOPressureWatch ImportCredential LUOSession LogFilterPatterns \
+    LogsDirectoryAccounting LogsDirectoryQuota ManagedOOMMemoryPressureDurationSec MemoryKSM MemoryPressureThresholdSec \
+    MemoryPressureWatch MemoryTHP MemoryZSwapMax MemoryZSwapWriteback MountImagePolicy NFTSet OOMRules OpenFile PassFileDescriptorsToExec \
+    PassPIDFD PollLimitBurst PollLimitIntervalSec PrivateBPF PrivatePIDs RandomizedOffsetSec RefreshOnReload ReloadSignal \
+    RestartMaxDelaySec RestartMode RestartRandomizedDelaySec RestartSteps RestrictFileSystems RestrictNetworkInterfaces RootEphemeral \
+    RootImagePolicy RootMStack RuntimeRandomizedExtraSec SetLoginEnvironment StartupMemoryZSwapMax StateDirectoryAccounting \
+    StateDirectoryQuota SurviveFinalKillSignal TTYColumns TTYRows UserNamespacePath WantsMountsFor XAttrAccept XAttrEntryPoint XAttrListen";
+
+#[test]
+fn systemd_249_knows_every_directive_of_every_unit() {
+    let newer: BTreeSet<&str> = AFTER_249.split_whitespace().collect();
+    let mut seen = 0;
+    for unit in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd")).unwrap() {
+        let path = unit.unwrap().path();
+        for line in fs::read_to_string(&path).unwrap().lines() {
+            let Some((key, value)) = line.split_once('=') else { continue };
+            assert!(!newer.contains(key), "{}: {line}", path.display());
+            assert!(key != "Type" || value != "notify-reload", "{}: systemd 253 came with it", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "only {seen} directives were seen");
+}
