@@ -40,7 +40,7 @@ impl Inventory {
 }
 
 /// What the node is, from its manifests, its kubelet's unit and its files.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Node {
     /// The Kubernetes node name, if it can be known without the API (kubelet identity, `--hostname-override`, host name).
     pub name: Option<String>,
@@ -56,12 +56,13 @@ pub struct Node {
     pub notes: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     ControlPlane,
     Worker,
     /// Neither manifests nor a kubelet were found.
+    #[default]
     Unknown,
 }
 
