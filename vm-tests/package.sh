@@ -3,7 +3,7 @@
 . "${BASH_SOURCE[0]%/*}/cw.sh"
 export P=$V/package    # setup/package makes it
 # shellcheck disable=SC2034
-units=(certwarden.service certwarden-recover.service certwarden-check.timer)
+units=(certwarden.service certwarden-recover.service certwarden-check.timer certwarden-export.socket)
 show() { on systemctl show -p "$1" --value "${2:-certwarden.service}"; }
 is_state() { [ "$(show ActiveState "${2:-certwarden.service}")" = "$1" ]; }
 enabled() { on systemctl is-enabled "$1" 2>/dev/null || true; }

@@ -6,6 +6,7 @@
 mod args;
 mod check;
 pub mod config;
+mod export;
 mod help;
 mod history;
 pub mod manual;
@@ -80,6 +81,7 @@ fn dispatch(args: &Args, root: Root) -> u8 {
         Command::Config(ConfigCommand::Show { origin }) => return tell(config::show(&root, *origin)),
         Command::History { id, output } => return show_history(&root, id.as_deref(), *output),
         Command::Status { output } => return status::run(&root, *output == Output::Json),
+        Command::Export { listen } => return export::run(root, listen.clone()),
         _ => {}
     }
     let policy = match (configuration::load(&root), &args.command) {

@@ -253,6 +253,7 @@ mod tests {
         let credential = Credential {
             chain: vec![facts(name, "kubernetes", NOW - 300 * DAY, until)],
             server: None,
+            context: None,
             findings: Vec::new(),
         };
         Entry {

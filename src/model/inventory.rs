@@ -292,6 +292,18 @@ pub struct Credential {
     pub chain: Vec<CertFacts>,
     /// The API server's URL, for kubeconfigs.
     pub server: Option<String>,
+    /// Where in a kubeconfig it stands.
+    #[serde(skip)]
+    pub context: Option<Context>,
     /// What is wrong with it whatever the time is.
     pub findings: Vec<Finding>,
+}
+
+/// What a kubeconfig's current context consists of.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub cluster: String,
+    pub user: String,
+    /// The cluster's CA bundle, PEM, if it is in the file itself.
+    pub ca: Option<Vec<u8>>,
 }

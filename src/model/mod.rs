@@ -18,6 +18,7 @@ pub mod inventory;
 pub mod kubeconfig;
 pub mod ledger;
 pub mod machine;
+pub mod metrics;
 pub mod pem;
 pub mod places;
 pub mod plan;

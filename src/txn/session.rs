@@ -73,6 +73,11 @@ impl<'a> Session<'a> {
         Self { host, policy, inventory, assessment, requests, places: OnceCell::new() }
     }
 
+    /// Certificate signing requests of this node; empty where nobody asked for them.
+    pub fn requests(&self) -> &[Request] {
+        &self.requests
+    }
+
     fn basis(&self) -> Basis<'_> {
         let places = self.places.get_or_init(|| files::places(&self.host.root, &self.inventory));
         let (inventory, assessment) = (&self.inventory, &self.assessment);
