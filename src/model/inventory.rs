@@ -194,6 +194,12 @@ impl Entry {
     pub fn is_ca(&self) -> bool {
         matches!(self.form, Form::Ca { .. })
     }
+
+    /// A throw-away CA of its own has issued it and lies behind it, as the kubelet makes them: nobody can verify it, and
+    /// certwarden makes the next one.
+    pub fn is_self_made(&self) -> bool {
+        self.owner == Owner::Certwarden && self.signer.is_none() && !self.is_ca()
+    }
 }
 
 /// How a credential lies on the disk.

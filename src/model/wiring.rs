@@ -106,6 +106,12 @@ pub fn secure_address(node: &Node, component: Component) -> Option<String> {
     Some(join(host, port))
 }
 
+/// Where this node's kubelet serves its own API.
+pub fn kubelet_socket(node: &Node) -> Option<Socket> {
+    let (component, address, entry) = (Component::Kubelet, kubelet_address(node)?, "kubelet-serving".to_owned());
+    Some(Socket { component, address, entry, name: None })
+}
+
 /// `host:port` at which this node's kubelet serves its own API.
 fn kubelet_address(node: &Node) -> Option<String> {
     let host = node.kubelet.address.as_deref().unwrap_or("127.0.0.1");
