@@ -11,7 +11,7 @@ use super::DaemonError;
 use crate::model::metrics::counters::Counters;
 use crate::model::policy::Policy;
 use crate::model::report::Report;
-use crate::observe::CheckSeen;
+use crate::observe::{CheckSeen, Waits};
 use crate::txn::progress::{Progress, Snapshot};
 
 /// A look reads some dozen files and asks some sockets, each with a time limit of seconds.
@@ -39,6 +39,8 @@ pub struct CheckResult {
     pub due: Vec<String>,
     /// The clock is synchronised: its time may be remembered as one that has passed.
     pub clock_trusted: bool,
+    /// Why what is due is not renewed now, and until when.
+    pub waits: Option<Waits>,
     /// The API server, where the kubelet's kubeconfig is well and says it.
     pub server: Option<String>,
     pub measured: Measured,

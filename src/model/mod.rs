@@ -10,6 +10,7 @@ pub mod component;
 pub mod consumer;
 pub mod csr;
 pub mod finding;
+pub mod fleet;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod gate;

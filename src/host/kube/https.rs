@@ -48,6 +48,10 @@ impl KubeApi for Https {
         exchange(to, Method::POST, path, json.to_owned())
     }
 
+    fn put(&self, to: &Connection, path: &str, json: &str) -> Result<Answer, KubeError> {
+        exchange(to, Method::PUT, path, json.to_owned())
+    }
+
     fn whoami(&self, to: &Connection) -> Result<WhoAmI, KubeError> {
         objects::whoami(self, to)
     }
@@ -101,8 +105,10 @@ fn request(to: &Connection, method: Method, path: &str, body: String) -> Result<
         .method(method)
         .uri(format!("{}{path}", to.server.trim_end_matches('/')))
         .header(http::header::USER_AGENT, USER_AGENT)
-        .header(http::header::ACCEPT, "application/json, */*")
         .header(http::header::CONNECTION, "close");
+    if !to.headers.iter().any(|(name, _)| name == "accept") {
+        request = request.header(http::header::ACCEPT, "application/json, */*");
+    }
     if !body.is_empty() {
         request = request.header(http::header::CONTENT_TYPE, "application/json");
     }
