@@ -8,6 +8,7 @@ pub mod compare;
 pub mod component;
 pub mod consumer;
 pub mod csr;
+pub mod diagnose;
 pub mod finding;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
