@@ -9,6 +9,7 @@ pub mod compare;
 pub mod component;
 pub mod consumer;
 pub mod csr;
+pub mod diagnose;
 pub mod finding;
 pub mod fleet;
 #[cfg(any(test, fuzzing))]

@@ -50,7 +50,7 @@ fn may_renew(status: &str) -> bool {
 /// A kubelet whose file was replaced since it started. The kernel marks such a process's executable (proc_pid_exe(5)),
 /// but shows it only to those who may trace it; a sandboxed daemon compares when the two began. By ctime: dpkg and rpm
 /// give a file the mtime that it had when the package was built, and nobody can set a ctime.
-pub(super) fn kubelet_binary(host: &Host, inventory: &Inventory) -> Option<Refusal> {
+pub(in crate::verify) fn kubelet_binary(host: &Host, inventory: &Inventory) -> Option<Refusal> {
     let unit = &inventory.node.kubelet.unit;
     let pid = host.services.status(unit).ok().map(|s| s.main_pid).filter(|pid| *pid != 0)?;
     let replaced = match host.root.read_link(&PathBuf::from(format!("/proc/{pid}/exe"))) {
