@@ -126,11 +126,37 @@ pub enum Command {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Find the root cause of a failing certificate, step by step. Exit: 0 healthy, 1 warning, 2 critical, 3 cannot tell.
+    #[command(after_help = help::DIAGNOSE)]
+    Diagnose {
+        /// `kubelet` (the default), `clients`, or the logical name of a certificate.
+        #[arg(conflicts_with = "all")]
+        subject: Option<String>,
+        /// The kubelet's playbook, the clients', and one for every certificate that is not well.
+        #[arg(long)]
+        all: bool,
+        /// For people or for programs.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Print the runbook of an alert, a finding or a gate; without ID list them.
+    #[command(after_help = help::RUNBOOK)]
+    Runbook {
+        /// As alerts, `check` and refusals name it.
+        id: Option<String>,
+    },
     /// Validate or show the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Run as the daemon (what certwarden.service does).
     Daemon,
+    /// Serve the metrics that the daemon wrote, without any privilege (what certwarden-export.service does).
+    #[command(after_help = help::EXPORT)]
+    Export {
+        /// Listen here, and not on the socket that systemd hands over as standard input.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<String>,
+    },
     /// Run kubeadm over a private copy of the node's files (certwarden starts itself with this).
     #[command(hide = true)]
     InStaging {

@@ -6,6 +6,8 @@
 mod args;
 mod check;
 pub mod config;
+mod diagnose;
+mod export;
 mod fleet;
 mod help;
 mod history;
@@ -14,6 +16,7 @@ mod output;
 mod plan;
 mod render;
 mod report;
+pub mod runbook;
 mod signals;
 mod small;
 mod status;
@@ -90,7 +93,9 @@ fn dispatch(args: &Args, root: Root) -> u8 {
         Command::Config(ConfigCommand::Check) => return tell(config::check(&root)),
         Command::Config(ConfigCommand::Show { origin }) => return tell(config::show(&root, *origin)),
         Command::History { id, output } => return show_history(&root, id.as_deref(), *output),
+        Command::Runbook { id } => return runbook::run(id.as_deref()),
         Command::Status { output } => return status::run(&root, *output == Output::Json),
+        Command::Export { listen } => return export::run(root, listen.clone()),
         _ => {}
     }
     let policy = match (configuration::load(&root), &args.command) {
@@ -125,6 +130,7 @@ fn dispatch(args: &Args, root: Root) -> u8 {
         Command::Rollback { id, force, output } => {
             finish(&host.root, session.rollback(id.as_deref(), force, &watched()), *output)
         }
+        Command::Diagnose { subject, all, output } => diagnose::run(&session, subject.as_deref(), *all, *output),
         Command::Recover { files_only, output } => recover(&session, *files_only, *output),
         Command::Pause { until, length, reason, reach } => {
             fleet::pause(&session, until.as_deref(), *length, reason, reach)

@@ -126,6 +126,21 @@ pub trait KubeApi: Send {
     /// As [`get`](Self::get).
     fn put(&self, to: &Connection, path: &str, json: &str) -> Result<Answer, KubeError>;
 
+    /// PATCH of a JSON body of this kind (`application/merge-patch+json`, `application/strategic-merge-patch+json`).
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    fn patch(&self, to: &Connection, path: &str, kind: &str, json: &str) -> Result<Answer, KubeError> {
+        let _ = (path, kind, json);
+        Err(KubeError::Setup { server: to.server.clone(), detail: "nothing can be changed by this".to_owned() })
+    }
+
+    /// What the server's clock shows, by the `Date` of any answer (RFC 9110 §6.6.1); None: it does not say.
+    fn date(&self, to: &Connection) -> Option<Timestamp> {
+        let _ = to;
+        None
+    }
+
     /// # Errors
     /// [`KubeError`].
     fn whoami(&self, to: &Connection) -> Result<WhoAmI, KubeError>;

@@ -13,6 +13,7 @@ pub mod fs;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 pub mod journal;
+pub mod journalctl;
 pub mod kube;
 pub mod namespace;
 pub mod notify;

@@ -1,5 +1,6 @@
 //! The core: what is, what is wanted, what follows. Pure: no I/O, no clock, no async.
 
+pub mod addresses;
 pub mod assess;
 pub mod audit;
 pub mod cause;
@@ -8,6 +9,7 @@ pub mod compare;
 pub mod component;
 pub mod consumer;
 pub mod csr;
+pub mod diagnose;
 pub mod finding;
 pub mod fleet;
 #[cfg(any(test, fuzzing))]
@@ -19,6 +21,7 @@ pub mod inventory;
 pub mod kubeconfig;
 pub mod ledger;
 pub mod machine;
+pub mod metrics;
 pub mod pem;
 pub mod places;
 pub mod plan;
@@ -29,6 +32,7 @@ pub mod repair;
 pub mod report;
 pub mod rotation;
 pub mod schedule;
+pub mod serving;
 pub mod similar;
 pub mod version;
 pub mod wiring;

@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod told;
+
 pub use fleet::{Days, Fleet, Freeze, Lock, Windows};
+pub use told::{Hook, Metrics, Occasion};
 
 /// A length of time, written `"30d"`, `"1h 30m"`, `"90s"` in configuration and output.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -157,6 +160,8 @@ pub struct Policy {
     pub gates: Gates,
     pub exec: Exec,
     pub state: State,
+    pub metrics: Metrics,
+    pub hook: Vec<Hook>,
     pub fleet: Fleet,
     pub windows: Windows,
     pub freeze: Freeze,
