@@ -21,7 +21,7 @@ use super::progress::Progress;
 use super::run::{Run, Stop};
 use super::{activate, retention, store, story, unwind};
 
-/// Some requests to each of some API servers, none of which answers.
+/// Some requests to each of some API servers, none of which answers; workers that are at work are waited for besides.
 const TURN_LIMIT: Duration = Duration::from_secs(300);
 
 /// What the engine works with.
@@ -130,8 +130,8 @@ impl Engine<'_> {
     /// The cluster's lock, where it has to be had. None: it need not, or an emergency or a person goes without.
     fn turn<'l>(&self, plan: &Plan, options: &Options<'l>) -> Result<Option<Held<'l>>, Box<Refusal>> {
         let Some(cluster) = options.cluster else { return Ok(None) };
-        self.progress.step("asking for the cluster's lock", TURN_LIMIT);
-        let refusal = match cluster.take(plan) {
+        self.progress.step("asking for the cluster's lock", TURN_LIMIT + cluster.lasts());
+        let refusal = match cluster.take(plan, &|| self.should_stop()) {
             Ok(held) => return Ok(Some(held)),
             Err(refusal) => refusal,
         };

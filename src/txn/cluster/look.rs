@@ -13,8 +13,10 @@ use crate::model::plan::Plan;
 use crate::verify::etcd;
 
 use super::memory::{Durable, OfBoot};
-use super::{CONTROL_PLANE, Cluster, Held, NOTES};
+use super::{CONTROL_PLANE, Cluster, Held, NOTES, WORKER};
 
+/// A worker takes a minute; looking costs a request for each that may act at once.
+const WORKERS_LOOK: Duration = Duration::from_secs(10);
 /// Why nobody waits for a holder any more that goes on renewing the lock.
 const WAITED: &str = "waited";
 
@@ -186,44 +188,80 @@ impl<'a> Cluster<'a> {
     ///
     /// # Errors
     /// The closed gate. What was said since the look counts: whoever came to harm has said so before giving the lock up.
-    pub fn take(&'a self, plan: &Plan) -> Result<Held<'a>, Refusal> {
+    pub fn take(&'a self, plan: &Plan, stop: &dyn Fn() -> bool) -> Result<Held<'a>, Refusal> {
         let mut memory = OfBoot::load(&self.host.root);
         let (name, clock) = (self.lock(), &self.host.clock);
         let mut claim = Claim::new(self.me(), self.lasts(), memory.seen_of(&name));
-        let step = claim.take(clock.since_boot(), clock.now());
-        let ended = self.drive(&name, &mut claim, step);
+        let first = claim.take(clock.since_boot(), clock.now());
+        let ended = self.drive(&name, &mut claim, first);
         memory.seen.insert(name.clone(), claim.seen().clone());
-        let taken = match ended {
-            Ended::Held => Ok(()),
-            Ended::Busy { holder, last, wait } => {
-                Err(self.busy(&Record { holder, last, ..Record::default() }, wait, &mut memory))
-            }
-            Ended::Unknown(why) => match self.dark(plan, &why, &mut memory).refusals.pop() {
-                Some(refusal) => Err(refusal),
-                None => Err(Refusal::new(Gate::ClusterLock, why, "see that the API server answers")),
-            },
-            Ended::Lost { .. } | Ended::Given => Err(Refusal::new(
-                Gate::ClusterLock,
-                "somebody else was first",
-                "wait",
-            )
-            .until(self.again(&mut memory, Duration::ZERO, false))),
-        };
-        if taken.is_ok() {
+        let refused = self.refused(plan, ended, &mut memory);
+        if refused.is_none() {
             memory.since.remove(WAITED);
             memory.attempt = 0;
         }
         memory.save(&self.host.root);
-        taken?;
+        if let Some(refusal) = refused {
+            return Err(refusal);
+        }
         let mut held = Held::new(self, name, claim);
         let said = self.notes().map(|notes| self.paused(&notes).or_else(|| self.harmed(&notes, &mut memory)));
+        let said = said.unwrap_or_default().or_else(|| self.alone(&mut held, &mut memory, stop));
         match said {
-            Ok(Some(refusal)) => {
+            Some(refusal) => {
                 held.drop_at_once();
                 Err(refusal)
             }
-            Ok(None) | Err(_) => Ok(held),
+            None => Ok(held),
         }
+    }
+
+    fn refused(&self, plan: &Plan, ended: Ended, memory: &mut OfBoot) -> Option<Refusal> {
+        match ended {
+            Ended::Held => None,
+            Ended::Busy { holder, last, wait } => {
+                Some(self.busy(&Record { holder, last, ..Record::default() }, wait, memory))
+            }
+            Ended::Unknown(why) => {
+                let nobody = || Refusal::new(Gate::ClusterLock, why.clone(), "see that the API server answers");
+                Some(self.dark(plan, &why, memory).refusals.pop().unwrap_or_else(nobody))
+            }
+            Ended::Lost { .. } | Ended::Given => {
+                let again = self.again(memory, Duration::ZERO, false);
+                Some(Refusal::new(Gate::ClusterLock, "somebody else was first", "wait").until(again))
+            }
+        }
+    }
+
+    /// Control planes and workers have locks of different kinds: each looks at the other's after it has taken its own, so that
+    /// one of two sees the other. The worker gives way; the control plane waits for those who are at work already, while
+    /// its lock keeps others from beginning. One that never ends is not waited for longer than a lock lasts.
+    fn alone(&self, held: &mut Held<'_>, memory: &mut OfBoot, stop: &dyn Fn() -> bool) -> Option<Refusal> {
+        if self.role != Role::ControlPlane {
+            return self.after_control_planes(memory);
+        }
+        let clock = &self.host.clock;
+        let until = clock.since_boot().saturating_add(self.lasts());
+        while self.workers_at_work(memory) && clock.since_boot() < until {
+            if stop() {
+                return Some(Refusal::new(Gate::ClusterLock, "stopped while waiting for workers", "start it again"));
+            }
+            clock.sleep(WORKERS_LOOK);
+            if let Err(why) = held.keep() {
+                let again = self.again(memory, Duration::ZERO, false);
+                return Some(Refusal::new(Gate::ClusterLock, why, "it is tried again").until(again));
+            }
+        }
+        None
+    }
+
+    fn workers_at_work(&self, memory: &mut OfBoot) -> bool {
+        (0..self.policy.fleet.workers_at_once).any(|n| {
+            let name = format!("{WORKER}-{n}");
+            let Reply::Is(record) = self.lease(&name, &Call::Get) else { return false };
+            let wait = memory.seen_mut(&name).wait(&record, self.host.clock.since_boot());
+            !record.holder.is_empty() && !wait.is_zero()
+        })
     }
 
     /// Nobody can be asked. A single control plane needs nobody; of several, each waits for its own time.

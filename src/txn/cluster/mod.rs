@@ -82,7 +82,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Longer than a transaction and its way back, whatever is configured for these.
-    fn lasts(&self) -> Duration {
+    pub(super) fn lasts(&self) -> Duration {
         let transaction = self.policy.verify.timeout.0.saturating_mul(2).saturating_add(Duration::from_secs(60));
         self.policy.fleet.lease_duration.0.max(transaction)
     }
