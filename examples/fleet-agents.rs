@@ -45,7 +45,8 @@ fn fleet(kubeconfig: &str, count: u32, at_once: &str) {
     for n in 0..count {
         let own = all.path().join(n.to_string());
         std::fs::create_dir_all(own.join("etc")).unwrap();
-        std::fs::create_dir_all(own.join("var/lib")).unwrap();
+        std::fs::create_dir_all(own.join("var/lib/certwarden")).unwrap();
+        std::fs::create_dir_all(own.join("run/certwarden")).unwrap();
         std::fs::copy(kubeconfig, own.join("etc/kubeconfig")).unwrap();
         std::fs::write(own.join("etc/machine-id"), format!("{n:032x}\n")).unwrap();
         let own = own.to_str().unwrap().to_owned();
@@ -90,6 +91,7 @@ fn agent(directory: &Path, number: &str, at_once: u64) {
     let mut policy = Policy::default();
     policy.fleet.kubeconfig = "/etc/kubeconfig".into();
     policy.fleet.workers_at_once = at_once;
+    policy.fleet.namespace = "default".to_owned(); // not those of the nodes themselves, whose control planes go first
     policy.fleet.retry = Span(Duration::from_millis(200)); // workers: 6 s
     policy.fleet.settle = Span::secs(10); // workers: 1 s
     policy.fleet.lease_duration = Span::secs(20);
