@@ -91,8 +91,8 @@ fn agent(directory: &Path, number: &str, at_once: u64) {
     let mut policy = Policy::default();
     policy.fleet.kubeconfig = "/etc/kubeconfig".into();
     policy.fleet.workers_at_once = at_once;
-    policy.fleet.namespace = "default".to_owned(); // not those of the nodes themselves, whose control planes go first
-    policy.fleet.retry = Span(Duration::from_millis(200)); // workers: 6 s
+    "default".clone_into(&mut policy.fleet.namespace); // not those of the nodes themselves, whose control planes go first
+    policy.fleet.retry = Span(Duration::from_millis(700)); // workers: 21 s
     policy.fleet.settle = Span::secs(10); // workers: 1 s
     policy.fleet.lease_duration = Span::secs(20);
     policy.verify.timeout = Span::secs(5);
@@ -103,7 +103,11 @@ fn agent(directory: &Path, number: &str, at_once: u64) {
         let refusal = match refused.map_or_else(|| cluster.take(&plan, &|| false), Err) {
             Err(refusal) => refusal,
             Ok(mut held) => {
-                held.keep().unwrap();
+                if held.keep().is_err() {
+                    // nothing is committed unguarded: another time
+                    held.end(&Report::new(Outcome::Refused, "", host.clock.now()));
+                    continue;
+                }
                 let from = host.clock.since_boot().as_millis();
                 let slot = turn::slot(&format!("{:032x}", number.parse::<u32>().unwrap()), at_once);
                 print!("{slot} {attempt} {from} ");
