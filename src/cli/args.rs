@@ -115,6 +115,13 @@ pub enum Command {
     Config(ConfigCommand),
     /// Run as the daemon (what certwarden.service does).
     Daemon,
+    /// Serve the metrics that the daemon wrote, without any privilege (what certwarden-export.service does).
+    #[command(after_help = help::EXPORT)]
+    Export {
+        /// Listen here, and not on the socket that systemd hands over as standard input.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<String>,
+    },
     /// Run kubeadm over a private copy of the node's files (certwarden starts itself with this).
     #[command(hide = true)]
     InStaging {

@@ -45,6 +45,11 @@ Examples:
   certwarden renew --force other-renewer
       Although another renewer is active on this node.";
 
+pub const EXPORT: &str = "\
+Examples:
+  certwarden export --listen 127.0.0.1:9794
+      By hand, until it is interrupted; `curl http://127.0.0.1:9794/metrics` shows what Prometheus would get.";
+
 pub const ROLLBACK: &str = "\
 Examples:
   certwarden rollback

@@ -7,6 +7,7 @@ mod args;
 mod check;
 pub mod config;
 mod diagnose;
+mod export;
 mod help;
 mod history;
 pub mod manual;
@@ -83,6 +84,7 @@ fn dispatch(args: &Args, root: Root) -> u8 {
         Command::History { id, output } => return show_history(&root, id.as_deref(), *output),
         Command::Runbook { id } => return runbook::run(id.as_deref()),
         Command::Status { output } => return status::run(&root, *output == Output::Json),
+        Command::Export { listen } => return export::run(root, listen.clone()),
         _ => {}
     }
     let policy = match (configuration::load(&root), &args.command) {

@@ -1,5 +1,6 @@
 //! Stage three: what must hold of a value beyond its type, and between values.
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path};
 
 use super::error::{Fault, Problem};
@@ -42,14 +43,66 @@ fn single(p: &Policy) -> Vec<Broken> {
     let paths = [
         (["kubeconfigs.homes"].as_slice(), &p.kubeconfigs.homes),
         (["kubeconfigs.copies"].as_slice(), &p.kubeconfigs.copies),
+        (["metrics.textfile-directories"].as_slice(), &p.metrics.textfile_directories),
     ];
     for (keys, list) in paths {
-        let plain = |p: &Path| p.is_absolute() && p.components().all(|c| c != Component::ParentDir);
         if let Some(bad) = list.iter().find(|path| !plain(path)) {
             broken.push((keys, format!("has {}; write absolute paths without `..`", bad.display())));
         }
     }
+    broken.extend(hooks(p));
     broken
+}
+
+/// A hook is somebody whom root starts: nothing about it is guessed.
+fn hooks(p: &Policy) -> Vec<Broken> {
+    const KEYS: &[&str] = &["hook"];
+    let mut broken: Vec<Broken> = Vec::new();
+    let mut names = BTreeSet::new();
+    for hook in &p.hook {
+        let name = &hook.name;
+        let mut complain = |what: String| broken.push((KEYS, format!("`{name}` {what}")));
+        if !is_plain(name) {
+            complain("is no name; write letters, digits, `-` and `_`, at most 64".to_owned());
+        }
+        if !names.insert(name) {
+            complain("is there twice; give each hook a name of its own".to_owned());
+        }
+        if hook.on.is_empty() {
+            complain("waits for nothing; write on = [\"renewed\"] or another occasion".to_owned());
+        }
+        match (hook.program.as_os_str().is_empty(), hook.unit.is_empty()) {
+            (true, true) => complain("does nothing; give it a program or a unit".to_owned()),
+            (false, false) => complain("has both a program and a unit; make two hooks of it".to_owned()),
+            (false, true) if !plain(&hook.program) => {
+                complain(format!("has {}; write an absolute path without `..`", hook.program.display()));
+            }
+            (true, false) if !is_unit(&hook.unit) => complain(format!("has {}, which is no name of a unit", hook.unit)),
+            _ => {}
+        }
+        if hook.time_limit < Span::secs(1) {
+            complain("has a time-limit below a second; nothing ends so soon".to_owned());
+        }
+    }
+    broken
+}
+
+fn plain(path: &Path) -> bool {
+    path.is_absolute() && path.components().all(|c| c != Component::ParentDir)
+}
+
+fn is_plain(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// systemd: `src/basic/unit-name.c`. An instance of a template is made by us.
+fn is_unit(name: &str) -> bool {
+    let known = |b: u8| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b);
+    name.len() <= 200
+        && name.bytes().all(known)
+        && name.rsplit_once('.').is_some_and(|(stem, kind)| {
+            !stem.is_empty() && ["service", "target"].contains(&kind) && !stem.starts_with('@')
+        })
 }
 
 fn between(p: &Policy) -> Vec<Broken> {

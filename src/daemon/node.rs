@@ -1,12 +1,14 @@
 //! The daemon's work on the node that it runs on: the same sessions as the command line's.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::host::Host;
 use crate::model::assess::{Judged, Severity};
 use crate::model::cause::chain;
 use crate::model::identity::Config;
-use crate::model::inventory::Entry;
+use crate::model::inventory::{Content, Entry};
+use crate::model::metrics::{self, Endpoint, Look};
 use crate::model::planner::{self, Selection};
 use crate::model::policy::Policy;
 use crate::model::repair::{CLIENT, Choice};
@@ -17,9 +19,11 @@ use crate::txn::lock::LockError;
 use crate::txn::progress::Progress;
 use crate::txn::recover::Reach;
 use crate::txn::session::Session;
+use crate::txn::state::DaemonState;
 use crate::txn::store;
+use crate::verify::endpoints;
 
-use super::work::{CheckResult, Work};
+use super::work::{CheckResult, Measured, Work};
 
 /// The real node.
 #[derive(Debug)]
@@ -40,13 +44,18 @@ impl NodeWork {
 impl Work for NodeWork {
     fn check(&mut self, policy: &Policy, _progress: &Arc<Progress>) -> CheckResult {
         self.host.root.trust(&policy.gates.trusted_owners);
-        let session = Session::open(&self.host, policy);
+        let began = Instant::now();
+        let mut session = Session::open(&self.host, policy);
+        let shown = endpoints::look(&self.host, &session.inventory);
+        endpoints::tell(&mut session.assessment, &session.inventory, &shown);
         let unfinished = store::unfinished(&self.host.root).map_or(true, |open| !open.is_empty());
         let due = session.assessment.due().map(|j| j.name.clone());
+        let clock = self.host.services.clock_synchronised();
         CheckResult {
+            measured: measured(&session, &shown, clock, began),
             seen: seen(&session, unfinished),
             due: due.filter(|name| !policy.renew.exclude.contains(name)).collect(),
-            clock_trusted: self.host.services.clock_synchronised() == Some(true),
+            clock_trusted: clock == Some(true),
             server: Some(&session.inventory.node.kubelet.identity)
                 .filter(|identity| identity.config == Config::Current)
                 .and_then(|identity| identity.server.clone()),
@@ -74,6 +83,28 @@ impl Work for NodeWork {
             }
             Err(e) => Some(self.refused(chain(&e))),
         }
+    }
+}
+
+fn measured(session: &Session<'_>, shown: &[Endpoint], clock_synchronised: Option<bool>, began: Instant) -> Measured {
+    let mut counters = DaemonState::load(&session.host.root).state.counters;
+    metrics::count_errors(&mut counters, &session.inventory);
+    let page = metrics::node(&Look {
+        version: env!("CARGO_PKG_VERSION"),
+        inventory: &session.inventory,
+        assessment: &session.assessment,
+        policy: session.policy,
+        endpoints: session.host.live.then_some(shown),
+        requests: Some(session.requests()),
+        clock_synchronised,
+        counters: &counters,
+    });
+    let present = session.inventory.entries.iter().filter(|e| !matches!(e.content, Content::Absent) && !e.is_ca());
+    Measured {
+        page: page.into_text(),
+        certificates: present.map(|e| e.name.clone()).collect(),
+        counters,
+        took: began.elapsed(),
     }
 }
 

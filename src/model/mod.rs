@@ -1,5 +1,6 @@
 //! The core: what is, what is wanted, what follows. Pure: no I/O, no clock, no async.
 
+pub mod addresses;
 pub mod assess;
 pub mod audit;
 pub mod cause;
@@ -19,6 +20,7 @@ pub mod inventory;
 pub mod kubeconfig;
 pub mod ledger;
 pub mod machine;
+pub mod metrics;
 pub mod pem;
 pub mod places;
 pub mod plan;
@@ -29,6 +31,7 @@ pub mod repair;
 pub mod report;
 pub mod rotation;
 pub mod schedule;
+pub mod serving;
 pub mod similar;
 pub mod version;
 pub mod wiring;

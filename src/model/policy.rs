@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod told;
+
+pub use told::{Hook, Metrics, Occasion};
+
 /// A length of time, written `"30d"`, `"1h 30m"`, `"90s"` in configuration and output.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Span(pub Duration);
@@ -153,6 +157,8 @@ pub struct Policy {
     pub gates: Gates,
     pub exec: Exec,
     pub state: State,
+    pub metrics: Metrics,
+    pub hook: Vec<Hook>,
 }
 
 /// Whether the daemon acts. `certwarden renew` acts in either mode: a person asked.

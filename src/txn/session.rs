@@ -20,6 +20,7 @@ use crate::model::planner::{self, Basis, Selection, UnknownName};
 use crate::model::policy::Policy;
 use crate::model::repair::Way;
 use crate::model::report::{Outcome, Report};
+use crate::model::serving;
 use crate::renew::{self, choice};
 use crate::verify::gates::{self, View};
 use crate::verify::requests;
@@ -71,6 +72,11 @@ impl<'a> Session<'a> {
         let requests = if asked { requests::own(host, &inventory) } else { None }.unwrap_or_default();
         requests::tell(&mut assessment, &inventory, &requests);
         Self { host, policy, inventory, assessment, requests, places: OnceCell::new() }
+    }
+
+    /// Certificate signing requests of this node; empty where nobody asked for them.
+    pub fn requests(&self) -> &[Request] {
+        &self.requests
     }
 
     fn basis(&self) -> Basis<'_> {
@@ -148,10 +154,11 @@ impl<'a> Session<'a> {
         let [Way::Request { .. }] = ways.as_slice() else { return None };
         let now = self.host.clock.now();
         let node = self.inventory.node.name.as_deref()?;
-        if let Some(theirs) = csr::rotating(&self.requests, node, now) {
+        let kind = serving::kind(&plan.items.first()?.name);
+        if let Some(theirs) = csr::rotating(&self.requests, node, kind, now) {
             return Some(format!("the kubelet itself waits for its request {theirs}"));
         }
-        let until = renew::csr::held_back(&self.host.root, now)?;
+        let until = renew::csr::held_back(&self.host.root, kind, now)?;
         Some(format!("the last requests came to nothing: the next is filed after {until}, or by name at once"))
     }
 
@@ -217,10 +224,10 @@ impl<'a> Session<'a> {
     ) -> Result<Report, EngineError> {
         let refusals = if plan.is_empty() { Vec::new() } else { self.closed_gates(plan) };
         let report = self.engine(progress).carry_out(plan, &Options { dry_run, forced: forced.to_vec(), refusals })?;
-        if matches!(plan.source, Source::Identity { .. })
-            && matches!(report.outcome, Outcome::Verified | Outcome::Degraded)
+        if let (Source::Identity { .. }, Outcome::Verified | Outcome::Degraded, Some(item)) =
+            (&plan.source, report.outcome, plan.items.first())
         {
-            renew::csr::succeeded(&self.host.root);
+            renew::csr::succeeded(&self.host.root, serving::kind(&item.name));
         }
         Ok(report)
     }

@@ -9,6 +9,7 @@ use certwarden::cli::manual::{command, exit_codes};
 use certwarden::model::diagnose::Cause;
 use certwarden::model::finding::Problem;
 use certwarden::model::gate::Gate;
+use certwarden::model::metrics::FAMILIES;
 
 const SHIPPED: &str = include_str!("../../packaging/config.d/10-defaults.toml");
 const MADE: &str = "<!-- Made from the code by `make reference`; `cargo test` compares. -->\n";
@@ -18,12 +19,13 @@ pub fn dir() -> PathBuf {
 }
 
 /// File name and text of every page.
-pub fn pages() -> [(&'static str, String); 4] {
+pub fn pages() -> [(&'static str, String); 5] {
     [
         ("commands.md", commands()),
         ("configuration.md", configuration()),
         ("exit-codes.md", exits()),
         ("findings.md", findings()),
+        ("metrics.md", metrics()),
     ]
 }
 
@@ -89,6 +91,32 @@ fn exits() -> String {
     let mut page = format!("{MADE}\n# Exit codes\n\n| code | of | meaning |\n|---|---|---|\n");
     for (of, code, meaning) in exit_codes() {
         let _ = writeln!(page, "| {code} | {of} | {meaning} |");
+    }
+    page
+}
+
+fn metrics() -> String {
+    let mut page = format!("{MADE}\n# Metrics\n\n");
+    page += "Names and labels are stable. `x509_*` are those of x509-certificate-exporter, both generations. A control plane has \
+             some 400 series,\na worker 150; [monitoring](../monitoring.md) says how they are scraped.\n\n";
+    page += "| name | type | labels | meaning |\n|---|---|---|---|\n";
+    let x509 = |name: &str| name.starts_with("x509_cert_") && !name.ends_with("_total");
+    for family in FAMILIES {
+        let labels: Vec<String> = if x509(family.name) {
+            vec!["those of a certificate, below".to_owned()]
+        } else {
+            family.labels.iter().map(|l| format!("`{}`", l.name)).collect()
+        };
+        let row = (family.name, family.kind.id(), labels.join(", "), family.help);
+        let _ = writeln!(page, "| `{}` | {} | {} | {} |", row.0, row.1, row.2, row.3);
+    }
+    page += "\n## Labels, and what bounds them\n\n| label | values |\n|---|---|\n";
+    let mut seen: Vec<(&str, &str)> = Vec::new();
+    for label in FAMILIES.iter().flat_map(|f| f.labels) {
+        if label.values != "as above" && !seen.contains(&(label.name, label.values)) {
+            seen.push((label.name, label.values));
+            let _ = writeln!(page, "| `{}` | {} |", label.name, label.values.trim());
+        }
     }
     page
 }

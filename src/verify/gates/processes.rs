@@ -85,7 +85,6 @@ fn started(host: &Host, pid: u32) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::fs;
     use std::time::Duration;
 
@@ -153,29 +152,8 @@ mod tests {
     }
 
     fn inventory() -> Inventory {
-        let kubelet = Kubelet {
-            unit: "kubelet.service".into(),
-            kubeconfig: None,
-            bootstrap_kubeconfig: None,
-            cert_dir: PathBuf::new(),
-            rotate_certificates: true,
-            server_tls_bootstrap: false,
-            static_pod_path: None,
-            healthz: None,
-            port: None,
-            address: None,
-            cri_socket: None,
-            identity: crate::model::identity::OnDisk::default(),
-        };
-        let node = Node {
-            name: None,
-            role: Role::ControlPlane,
-            static_pods: BTreeMap::new(),
-            other_pods: Vec::new(),
-            kubelet,
-            pki_dir: PathBuf::new(),
-            notes: Vec::new(),
-        };
+        let kubelet = Kubelet { unit: "kubelet.service".into(), ..Kubelet::default() };
+        let node = Node { role: Role::ControlPlane, kubelet, ..Node::default() };
         Inventory { collected_at: Timestamp::UNIX_EPOCH, node, entries: Vec::new(), copies: Vec::new() }
     }
 
