@@ -74,7 +74,7 @@ impl Work for Puppet {
             unfinished: self.says("unfinished"),
         };
         let measured = Measured { page: format!("puppet_looked {}\n", Timestamp::now()), ..Measured::default() };
-        CheckResult { seen, due, clock_trusted: true, server: None, measured }
+        CheckResult { seen, due, clock_trusted: true, server: None, measured, target: None, lasting: Vec::new() }
     }
 
     fn transact(&mut self, _: &Policy, progress: &Arc<Progress>) -> Report {

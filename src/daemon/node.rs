@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::host::Host;
 use crate::model::assess::{Judged, Severity};
 use crate::model::cause::chain;
+use crate::model::event;
 use crate::model::identity::Config;
 use crate::model::inventory::{Content, Entry};
 use crate::model::metrics::{self, Endpoint, Look};
@@ -23,6 +24,7 @@ use crate::txn::state::DaemonState;
 use crate::txn::store;
 use crate::verify::endpoints;
 
+use super::cluster::Target;
 use super::work::{CheckResult, Measured, Work};
 
 /// The real node.
@@ -52,6 +54,8 @@ impl Work for NodeWork {
         let due = session.assessment.due().map(|j| j.name.clone());
         let clock = self.host.services.clock_synchronised();
         CheckResult {
+            target: Some(&session.inventory).filter(|_| self.host.live).and_then(Target::of),
+            lasting: event::lasting(&session.inventory, &session.assessment),
             measured: measured(&session, &shown, clock, began),
             seen: seen(&session, unfinished),
             due: due.filter(|name| !policy.renew.exclude.contains(name)).collect(),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 mod told;
 
-pub use told::{Hook, Metrics, Occasion};
+pub use told::{Cluster, Hook, Metrics, Occasion};
 
 /// A length of time, written `"30d"`, `"1h 30m"`, `"90s"` in configuration and output.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -158,6 +158,7 @@ pub struct Policy {
     pub exec: Exec,
     pub state: State,
     pub metrics: Metrics,
+    pub cluster: Cluster,
     pub hook: Vec<Hook>,
 }
 
