@@ -6,7 +6,13 @@
 //! The API server answers each request after a random time; one in a hundred requests or answers is lost; clocks differ
 //! by hours and drift; for an hour every fifth node reaches nobody.
 
-#![allow(clippy::print_stdout, clippy::indexing_slicing, clippy::unwrap_used, clippy::cast_precision_loss, reason = "a program for people")]
+#![allow(
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    reason = "a program for people"
+)]
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "pixels and counts")]
 
 use std::cmp::Reverse;
@@ -333,13 +339,21 @@ fn main() {
     for slots in [25, 10, 1] {
         let mut policy = Policy::default();
         policy.fleet.workers_at_once = slots;
-        policy.fleet.lease_duration = Span(policy.fleet.lease_duration.0.max(policy.verify.timeout.0 * 2 + Duration::from_secs(60)));
+        policy.fleet.lease_duration =
+            Span(policy.fleet.lease_duration.0.max(policy.verify.timeout.0 * 2 + Duration::from_secs(60)));
         let mut world = World::new(policy);
         world.run();
         let f = figures(&world);
         let row = format!(
             "| {} | {} of {NODES} | {:.1} days | {:.2} | {} | {} ({:.2} %) | {:.0} |",
-            f.slots, f.renewed, f.last, f.mean, f.peak, f.at_work, f64::from(f.at_work) * 100.0 / NODES as f64, f.each
+            f.slots,
+            f.renewed,
+            f.last,
+            f.mean,
+            f.peak,
+            f.at_work,
+            f64::from(f.at_work) * 100.0 / NODES as f64,
+            f.each
         );
         println!("{row}");
         let _ = writeln!(rows, "{row}");
@@ -361,30 +375,53 @@ fn plot(world: &World) -> String {
     const QUARTER: usize = 900;
     let last = (*world.done.last().unwrap_or(&1000) / 1000) as usize + QUARTER;
     let (width, height) = (860.0, 130.0);
-    let most = |counts: &[u32]| counts.chunks(QUARTER).map(|c| c.iter().max().copied().unwrap_or(0)).collect::<Vec<u32>>();
+    let most =
+        |counts: &[u32]| counts.chunks(QUARTER).map(|c| c.iter().max().copied().unwrap_or(0)).collect::<Vec<u32>>();
     let working: Vec<u32> = world.working.iter().map(|w| u32::from(*w)).collect();
     let mut renewed = vec![0; last / QUARTER + 1];
     for at in &world.done {
         renewed[(*at / 1000) as usize / QUARTER] += 1;
     }
-    let total = renewed.iter().scan(0, |sum, n| { *sum += n; Some(*sum) }).collect();
+    let total = renewed
+        .iter()
+        .scan(0, |sum, n| {
+            *sum += n;
+            Some(*sum)
+        })
+        .collect();
     let curves = [
         ("requests in the busiest second of each quarter of an hour (limit: 20)", most(&world.requests[..last]), 20),
         ("nodes at work, at most (limit: 1 % = 50)", most(&working[..last]), 50),
         ("nodes renewed", total, NODES as u32),
     ];
-    let mut svg = format!("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"940\" height=\"{}\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n", 3 * 190 + 30);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"940\" height=\"{}\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
+        3 * 190 + 30
+    );
     for (i, (title, values, scale)) in curves.iter().enumerate() {
         let top = 30.0 + 190.0 * i as f64;
         let x = |n: usize| 50.0 + width * n as f64 / values.len() as f64;
         let y = |v: u32| top + height - height * f64::from(v) / f64::from(*scale);
         let points: Vec<String> = values.iter().enumerate().map(|(n, v)| format!("{:.1},{:.1}", x(n), y(*v))).collect();
         let _ = writeln!(svg, "<text x=\"50\" y=\"{}\">{title}</text>", top - 8.0);
-        let _ = writeln!(svg, "<rect x=\"50\" y=\"{top}\" width=\"{width}\" height=\"{height}\" fill=\"none\" stroke=\"#bbb\"/>");
-        let _ = writeln!(svg, "<text x=\"45\" y=\"{}\" text-anchor=\"end\">{scale}</text><text x=\"45\" y=\"{}\" text-anchor=\"end\">0</text>", top + 5.0, top + height);
+        let _ = writeln!(
+            svg,
+            "<rect x=\"50\" y=\"{top}\" width=\"{width}\" height=\"{height}\" fill=\"none\" stroke=\"#bbb\"/>"
+        );
+        let _ = writeln!(
+            svg,
+            "<text x=\"45\" y=\"{}\" text-anchor=\"end\">{scale}</text><text x=\"45\" y=\"{}\" text-anchor=\"end\">0</text>",
+            top + 5.0,
+            top + height
+        );
         let _ = writeln!(svg, "<polyline fill=\"none\" stroke=\"#1f5fa8\" points=\"{}\"/>", points.join(" "));
         for day in 0..=last / 86_400 {
-            let _ = writeln!(svg, "<text x=\"{:.0}\" y=\"{}\" text-anchor=\"middle\">{day} d</text>", x(day * 96), top + height + 15.0);
+            let _ = writeln!(
+                svg,
+                "<text x=\"{:.0}\" y=\"{}\" text-anchor=\"middle\">{day} d</text>",
+                x(day * 96),
+                top + height + 15.0
+            );
         }
     }
     svg + "</svg>\n"

@@ -173,19 +173,22 @@ pub const TO_FIRST_RENAME: u64 = 4;
 
 pub const PODS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
+fn container_of(name: &str) -> Container {
+    Container {
+        id: format!("{name}-0"),
+        name: name.to_owned(),
+        pod: format!("{name}-node-1"),
+        namespace: "kube-system".to_owned(),
+        running: true,
+        attempt: 0,
+        created_ns: 0,
+    }
+}
+
 impl Fake {
     /// A healthy control-plane node with its files below `root`.
     pub fn new(root: &Path) -> Self {
         let now = Timestamp::now();
-        let container = |name: &str| Container {
-            id: format!("{name}-0"),
-            name: name.to_owned(),
-            pod: format!("{name}-node-1"),
-            namespace: "kube-system".to_owned(),
-            running: true,
-            attempt: 0,
-            created_ns: 0,
-        };
         let kubelet = UnitStatus {
             load_state: "loaded".into(),
             active_state: "active".into(),
@@ -213,7 +216,7 @@ impl Fake {
             never_ready_if: None,
             starts: 0,
             boots: 0,
-            containers: PODS.into_iter().map(container).collect(),
+            containers: PODS.into_iter().map(container_of).collect(),
             loaded: BTreeMap::new(),
             broken: BTreeSet::new(),
             api_is_down: false,

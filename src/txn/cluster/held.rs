@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::model::fleet::lease::{Claim, Ended};
-use crate::model::fleet::turn;
 use crate::model::fleet::notes::{Harm, is_harm};
+use crate::model::fleet::turn;
 use crate::model::report::{Outcome, Report};
 
 use super::Cluster;
