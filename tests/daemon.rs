@@ -75,7 +75,16 @@ impl Work for Puppet {
             waits: None,
         };
         let measured = Measured { page: format!("puppet_looked {}\n", Timestamp::now()), ..Measured::default() };
-        CheckResult { seen, due, clock_trusted: true, waits: None, server: None, measured }
+        CheckResult {
+            seen,
+            due,
+            clock_trusted: true,
+            waits: None,
+            server: None,
+            measured,
+            target: None,
+            lasting: Vec::new(),
+        }
     }
 
     fn transact(&mut self, _: &Policy, progress: &Arc<Progress>) -> Report {

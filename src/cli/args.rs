@@ -145,6 +145,9 @@ pub enum Command {
         /// As alerts, `check` and refusals name it.
         id: Option<String>,
     },
+    /// Answer node-problem-detector by what the daemon saw last. Exit: 0 fine, 1 problem, 2 unknown.
+    #[command(after_help = help::NPD)]
+    NpdPlugin,
     /// Validate or show the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),

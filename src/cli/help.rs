@@ -123,6 +123,11 @@ Examples:
   certwarden runbook key-mismatch
       The same for a finding of `check`.";
 
+pub const NPD: &str = "\
+Examples:
+  certwarden npd-plugin
+      One line; examples/node-problem-detector.json configures the detector.";
+
 pub const CONFIG_CHECK: &str = "\
 Examples:
   certwarden config check

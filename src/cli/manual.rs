@@ -50,6 +50,9 @@ pub fn exit_codes() -> Vec<(&'static str, u8, &'static str)> {
         (DIAGNOSE, Severity::Warning.exit_code(), "warning: something will fail"),
         (DIAGNOSE, Severity::Critical.exit_code(), "critical: a root cause was found"),
         (DIAGNOSE, Severity::Unknown.exit_code(), "cannot tell, or what was seen contradicts itself"),
+        ("npd-plugin", 0, "no problem"),
+        ("npd-plugin", 1, "a certificate is critical"),
+        ("npd-plugin", 2, "unknown: no daemon, or nothing can be read"),
         (ACTS, Outcome::Verified.exit_code(), "done, or nothing to do"),
         (ACTS, Outcome::Refused.exit_code(), "refused; nothing was changed"),
         (

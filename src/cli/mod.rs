@@ -12,6 +12,7 @@ mod fleet;
 mod help;
 mod history;
 pub mod manual;
+mod npd;
 mod output;
 mod plan;
 mod render;
@@ -87,12 +88,14 @@ fn dispatch(args: &Args, root: Root) -> u8 {
         return complain("this needs root; run it with sudo, or on a node tree with --root", NOT_ROOT);
     }
     if acts {
-        journal::init(journal::Target::Detect, args.verbose);
+        let service = matches!(args.command, Command::Daemon);
+        journal::init(if service { journal::Target::Service } else { journal::Target::Detect }, args.verbose);
     }
     match &args.command {
         Command::Config(ConfigCommand::Check) => return tell(config::check(&root)),
         Command::Config(ConfigCommand::Show { origin }) => return tell(config::show(&root, *origin)),
         Command::History { id, output } => return show_history(&root, id.as_deref(), *output),
+        Command::NpdPlugin => return npd::run(&root),
         Command::Runbook { id } => return runbook::run(id.as_deref()),
         Command::Status { output } => return status::run(&root, *output == Output::Json),
         Command::Export { listen } => return export::run(root, listen.clone()),

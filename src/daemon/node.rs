@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use crate::host::Host;
 use crate::model::assess::{Assessment, Judged, Severity, assess};
 use crate::model::cause::chain;
+use crate::model::event;
 use crate::model::identity::Config;
 use crate::model::inventory::{Content, Entry};
 use crate::model::metrics::{self, Endpoint, Look};
@@ -26,6 +27,7 @@ use crate::txn::state::DaemonState;
 use crate::txn::store;
 use crate::verify::endpoints;
 
+use super::cluster::Target;
 use super::work::{CheckResult, Measured, Work};
 
 /// What waits for nothing that is known to come is looked at again then.
@@ -91,6 +93,8 @@ impl Work for NodeWork {
             cluster.settle_debts();
         }
         CheckResult {
+            target: Some(&session.inventory).filter(|_| self.host.live).and_then(Target::of),
+            lasting: event::lasting(&session.inventory, &session.assessment),
             measured: measured(&session, &shown, clock, began),
             seen: seen(&session, unfinished),
             due,

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::DaemonError;
+use super::cluster::Target;
+use crate::model::event::News;
 use crate::model::metrics::counters::Counters;
 use crate::model::policy::Policy;
 use crate::model::report::Report;
@@ -44,6 +46,9 @@ pub struct CheckResult {
     /// The API server, where the kubelet's kubeconfig is well and says it.
     pub server: Option<String>,
     pub measured: Measured,
+    /// For the cluster: where to tell it, and what lasts.
+    pub target: Option<Target>,
+    pub lasting: Vec<News>,
 }
 
 /// What metrics tell of a look.

@@ -10,6 +10,7 @@ pub mod component;
 pub mod consumer;
 pub mod csr;
 pub mod diagnose;
+pub mod event;
 pub mod finding;
 pub mod fleet;
 #[cfg(any(test, fuzzing))]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 mod told;
 
 pub use fleet::{Days, Fleet, Freeze, Lock, Windows};
-pub use told::{Hook, Metrics, Occasion};
+pub use told::{Cluster, Hook, Metrics, Occasion};
 
 /// A length of time, written `"30d"`, `"1h 30m"`, `"90s"` in configuration and output.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -161,6 +161,7 @@ pub struct Policy {
     pub exec: Exec,
     pub state: State,
     pub metrics: Metrics,
+    pub cluster: Cluster,
     pub hook: Vec<Hook>,
     pub fleet: Fleet,
     pub windows: Windows,

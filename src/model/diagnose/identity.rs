@@ -160,7 +160,8 @@ fn why_not_rotated(f: &Facts) -> Vec<String> {
 /// The file is good, and the API server does not take it.
 pub(super) fn refused(f: &Facts) -> Option<RootCause> {
     let Seen::Known(login, _) = &f.login else { return None };
-    let client = f.client()?;
+    // what is wrong with the file says why
+    let client = f.client().filter(|_| !is_broken(f))?;
     let own = f.node.as_ref().map(|n| format!("{USER}{n}"));
     let (cause, text, evidence) = match login {
         Login::As { user, .. } if own.as_ref().is_some_and(|own| own != user) => (

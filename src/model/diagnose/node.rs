@@ -142,7 +142,7 @@ pub(super) fn stopped(f: &Facts) -> Option<RootCause> {
 /// It starts and dies, and its certificates and kubeconfig are well (rules before this one).
 pub(super) fn crashing(f: &Facts) -> Option<RootCause> {
     let unit = f.unit.known()?;
-    if !unit.crashes() {
+    if !unit.crashes() || super::identity::is_broken(f) {
         return None;
     }
     let named = [Signature::BadConfig, Signature::SwapOn, Signature::NoRuntime, Signature::BadKubeconfig];
