@@ -119,6 +119,17 @@ fn a_pair_that_the_kubelet_does_not_serve_is_taken_back_and_nothing_else_with_it
 }
 
 #[test]
+fn all_means_what_a_ca_of_the_cluster_issued_and_the_self_signed_pair_when_it_is_due_or_named() {
+    for (left, with_it) in [(300 * DAY, false), (20 * DAY, true)] {
+        let case = case(Options::default().left_of(SERVING, left), |_| {});
+        let plan = case.node.plan(&Selection::All);
+        assert_eq!(plan.parts().any(|p| p.item(SERVING).is_some()), with_it, "{left}");
+    }
+    let case = case(due(300 * DAY), |_| {});
+    assert_eq!(case.node.plan(&Selection::Names(vec![SERVING.into()])).source, Source::SelfMade);
+}
+
+#[test]
 fn an_expired_pair_is_nothing_to_go_back_to_and_no_emergency() {
     let case = listening(due(-DAY), [CERT, KEY], Uptake::Restart);
     let assessment = case.node.session().assessment;

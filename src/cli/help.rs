@@ -80,6 +80,29 @@ Examples:
   certwarden status -o json
       The same for programs, as in /run/certwarden/status.json.";
 
+pub const PAUSE: &str = "\
+Examples:
+  certwarden pause --for 2h --reason upgrade
+      This node, for two hours; the reason stands in `status` and `plan`.
+  certwarden pause --cluster --until 2027-01-05
+      All nodes, until then; an emergency goes on all the same.";
+
+pub const RESUME: &str = "\
+Examples:
+  certwarden resume
+      This node.
+  certwarden resume --cluster
+      All nodes that are not paused themselves.";
+
+pub const FLEET: &str = "\
+Examples:
+  certwarden fleet
+      All nodes, on a control plane.
+  certwarden fleet --kubeconfig ~/.kube/config -o json
+      The same from anywhere, for programs.
+  certwarden fleet --clear-harm
+      After a renewal that was rolled back, once its cause is gone: the others go on.";
+
 pub const DIAGNOSE: &str = "\
 Examples:
   certwarden diagnose

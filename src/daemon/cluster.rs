@@ -320,6 +320,7 @@ mod tests {
             next_end: None,
             attention,
             unfinished: false,
+            waits: None,
         };
         State { check: Some(check), ..State::default() }
     }

@@ -203,9 +203,10 @@ impl Driver {
                     self.update(|memory| memory.server = result.server);
                 }
                 let unfinished = result.seen.unfinished;
-                self.last_check = Some(result.seen);
+                let not_before = result.waits.as_ref().and_then(|w| w.until);
+                self.last_check = Some(CheckSeen { waits: result.waits, ..result.seen });
                 self.tell_cluster(result.target, result.lasting);
-                self.event(Event::CheckDone(Found { due: result.due, unfinished }))
+                self.event(Event::CheckDone(Found { due: result.due, unfinished, not_before }))
             }
             Done::Transact(report) => {
                 self.remember(&report);

@@ -13,7 +13,7 @@ use crate::model::event::News;
 use crate::model::metrics::counters::Counters;
 use crate::model::policy::Policy;
 use crate::model::report::Report;
-use crate::observe::CheckSeen;
+use crate::observe::{CheckSeen, Waits};
 use crate::txn::progress::{Progress, Snapshot};
 
 /// A look reads some dozen files and asks some sockets, each with a time limit of seconds.
@@ -41,6 +41,8 @@ pub struct CheckResult {
     pub due: Vec<String>,
     /// The clock is synchronised: its time may be remembered as one that has passed.
     pub clock_trusted: bool,
+    /// Why what is due is not renewed now, and until when.
+    pub waits: Option<Waits>,
     /// The API server, where the kubelet's kubeconfig is well and says it.
     pub server: Option<String>,
     pub measured: Measured,

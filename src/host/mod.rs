@@ -20,6 +20,7 @@ pub mod notify;
 pub mod process;
 pub mod systemd;
 pub mod tls;
+pub mod zone;
 
 use std::sync::Arc;
 

@@ -12,6 +12,7 @@ pub mod csr;
 pub mod diagnose;
 pub mod event;
 pub mod finding;
+pub mod fleet;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod gate;

@@ -27,7 +27,7 @@ const LONGEST_TRANSACTION: SignedDuration = SignedDuration::from_hours(1);
 pub enum Selection {
     /// What the assessment says is due, less `renew.exclude`.
     Due,
-    /// Everything that can be renewed here, less `renew.exclude`.
+    /// Everything that can be renewed here, less `renew.exclude`; of what is self-made, what is due.
     All,
     /// These, due or not.
     Names(Vec<String>),
@@ -182,7 +182,9 @@ fn selected<'a>(basis: Basis<'a>, selection: &Selection) -> Result<Vec<(&'a Entr
         Selection::All => {
             let renewable = |e: &&Entry| matches!(e.owner, Owner::Kubeadm | Owner::Certwarden | Owner::External);
             let there = |e: &&Entry| !e.is_ca() && !matches!(e.content, Content::Absent);
-            let all = basis.inventory.entries.iter().filter(renewable).filter(there).filter(included);
+            // what nobody can verify is worth no restart of its own before its time
+            let due = |e: &&Entry| !e.is_self_made() || basis.assessment.get(&e.name).is_some_and(|j| j.due);
+            let all = basis.inventory.entries.iter().filter(renewable).filter(there).filter(due).filter(included);
             Ok(all.map(|e| (e, "asked for by --all".to_owned())).collect())
         }
         Selection::Names(names) => {

@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod cluster;
 pub mod node;
 pub mod signer;
 pub mod socket;
@@ -24,6 +25,7 @@ use certwarden::host::systemd::{JobResult, ServiceManager, SystemdError, UnitSta
 use certwarden::model::cert::parse_pem;
 use certwarden::model::inventory::ContainerRef;
 use certwarden::txn::progress::Progress;
+use cluster::Write;
 use jiff::{SignedDuration, Timestamp};
 
 thread_local! {
@@ -158,6 +160,7 @@ pub struct World {
     pub aggregated: Option<fn(&Path) -> u16>,
     /// Who answers certificate signing requests; None: nobody knows of any.
     pub signer: Option<signer::Signer>,
+    pub cluster: cluster::Cluster,
 }
 
 /// A handle on the world, shared by all fakes of a host.
@@ -230,6 +233,7 @@ impl Fake {
             crashes_if: None,
             aggregated: None,
             signer: None,
+            cluster: cluster::Cluster::default(),
         };
         PODS.iter().chain(&["kubelet"]).for_each(|c| world.load(c));
         Self(Arc::new(Mutex::new(world)))
@@ -310,6 +314,11 @@ impl Fake {
 }
 
 impl World {
+    /// The control planes of a cluster whose etcd has so many members, this node first.
+    fn peers(&self) -> Vec<String> {
+        (0..self.members).map(|i| if i == 0 { "node-1".to_owned() } else { format!("m{i}") }).collect()
+    }
+
     pub fn pass(&mut self, time: Duration) {
         self.elapsed += time;
         self.now += SignedDuration::try_from(time).unwrap();
@@ -586,6 +595,9 @@ impl KubeApi for Fake {
         if let Some(answer) = self.requests(to, path, None) {
             return Ok(answer);
         }
+        if let Some(answer) = self.world(|w| w.cluster.get(path, &w.peers())).filter(|_| !lies) {
+            return Ok(answer);
+        }
         if let Some(status) = self.world(|w| w.aggregated.map(|a| a(&w.root))) {
             let own = r#"{"metadata":{"name":"v1."},"spec":{"version":"v1"}}"#;
             let other = r#"{"metadata":{"name":"v1.m"},"spec":{"service":{"name":"m"},"group":"m","version":"v1"}}"#;
@@ -607,15 +619,22 @@ impl KubeApi for Fake {
         if lies {
             return Ok(Answer { status: 200, body: r#"{"members":[]}"#.into() });
         }
-        let (all, ill) = self.world(|w| (w.members, w.unhealthy_members));
-        let member = |i: usize| {
+        if let Some(answer) = self.world(|w| w.cluster.change(Write::Create, path, json)) {
+            return Ok(answer);
+        }
+        let (peers, ill) = self.world(|w| (w.peers(), w.unhealthy_members));
+        let member = |(i, name): (usize, &String)| {
             let url = if i < ill { "" } else { "https://127.0.0.1:2" };
-            let name = if i == 0 { "node-1".to_owned() } else { format!("m{i}") };
             let peer = if i == 0 { "https://node-1:2380".to_owned() } else { format!("https://10.0.0.{i}:2380") };
             format!(r#"{{"name":"{name}","clientURLs":["{url}"],"peerURLs":["{peer}"]}}"#)
         };
-        let list: Vec<String> = (0..all).map(member).collect();
+        let list: Vec<String> = peers.iter().enumerate().map(member).collect();
         Ok(Answer { status: 200, body: format!(r#"{{"members":[{}]}}"#, list.join(",")) })
+    }
+    fn put(&self, to: &Connection, path: &str, json: &str) -> Result<Answer, KubeError> {
+        let lies = self.ask("put", to)?;
+        let done = self.world(|w| w.cluster.change(Write::Replace, path, json));
+        Ok(done.filter(|_| !lies).unwrap_or(Answer { status: 500, body: String::new() }))
     }
     fn whoami(&self, to: &Connection) -> Result<WhoAmI, KubeError> {
         if self.ask("whoami", to)? {

@@ -58,6 +58,10 @@ impl KubeApi for Https {
         (answer.status < 500).then_some(date)?
     }
 
+    fn put(&self, to: &Connection, path: &str, json: &str) -> Result<Answer, KubeError> {
+        exchange(to, Method::PUT, path, JSON, json.to_owned())
+    }
+
     fn whoami(&self, to: &Connection) -> Result<WhoAmI, KubeError> {
         objects::whoami(self, to)
     }
@@ -119,8 +123,10 @@ fn request(to: &Connection, method: Method, path: &str, kind: &str, body: String
         .method(method)
         .uri(format!("{}{path}", to.server.trim_end_matches('/')))
         .header(http::header::USER_AGENT, USER_AGENT)
-        .header(http::header::ACCEPT, "application/json, */*")
         .header(http::header::CONNECTION, "close");
+    if !to.headers.iter().any(|(name, _)| name == "accept") {
+        request = request.header(http::header::ACCEPT, "application/json, */*");
+    }
     if !body.is_empty() {
         request = request.header(http::header::CONTENT_TYPE, kind);
     }

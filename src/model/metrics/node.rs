@@ -193,7 +193,10 @@ fn certificates(page: &mut Page, look: &Look<'_>) {
             s.add([&held.name], held.not_after.as_second());
         }
     });
-    page.family(&NOT_BEFORE, |s| look.leaves().for_each(|(e, _, l)| s.add([&e.name], l.not_before.as_second())));
+    page.family(&NOT_BEFORE, |s| {
+        look.leaves().for_each(|(e, _, l)| s.add([&e.name], l.not_before.as_second()));
+        look.assessment.in_memory.iter().for_each(|(held, _)| s.add([&held.name], held.started_at.as_second()));
+    });
     page.family(&EFFECTIVE_END, |s| {
         look.assessment
             .all()
