@@ -173,6 +173,19 @@ pub const TO_FIRST_RENAME: u64 = 4;
 
 pub const PODS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
+fn running_kubelet() -> UnitStatus {
+    UnitStatus {
+        load_state: "loaded".into(),
+        active_state: "active".into(),
+        sub_state: "running".into(),
+        result: "success".into(),
+        invocation_id: "invocation-0".into(),
+        main_pid: 4_000_000,
+        restart_delay: Duration::from_secs(10),
+        ..UnitStatus::default()
+    }
+}
+
 impl Fake {
     /// A healthy control-plane node with its files below `root`.
     pub fn new(root: &Path) -> Self {
@@ -186,16 +199,6 @@ impl Fake {
             attempt: 0,
             created_ns: 0,
         };
-        let kubelet = UnitStatus {
-            load_state: "loaded".into(),
-            active_state: "active".into(),
-            sub_state: "running".into(),
-            result: "success".into(),
-            invocation_id: "invocation-0".into(),
-            main_pid: 4_000_000,
-            restart_delay: Duration::from_secs(10),
-            ..UnitStatus::default()
-        };
         let mut world = World {
             now,
             elapsed: Duration::ZERO,
@@ -207,7 +210,7 @@ impl Fake {
             crash_at: None,
             hook_at: None,
             tick_names: Vec::new(),
-            kubelet,
+            kubelet: running_kubelet(),
             kubelet_started: now - SignedDuration::from_secs(100_003),
             kubelet_dies_if: None,
             never_ready_if: None,
