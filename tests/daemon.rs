@@ -75,8 +75,16 @@ impl Work for Puppet {
             waits: None,
         };
         let measured = Measured { page: format!("puppet_looked {}\n", Timestamp::now()), ..Measured::default() };
-        let (target, lasting) = (None, Vec::new());
-        CheckResult { seen, due, clock_trusted: true, waits: None, server: None, measured, target, lasting }
+        CheckResult {
+            seen,
+            due,
+            clock_trusted: true,
+            waits: None,
+            server: None,
+            measured,
+            target: None,
+            lasting: Vec::new(),
+        }
     }
 
     fn transact(&mut self, _: &Policy, progress: &Arc<Progress>) -> Report {

@@ -293,6 +293,7 @@ mod tests {
             _ => vec![Attention { name: "apiserver".into(), verdict, message: "expired".into() }],
         };
         let check = CheckSeen {
+            waits: None,
             at: Timestamp::UNIX_EPOCH,
             verdict,
             certificates: 1,

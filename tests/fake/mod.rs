@@ -173,16 +173,15 @@ pub const TO_FIRST_RENAME: u64 = 4;
 
 pub const PODS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
-fn running_kubelet() -> UnitStatus {
-    UnitStatus {
-        load_state: "loaded".into(),
-        active_state: "active".into(),
-        sub_state: "running".into(),
-        result: "success".into(),
-        invocation_id: "invocation-0".into(),
-        main_pid: 4_000_000,
-        restart_delay: Duration::from_secs(10),
-        ..UnitStatus::default()
+fn container_of(name: &str) -> Container {
+    Container {
+        id: format!("{name}-0"),
+        name: name.to_owned(),
+        pod: format!("{name}-node-1"),
+        namespace: "kube-system".to_owned(),
+        running: true,
+        attempt: 0,
+        created_ns: 0,
     }
 }
 
@@ -190,14 +189,15 @@ impl Fake {
     /// A healthy control-plane node with its files below `root`.
     pub fn new(root: &Path) -> Self {
         let now = Timestamp::now();
-        let container = |name: &str| Container {
-            id: format!("{name}-0"),
-            name: name.to_owned(),
-            pod: format!("{name}-node-1"),
-            namespace: "kube-system".to_owned(),
-            running: true,
-            attempt: 0,
-            created_ns: 0,
+        let kubelet = UnitStatus {
+            load_state: "loaded".into(),
+            active_state: "active".into(),
+            sub_state: "running".into(),
+            result: "success".into(),
+            invocation_id: "invocation-0".into(),
+            main_pid: 4_000_000,
+            restart_delay: Duration::from_secs(10),
+            ..UnitStatus::default()
         };
         let mut world = World {
             now,
@@ -210,13 +210,13 @@ impl Fake {
             crash_at: None,
             hook_at: None,
             tick_names: Vec::new(),
-            kubelet: running_kubelet(),
+            kubelet,
             kubelet_started: now - SignedDuration::from_secs(100_003),
             kubelet_dies_if: None,
             never_ready_if: None,
             starts: 0,
             boots: 0,
-            containers: PODS.into_iter().map(container).collect(),
+            containers: PODS.into_iter().map(container_of).collect(),
             loaded: BTreeMap::new(),
             broken: BTreeSet::new(),
             api_is_down: false,
