@@ -2,12 +2,12 @@
 # ills.sh -- rows.sh and more ways to break a node, for 90-diagnose; what a way needs to wait for, it waits for
 . "${BASH_SOURCE[0]%/*}/rows.sh"
 Y=$M/var/lib/kubelet/config.yaml A=$M$K/manifests H=$M.well
-SAVED=(etc/kubernetes var/lib/kubelet/pki var/lib/kubelet/config.yaml etc/cni/net.d)
+SAVED=(etc/kubernetes var/lib/kubelet/pki var/lib/kubelet/config.yaml)
 
-keep() { mkdir -p "$H"; tar -C "$M" --exclude=manifests -cpf "$H/files.tar" "${SAVED[@]}"; cp -a "$A" "$H/"; }
+keep() { mkdir -p "$H"; tar -C "$M" --exclude=manifests -cpf "$H/files.tar" "${SAVED[@]}"; cp -a "$A" "$M/etc/cni/net.d" "$H/"; }
 # files-well -- every file as it was; directories stay, which pods pin, and so do manifests that are well: a kubelet stops a pod whose manifest goes away
 files-well() {
-  local f; find "$P" -mindepth 1 -delete 2> /dev/null; rm -rf "$M/var/lib/certwarden/state.json"; tar -C "$M" --unlink-first -xpf "$H/files.tar"
+  local f; find "$P" -mindepth 1 -delete 2> /dev/null; rm -rf "$M/var/lib/certwarden/state.json"; tar -C "$M" --unlink-first -xpf "$H/files.tar" 2> /dev/null; cp -a "$H/net.d/." "$M/etc/cni/net.d/"
   for f in "$H"/manifests/*; do cmp -s "$f" "$A/${f##*/}" || { cp -a "$f" "$M/root/new" && mv "$M/root/new" "$A/${f##*/}"; }; done
 }
 # well WHAT SINCE -- the kubelet and the control plane, too

@@ -6,19 +6,18 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::host::fs::{MAX_FILE, Root};
 use crate::host::kube::{Answer, Connection, Https, KubeApi};
-use crate::model::event::{Delivery, News, Outbox, Regarding};
+use crate::model::event::{Delivery, News, Outbox};
 use crate::model::inventory::{Form, Inventory};
 use crate::model::policy::Cluster as Wanted;
 use crate::model::repair::CLIENT;
 use crate::observe::{CheckSeen, Status, Verdict};
 use crate::verify::material::material;
 
-const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
+const EVENTS: &str = "/api/v1/namespaces/default/events";
 const MERGE: &str = "application/merge-patch+json";
 /// Conditions are merged by their type.
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
@@ -193,12 +192,7 @@ impl Teller {
     }
 
     fn deliver(&mut self, to: &Connection, target: &Target, now: Timestamp) -> Result<(), Later> {
-        let regarding = Regarding { name: target.node.clone(), uid: String::new() };
-        if self.outbox.due(&regarding, now).is_empty() {
-            return Ok(());
-        }
-        let regarding = Regarding { uid: self.uid(to, &target.node)?, ..regarding };
-        for delivery in self.outbox.due(&regarding, now) {
+        for delivery in self.outbox.due(&target.node, now) {
             let answer = match &delivery {
                 Delivery::Create { event, .. } => self.kube.post(to, EVENTS, &event.to_string()),
                 Delivery::Repeat { name, patch, .. } => {
@@ -218,21 +212,6 @@ impl Teller {
             }
         }
         Ok(())
-    }
-
-    fn uid(&self, to: &Connection, node: &str) -> Result<String, Later> {
-        #[derive(Deserialize)]
-        struct Node {
-            metadata: Metadata,
-        }
-        #[derive(Deserialize)]
-        struct Metadata {
-            uid: String,
-        }
-        let answer = self.kube.get(to, &format!("/api/v1/nodes/{node}")).map_err(|e| Later(e.to_string()))?;
-        let node: Result<Node, _> = serde_json::from_str(&answer.body);
-        node.map(|n| n.metadata.uid)
-            .map_err(|_| Later(format!("the API server answers {} for the Node", answer.status)))
     }
 
     /// Annotations when they change, the condition also as a sign of life.
@@ -321,6 +300,7 @@ mod tests {
             next_end: None,
             attention,
             unfinished: false,
+            waits: None,
         };
         State { check: Some(check), ..State::default() }
     }

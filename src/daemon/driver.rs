@@ -205,8 +205,9 @@ impl Driver {
                 let unfinished = result.seen.unfinished;
                 let not_before = result.waits.as_ref().and_then(|w| w.until);
                 self.last_check = Some(CheckSeen { waits: result.waits, ..result.seen });
+                let decided = self.event(Event::CheckDone(Found { due: result.due, unfinished, not_before }));
                 self.tell_cluster(result.target, result.lasting);
-                self.event(Event::CheckDone(Found { due: result.due, unfinished, not_before }))
+                decided
             }
             Done::Transact(report) => {
                 self.remember(&report);

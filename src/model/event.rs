@@ -12,7 +12,7 @@ use super::finding::Problem;
 use super::inventory::Inventory;
 use super::report::{Outcome, Report};
 
-/// `reportingController` of every Event (`events.k8s.io/v1`), and `source.component` of the older API.
+/// `reportingComponent` of every Event.
 pub const CONTROLLER: &str = "certwarden.io/certwarden";
 /// What lasts is repeated so often. The API server keeps an Event for an hour by default (`--event-ttl`).
 const REPEAT: SignedDuration = SignedDuration::from_mins(50);
@@ -22,7 +22,7 @@ const STALE: SignedDuration = SignedDuration::from_hours(24);
 const MOST_WAITING: usize = 8;
 /// Of different Events that last; the rest is in `certwarden check`.
 const MOST_LASTING: usize = 16;
-/// `note` may have 1 kB (kubernetes: `pkg/apis/core/validation/events.go`).
+/// A message may have 1 kB (kubernetes: `pkg/apis/core/validation/events.go`).
 const LONGEST_NOTE: usize = 900;
 
 /// Stable reasons.
@@ -199,14 +199,6 @@ impl Delivery {
     }
 }
 
-/// The Node that Events are about.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Regarding {
-    pub name: String,
-    /// `kubectl describe node` finds Events by it.
-    pub uid: String,
-}
-
 /// What is to be told, and what has been.
 #[derive(Clone, Debug, Default)]
 pub struct Outbox {
@@ -252,21 +244,21 @@ impl Outbox {
     }
 
     /// What is to be delivered now.
-    pub fn due(&mut self, to: &Regarding, now: Timestamp) -> Vec<Delivery> {
+    pub fn due(&mut self, node: &str, now: Timestamp) -> Vec<Delivery> {
         self.entries.retain(|_, t| t.lasts || now.duration_since(t.since) < STALE);
         let mut all = Vec::new();
         for (key, told) in &self.entries {
             match &told.delivered {
                 None => {
-                    let name = format!("{}.{:x}", to.name, now.as_nanosecond());
+                    let name = format!("{node}.{:x}", now.as_nanosecond());
                     // a name for each, also where two are made in one instant
                     let name = format!("{name}{:02x}", all.len());
-                    let event = event(told, &name, to, now);
+                    let event = event(told, &name, node, now);
                     all.push(Delivery::Create { key: key.clone(), name, event });
                 }
                 Some((name, last)) if told.lasts && now.duration_since(*last) >= REPEAT => {
-                    let series = json!({"count": told.count + 1, "lastObservedTime": micro(now)});
-                    let patch = json!({"series": series, "note": cut(&told.news.note)});
+                    let note = cut(&told.news.note);
+                    let patch = json!({"count": told.count + 1, "lastTimestamp": whole(now), "message": note});
                     all.push(Delivery::Repeat { key: key.clone(), name: name.clone(), patch });
                 }
                 Some(_) => {}
@@ -300,26 +292,31 @@ fn key(news: &News) -> String {
     format!("{}/{}", news.reason.id(), news.about)
 }
 
-/// `events.k8s.io/v1`. Cluster-scoped objects have their Events in `default`.
-fn event(told: &Told, name: &str, to: &Regarding, now: Timestamp) -> Value {
+/// Of core/v1: a kubelet may write no other (kubernetes: `plugin/pkg/auth/authorizer/rbac/bootstrappolicy/policy.go:NodeRules`).
+/// Cluster-scoped objects have theirs in `default`. `kubectl describe node` before 1.21 finds only those whose uid is the
+/// node's name, as the kubelet's own are; later ones find both.
+fn event(told: &Told, name: &str, node: &str, now: Timestamp) -> Value {
     json!({
-        "apiVersion": "events.k8s.io/v1",
+        "apiVersion": "v1",
         "kind": "Event",
         "metadata": {"name": name, "namespace": "default"},
-        "eventTime": micro(now),
+        "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": node, "uid": node},
         "type": told.news.reason.kind(),
         "reason": told.news.reason.id(),
         "action": told.news.reason.action(),
-        "note": cut(&told.news.note),
-        "regarding": {"apiVersion": "v1", "kind": "Node", "name": to.name, "uid": to.uid},
-        "reportingController": CONTROLLER,
-        "reportingInstance": to.name,
+        "message": cut(&told.news.note),
+        "firstTimestamp": whole(now),
+        "lastTimestamp": whole(now),
+        "count": 1,
+        "source": {"component": "certwarden", "host": node},
+        "reportingComponent": CONTROLLER,
+        "reportingInstance": node,
     })
 }
 
-/// `MicroTime` (apimachinery: `meta/v1/micro_time.go`).
-fn micro(at: Timestamp) -> String {
-    format!("{at:.6}")
+/// `Time`: whole seconds (apimachinery: `meta/v1/time.go`).
+fn whole(at: Timestamp) -> String {
+    format!("{at:.0}")
 }
 
 fn cut(note: &str) -> String {
@@ -342,19 +339,15 @@ mod tests {
         News { reason, about: about.into(), note: format!("{about} is told") }
     }
 
-    fn node() -> Regarding {
-        Regarding { name: "n1".into(), uid: "u-1".into() }
-    }
-
     /// Delivers everything that is due; what was delivered, in words.
     fn deliver(outbox: &mut Outbox, now: Timestamp) -> Vec<String> {
-        let due = outbox.due(&node(), now);
+        let due = outbox.due("n1", now);
         due.iter()
             .map(|delivery| {
                 outbox.delivered(delivery, now);
                 match delivery {
                     Delivery::Create { event, .. } => format!("new {}", event["reason"].as_str().unwrap()),
-                    Delivery::Repeat { patch, .. } => format!("again {}", patch["series"]["count"]),
+                    Delivery::Repeat { patch, .. } => format!("again {}", patch["count"]),
                 }
             })
             .collect()
@@ -384,7 +377,7 @@ mod tests {
             vec![news(Reason::CertificateExpired, "apiserver"), news(Reason::CertificateExpiringSoon, "etcd-peer")],
             at(0),
         );
-        assert_eq!(outbox.due(&node(), at(1)).len(), 2, "nobody took them");
+        assert_eq!(outbox.due("n1", at(1)).len(), 2, "nobody took them");
         outbox.look(vec![news(Reason::CertificateExpiringSoon, "etcd-peer")], at(60));
         assert_eq!(deliver(&mut outbox, at(61)), ["new CertificateExpiringSoon"]);
         outbox.look(Vec::new(), at(120));
@@ -411,7 +404,7 @@ mod tests {
         assert_eq!(deliver(&mut outbox, at(30)).len(), MOST_WAITING);
         assert_eq!(deliver(&mut outbox, at(31)), [""; 0]);
         outbox.happened(news(Reason::CertificateRenewed, "t99"), at(40));
-        assert_eq!(outbox.due(&node(), at(40 + 24 * 60)), []);
+        assert_eq!(outbox.due("n1", at(40 + 24 * 60)), []);
         assert!(outbox.is_empty());
     }
 
@@ -421,15 +414,15 @@ mod tests {
         let long = News { note: "ü".repeat(2000) + "\u{1b}", ..news(Reason::CertificateRenewed, "t") };
         outbox.happened(long, at(0));
         outbox.happened(news(Reason::CertificateRolledBack, "u"), at(0));
-        let due = outbox.due(&node(), at(0));
+        let due = outbox.due("n1", at(0));
         let names: std::collections::BTreeSet<String> = due
             .iter()
             .map(|d| {
                 let Delivery::Create { event, name, .. } = d else { panic!("{d:?}") };
-                assert!(event["note"].as_str().unwrap().len() <= 1024);
-                assert_eq!(event["regarding"]["uid"], "u-1");
+                assert!(event["message"].as_str().unwrap().len() <= 1024);
+                assert_eq!(event["involvedObject"]["uid"], "n1");
                 assert_eq!(event["metadata"]["namespace"], "default");
-                assert!(event["eventTime"].as_str().unwrap().ends_with(".000000Z"), "{}", event["eventTime"]);
+                assert_eq!(event["lastTimestamp"], "2027-01-15T08:00:00Z");
                 // RFC 1123, and unique
                 assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.'));
                 name.clone()

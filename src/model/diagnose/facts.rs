@@ -354,12 +354,6 @@ impl Facts {
         self.parts.iter().find(|p| p.component == component)
     }
 
-    /// Of this node's control plane: what has expired, leaves only.
-    pub fn expired_leaves(&self) -> Vec<&str> {
-        let leaf = |c: &&Certificate| !c.ca && !c.absent && c.is_expired();
-        self.certificates.iter().filter(leaf).filter(|c| !c.used_by.is_empty()).map(|c| c.name.as_str()).collect()
-    }
-
     pub(super) fn kubelet_runs(&self) -> Option<bool> {
         self.unit.known().map(Unit::runs)
     }

@@ -125,7 +125,8 @@ pub(super) fn expired(f: &Facts) -> Option<RootCause> {
     let used =
         f.kubeconfig().filter(|c| c.is_expired() && matches!(f.kubelet.identity.config, Config::Embedded { .. }));
     let client = used.or_else(|| f.client().filter(|c| c.is_expired()))?;
-    let leaf = client.leaf.as_ref()?;
+    // what ended with its CA is that one's matter
+    let leaf = client.leaf.as_ref().filter(|l| l.not_after <= f.at)?;
     let embedded = used.map(|_| "; it is in kubelet.conf itself, where nobody rotates it").unwrap_or_default();
     let text = format!(
         "the kubelet's client certificate has expired {} ago{embedded}",

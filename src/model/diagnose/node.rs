@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::facts::{Certificate, Facts, Keeper, Login, Seen};
+use super::facts::{Certificate, Facts, Keeper, Login, Reach, Seen};
 use super::klog::Signature;
 use super::{Cause, Remedy, RootCause};
 use crate::model::assess::Severity;
@@ -255,8 +255,16 @@ pub(super) fn serials(socket: &super::facts::Socket) -> String {
 
 /// What else is critical among this node's certificates.
 pub(super) fn others(f: &Facts) -> Option<RootCause> {
-    let elsewhere = |c: &Certificate| matches!(c.name.as_str(), CLIENT | CONFIG | SERVING) || (c.ca && c.is_expired());
-    let told = |c: &&Certificate| !c.absent && !elsewhere(c);
+    // told by rules of their own, or a consequence of what they tell
+    if authority(f).is_some() {
+        return None;
+    }
+    let dark = !matches!(f.server.reach.known(), Some(Reach::Answers) | None);
+    let told = |c: &Certificate| {
+        let behind = [Component::Etcd, Component::KubeApiserver].iter().any(|part| c.used_by.contains(part));
+        matches!(c.name.as_str(), CLIENT | CONFIG | SERVING) || (dark && f.server.own && behind)
+    };
+    let told = |c: &&Certificate| !c.absent && !told(c);
     let bad: Vec<&Certificate> =
         f.certificates.iter().filter(told).filter(|c| c.severity == Severity::Critical && !only_late(c)).collect();
     if bad.is_empty() {
@@ -301,7 +309,9 @@ pub(super) fn held_back(f: &Facts) -> Option<RootCause> {
 }
 
 pub(super) fn due(f: &Facts) -> Option<RootCause> {
-    let due: Vec<&Certificate> = f.certificates.iter().filter(|c| c.due).collect();
+    // what is wrong besides is told by another rule, and its remedy renews it
+    let only = |c: &&Certificate| c.due && (only_late(c) || c.findings.is_empty());
+    let due: Vec<&Certificate> = f.certificates.iter().filter(only).collect();
     let worst = due.iter().map(|c| c.severity).max()?;
     let text = format!("due and not renewed yet: {}", names(&due));
     let all: Vec<&str> = due.iter().map(|c| c.name.as_str()).collect();
