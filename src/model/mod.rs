@@ -1,6 +1,8 @@
 //! The core: what is, what is wanted, what follows. Pure: no I/O, no clock, no async.
 
 pub mod addresses;
+pub mod approve;
+pub mod asked;
 pub mod assess;
 pub mod audit;
 pub mod cause;
