@@ -17,7 +17,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use certwarden::daemon::{CheckResult, Work, run};
+use certwarden::daemon::{CheckResult, Measured, Work, run};
 use certwarden::host::fs::Root;
 use certwarden::model::machine::Standing;
 use certwarden::model::policy::{Mode, Policy, Span};
@@ -72,8 +72,10 @@ impl Work for Puppet {
             next_end: Some(NextEnd { name: "apiserver".into(), at: Timestamp::now() + Duration::from_secs(900_000) }),
             attention: Vec::new(),
             unfinished: self.says("unfinished"),
+            waits: None,
         };
-        CheckResult { seen, due, clock_trusted: true, server: None }
+        let measured = Measured { page: format!("puppet_looked {}\n", Timestamp::now()), ..Measured::default() };
+        CheckResult { seen, due, clock_trusted: true, waits: None, server: None, measured }
     }
 
     fn transact(&mut self, _: &Policy, progress: &Arc<Progress>) -> Report {
@@ -560,4 +562,38 @@ fn field(path: &str, name: &str) -> u64 {
     let text = std::fs::read_to_string(path).unwrap();
     let line = text.lines().find(|l| l.starts_with(name)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn metrics_follow_what_happens_and_what_was_counted_survives_a_restart() {
+    let mut node = Node::new(&["due", "roll-back"]);
+    let metrics = |node: &Node| std::fs::read_to_string(node.path("run/certwarden/metrics.prom")).unwrap_or_default();
+    node.configure("[check]\ninterval = \"1h\"\n[metrics]\ntextfile-directories = [\"/collector\"]\n");
+    std::fs::create_dir(node.path("collector")).unwrap();
+    node.start();
+    node.see("the end of the transaction", |s| s.last_transaction.is_some() && s.doing == Doing::Idle);
+    // the text is written right after the status
+    let until = Instant::now() + PATIENCE;
+    let rolled_back = "certwarden_transactions_total{outcome=\"rolled-back\"} 1\n";
+    while !(metrics(&node).contains(rolled_back) && metrics(&node).contains("state=\"idle\"} 1\n")) {
+        assert!(Instant::now() < until, "{}", metrics(&node));
+        node.hear_within("", Duration::from_millis(50));
+    }
+    let text = metrics(&node);
+    assert!(text.starts_with("puppet_looked "), "the node's part comes from the look");
+    assert!(text.contains("certwarden_suspended{reason=\"back-off\"} 1\n"), "{text}");
+    assert!(text.contains("certwarden_renewal_failures_total{certificate=\"apiserver\"} 1\n"));
+    assert!(text.contains("certwarden_renewal_consecutive_failures 1\n"));
+    assert_eq!(std::fs::read_to_string(node.path("collector/certwarden.prom")).unwrap(), text);
+    let looks = node.count("checks");
+    node.signal(Signal::SIGTERM);
+    assert_eq!(node.end(), 0);
+    node.withdraw("due");
+    node.start();
+    let counted = format!("certwarden_checks_total {}\n", looks + 1);
+    while !metrics(&node).contains(&counted) {
+        assert!(Instant::now() < until, "{}", metrics(&node));
+        node.hear_within("", Duration::from_millis(50));
+    }
+    assert!(metrics(&node).contains(rolled_back), "{}", metrics(&node));
 }

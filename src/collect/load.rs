@@ -11,8 +11,8 @@ use super::keys::{self, Issuer, Library};
 use crate::host::fs::{FsError, MAX_FILE, Root};
 use crate::model::cert::{self, CertFacts};
 use crate::model::finding::{Finding, Problem};
-use crate::model::inventory::{Content, Credential};
-use crate::model::kubeconfig::{self, Identity, Kubeconfig};
+use crate::model::inventory::{Content, Context, Credential};
+use crate::model::kubeconfig::{self, Identity, Kubeconfig, Material};
 
 /// A CA as the other entries see it.
 pub(super) struct Authority<'a> {
@@ -55,7 +55,7 @@ pub(super) fn pair(scene: &Scene<'_>, cert: &Path, key: &Path, expected: Expecte
     let own = if cert == key { Ok(file) } else { read(root, key) };
     findings.extend(key_findings(scene, key, own, chain.get(..1).unwrap_or_default()));
     findings.extend(issuer_and_identity(cert, &chain, expected));
-    Content::Readable(Credential { chain, server: None, findings })
+    Content::Readable(Credential { chain, server: None, context: None, findings })
 }
 
 /// A CA bundle. Its key's absence is not a finding (external CA, worker); its belonging to none of the bundle is.
@@ -88,7 +88,7 @@ pub(super) fn authority<'a>(scene: &Scene<'a>, name: &str, cert: PathBuf, key: P
         findings = key_findings(scene, &authority.key, key_file, &chain);
         authority.has_key = findings.iter().all(|f| f.id == Problem::LoosePermissions);
     }
-    authority.content = Content::Readable(Credential { chain, server: None, findings });
+    authority.content = Content::Readable(Credential { chain, server: None, context: None, findings });
     authority
 }
 
@@ -117,7 +117,12 @@ pub(super) fn embedded(
     findings.extend(belongs(key, path, chain.get(..1).unwrap_or_default(), scene.library).err());
     findings.extend(scene.root.metadata(path).ok().and_then(|meta| loose(path, meta.mode())));
     findings.extend(issuer_and_identity(path, &chain, expected));
-    Content::Readable(Credential { chain, server: config.server.clone(), findings })
+    let ca = match &config.ca {
+        Some(Material::Embedded(pem)) => Some(pem.clone()),
+        Some(Material::File(_)) | None => None,
+    };
+    let context = Some(Context { cluster: config.cluster.clone(), user: config.user.clone(), ca });
+    Content::Readable(Credential { chain, server: config.server.clone(), context, findings })
 }
 
 /// The files that a kubeconfig refers to, made absolute.

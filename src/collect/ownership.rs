@@ -44,7 +44,12 @@ mod tests {
             used_by: Vec::new(),
             signer: None,
             impact: String::new(),
-            content: Content::Readable(Credential { chain: Vec::new(), server: None, findings: Vec::new() }),
+            content: Content::Readable(Credential {
+                chain: Vec::new(),
+                server: None,
+                context: None,
+                findings: Vec::new(),
+            }),
         }
     }
 

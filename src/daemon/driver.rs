@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::DaemonError;
 use super::alarm::Alarm;
+use super::metrics::Metrics;
 use super::mounts::Mounts;
 use super::report;
 use super::signals::{Order, Signals};
@@ -20,7 +21,7 @@ use crate::host::notify;
 use crate::model::machine::{Activity, Effect, Event, Found, Standing, State};
 use crate::model::report::{Outcome, Report};
 use crate::model::schedule::Schedule;
-use crate::observe::{self, CheckSeen, Doing, SCHEMA, Status};
+use crate::observe::{self, CheckSeen, Doing, SCHEMA, Status, Verdict};
 use crate::txn::state::{DaemonState, LastTransaction, Loaded};
 
 /// The wall clock is looked at this often at least: timers count monotonic time, which neither follows clock steps
@@ -61,6 +62,7 @@ pub(super) struct Driver {
     hanging: bool,
     watchdog: Option<Duration>,
     mounts: Mounts,
+    metrics: Metrics,
 }
 
 impl Driver {
@@ -87,6 +89,7 @@ impl Driver {
             hanging: false,
             watchdog: notify::watchdog_interval(),
             mounts,
+            metrics: Metrics::new(memory.counters),
         }
     }
 
@@ -182,19 +185,23 @@ impl Driver {
         self.hanging = false;
         match done {
             Done::Check(result) => {
+                let result = *result;
                 report::checked(self.last_check.as_ref(), &result.seen, &result.due);
+                self.metrics.looked(result.seen.at, result.seen.verdict != Verdict::Unknown, result.measured);
                 if result.clock_trusted {
                     self.last_seen = self.last_seen.max(Some(result.seen.at));
-                    let seen = self.last_seen;
-                    self.update(|memory| memory.last_seen = seen);
                 }
+                // what was counted is remembered here, once for each look
+                let seen = self.last_seen;
+                self.update(|memory| memory.last_seen = seen);
                 if result.server.is_some() && result.server != self.server {
                     self.server.clone_from(&result.server);
                     self.update(|memory| memory.server = result.server);
                 }
                 let unfinished = result.seen.unfinished;
-                self.last_check = Some(result.seen);
-                self.event(Event::CheckDone(Found { due: result.due, unfinished }))
+                let not_before = result.waits.as_ref().and_then(|w| w.until);
+                self.last_check = Some(CheckSeen { waits: result.waits, ..result.seen });
+                self.event(Event::CheckDone(Found { due: result.due, unfinished, not_before }))
             }
             Done::Transact(report) => {
                 self.remember(&report);
@@ -211,6 +218,7 @@ impl Driver {
     }
 
     fn remember(&mut self, report: &Report) {
+        self.metrics.ended(report);
         if report.outcome != Outcome::NothingToDo {
             self.last_transaction = Some(report.into());
         }
@@ -219,6 +227,9 @@ impl Driver {
     fn event(&mut self, event: Event) -> Result<(), DaemonError> {
         let before = self.state.standing.clone();
         let (state, effects) = self.state.clone().on(event, Timestamp::now())?;
+        if state != self.state {
+            self.metrics.changed();
+        }
         self.state = state;
         report::standing(&before, &self.state.standing);
         effects.into_iter().try_for_each(|effect| self.carry_out(effect))
@@ -261,6 +272,8 @@ impl Driver {
     fn update(&mut self, change: impl FnOnce(&mut DaemonState)) {
         let mut memory = DaemonState::load(&self.root).state;
         change(&mut memory);
+        memory.counters.merge(&self.metrics.counters);
+        self.metrics.counters.merge(&memory.counters);
         let saved = memory.save(&self.root);
         if let (Err(e), false) = (&saved, self.unsaved) {
             let source = std::error::Error::source(e).map(|s| format!(": {s}")).unwrap_or_default();
@@ -277,10 +290,12 @@ impl Driver {
                 let schedule = self.state.schedule.with_interval(settings.policy.check.interval);
                 let mode = settings.policy.mode;
                 (self.settings, self.rejected) = (settings, None);
+                self.metrics.configured();
                 self.event(Event::Reload(mode, schedule))
             }
             Err(e) => {
                 self.rejected = Some(report::rejected(&e));
+                self.metrics.changed();
                 Ok(())
             }
         };
@@ -306,6 +321,9 @@ impl Driver {
             }
         }
         self.publish();
+        let unfinished = self.last_check.as_ref().is_some_and(|c| c.unfinished);
+        let well = self.rejected.is_none();
+        self.metrics.publish(&self.root, &self.settings.policy, &self.state, well, unfinished);
     }
 
     fn publish(&mut self) {

@@ -9,6 +9,7 @@
 
 mod alarm;
 mod driver;
+mod metrics;
 mod mounts;
 mod node;
 mod report;
@@ -16,7 +17,7 @@ mod signals;
 mod work;
 
 pub use node::NodeWork;
-pub use work::{CheckResult, Work};
+pub use work::{CheckResult, Measured, Work};
 
 use std::path::PathBuf;
 

@@ -9,7 +9,13 @@ use std::path::{Path, PathBuf};
 use crate::host::fs::Root;
 
 /// `ReadWritePaths=` of certwarden.service.
-const WRITABLE: [&str; 3] = ["/etc/kubernetes", "/var/lib/kubelet", "/root/.kube"];
+const WRITABLE: [&str; 5] = [
+    "/etc/kubernetes",
+    "/var/lib/kubelet",
+    "/root/.kube",
+    "/var/lib/node_exporter/textfile_collector",
+    "/var/lib/prometheus/node-exporter",
+];
 
 /// Which of them could not be written at the start although they were there: a new start would not help them.
 #[derive(Debug)]

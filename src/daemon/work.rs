@@ -8,9 +8,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::DaemonError;
+use crate::model::metrics::counters::Counters;
 use crate::model::policy::Policy;
 use crate::model::report::Report;
-use crate::observe::CheckSeen;
+use crate::observe::{CheckSeen, Waits};
 use crate::txn::progress::{Progress, Snapshot};
 
 /// A look reads some dozen files and asks some sockets, each with a time limit of seconds.
@@ -38,8 +39,23 @@ pub struct CheckResult {
     pub due: Vec<String>,
     /// The clock is synchronised: its time may be remembered as one that has passed.
     pub clock_trusted: bool,
+    /// Why what is due is not renewed now, and until when.
+    pub waits: Option<Waits>,
     /// The API server, where the kubelet's kubeconfig is well and says it.
     pub server: Option<String>,
+    pub measured: Measured,
+}
+
+/// What metrics tell of a look.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// The node's part of the text.
+    pub page: String,
+    /// Logical names of what is there.
+    pub certificates: Vec<String>,
+    /// What was remembered, with this look's errors counted.
+    pub counters: Counters,
+    pub took: Duration,
 }
 
 /// Which job.
@@ -53,7 +69,7 @@ pub(super) enum Job {
 /// What came of it.
 #[derive(Debug)]
 pub(super) enum Done {
-    Check(CheckResult),
+    Check(Box<CheckResult>),
     Transact(Report),
     Recover(Option<Report>),
 }
@@ -83,7 +99,7 @@ impl Engine {
         let run = move || {
             let mut work = work.lock().unwrap_or_else(PoisonError::into_inner);
             let result = match job {
-                Job::Check => Done::Check(work.check(&policy, &shared)),
+                Job::Check => Done::Check(Box::new(work.check(&policy, &shared))),
                 Job::Transact => Done::Transact(work.transact(&policy, &shared)),
                 Job::Recover => Done::Recover(work.recover(&policy, &shared)),
             };

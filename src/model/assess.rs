@@ -234,8 +234,7 @@ mod tests {
     use crate::model::component::Component;
     use crate::model::inventory::{Credential, Form, Kubelet, Node, Owner, Role};
     use proptest::prelude::*;
-    use std::collections::{BTreeMap, BTreeSet};
-    use std::path::PathBuf;
+    use std::collections::BTreeSet;
 
     const NOW: i64 = 1_800_000_000;
     const DAY: i64 = 86_400;
@@ -262,6 +261,7 @@ mod tests {
         let credential = Credential {
             chain: vec![facts(name, "kubernetes", NOW - 300 * DAY, until)],
             server: None,
+            context: None,
             findings: Vec::new(),
         };
         Entry {
@@ -286,33 +286,9 @@ mod tests {
     }
 
     fn inventory(entries: Vec<Entry>) -> Inventory {
-        Inventory {
-            collected_at: Timestamp::from_second(NOW).unwrap(),
-            node: Node {
-                name: None,
-                role: Role::ControlPlane,
-                static_pods: BTreeMap::new(),
-                other_pods: Vec::new(),
-                kubelet: Kubelet {
-                    unit: String::new(),
-                    kubeconfig: None,
-                    bootstrap_kubeconfig: None,
-                    cert_dir: PathBuf::new(),
-                    rotate_certificates: true,
-                    server_tls_bootstrap: false,
-                    static_pod_path: None,
-                    healthz: None,
-                    port: None,
-                    address: None,
-                    cri_socket: None,
-                    identity: crate::model::identity::OnDisk::default(),
-                },
-                pki_dir: PathBuf::new(),
-                notes: Vec::new(),
-            },
-            entries,
-            copies: Vec::new(),
-        }
+        let kubelet = Kubelet { rotate_certificates: true, ..Kubelet::default() };
+        let node = Node { role: Role::ControlPlane, kubelet, ..Node::default() };
+        Inventory { collected_at: Timestamp::from_second(NOW).unwrap(), node, entries, copies: Vec::new() }
     }
 
     fn judged(entries: Vec<Entry>) -> Judged {

@@ -40,7 +40,7 @@ impl Inventory {
 }
 
 /// What the node is, from its manifests, its kubelet's unit and its files.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Node {
     /// The Kubernetes node name, if it can be known without the API (kubelet identity, `--hostname-override`, host name).
     pub name: Option<String>,
@@ -56,12 +56,13 @@ pub struct Node {
     pub notes: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     ControlPlane,
     Worker,
     /// Neither manifests nor a kubelet were found.
+    #[default]
     Unknown,
 }
 
@@ -297,6 +298,18 @@ pub struct Credential {
     pub chain: Vec<CertFacts>,
     /// The API server's URL, for kubeconfigs.
     pub server: Option<String>,
+    /// Where in a kubeconfig it stands.
+    #[serde(skip)]
+    pub context: Option<Context>,
     /// What is wrong with it whatever the time is.
     pub findings: Vec<Finding>,
+}
+
+/// What a kubeconfig's current context consists of.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub cluster: String,
+    pub user: String,
+    /// The cluster's CA bundle, PEM, if it is in the file itself.
+    pub ca: Option<Vec<u8>>,
 }

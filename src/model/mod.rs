@@ -11,7 +11,9 @@ pub mod compare;
 pub mod component;
 pub mod consumer;
 pub mod csr;
+pub mod diagnose;
 pub mod finding;
+pub mod fleet;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod gate;
@@ -21,6 +23,7 @@ pub mod inventory;
 pub mod kubeconfig;
 pub mod ledger;
 pub mod machine;
+pub mod metrics;
 pub mod pem;
 pub mod places;
 pub mod plan;

@@ -3,14 +3,18 @@
 //! The structs are also the schema of the configuration file: `config` merges the fragments and
 //! deserialises the result into [`Policy`], so that a key exists in exactly one place.
 
+mod fleet;
+mod network;
+mod told;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-mod network;
-
+pub use fleet::{Days, Fleet, Freeze, Lock, Windows};
 pub use network::Network;
+pub use told::{Hook, Metrics, Occasion};
 
 /// A length of time, written `"30d"`, `"1h 30m"`, `"90s"` in configuration and output.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -157,6 +161,11 @@ pub struct Policy {
     pub gates: Gates,
     pub exec: Exec,
     pub state: State,
+    pub metrics: Metrics,
+    pub hook: Vec<Hook>,
+    pub fleet: Fleet,
+    pub windows: Windows,
+    pub freeze: Freeze,
     pub approver: Approver,
 }
 

@@ -116,6 +116,18 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    pub const ALL: [Self; 9] = [
+        Self::NothingToDo,
+        Self::DryRun,
+        Self::Refused,
+        Self::Verified,
+        Self::Committed,
+        Self::Degraded,
+        Self::Interrupted,
+        Self::RolledBack,
+        Self::RollbackFailed,
+    ];
+
     /// Exit code of renew, rollback, recover (DESIGN §8).
     pub fn exit_code(self) -> u8 {
         match self {

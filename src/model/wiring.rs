@@ -285,34 +285,13 @@ pub fn host_of(url: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use super::*;
     use crate::model::inventory::{Kubelet, Role, StaticPod};
 
     fn node(address: Option<&str>, port: Option<u16>) -> Node {
-        Node {
-            name: None,
-            role: Role::ControlPlane,
-            static_pods: BTreeMap::new(),
-            other_pods: Vec::new(),
-            kubelet: Kubelet {
-                unit: "kubelet.service".into(),
-                kubeconfig: None,
-                bootstrap_kubeconfig: None,
-                cert_dir: PathBuf::new(),
-                rotate_certificates: true,
-                server_tls_bootstrap: false,
-                static_pod_path: None,
-                healthz: None,
-                port,
-                address: address.map(str::to_owned),
-                cri_socket: None,
-                identity: crate::model::identity::OnDisk::default(),
-            },
-            pki_dir: PathBuf::new(),
-            notes: Vec::new(),
-        }
+        let kubelet = Kubelet { port, address: address.map(str::to_owned), ..Kubelet::default() };
+        Node { role: Role::ControlPlane, kubelet, ..Node::default() }
     }
 
     fn with(component: Component, flags: &[(&str, &str)]) -> Node {

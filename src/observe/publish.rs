@@ -6,7 +6,7 @@ use super::status::{SCHEMA, Status};
 use crate::host::fs::{FsError, Root};
 
 pub const STATUS_FILE: &str = "/run/certwarden/status.json";
-const RUNTIME_DIR: &str = "/run/certwarden";
+pub(super) const RUNTIME_DIR: &str = "/run/certwarden";
 /// Some KiB in truth.
 const MAX_STATUS: u64 = 1 << 20;
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::fs::{FsError, Root};
 use crate::model::machine::{Renewed, Standing};
+use crate::model::metrics::counters::Counters;
 use crate::model::report::{Outcome, Report};
 
 pub const SCHEMA: &str = "certwarden.state/v1";
@@ -45,6 +46,9 @@ pub struct DaemonState {
     /// What must not be renewed again at once.
     #[serde(default)]
     pub renewed: Renewed,
+    /// What metrics count.
+    #[serde(default)]
+    pub counters: Counters,
 }
 
 /// Why nothing is renewed until an operator has acted.
@@ -91,6 +95,7 @@ impl Default for DaemonState {
             server: None,
             last_transaction: None,
             renewed: Renewed::default(),
+            counters: Counters::default(),
         }
     }
 }
@@ -174,6 +179,7 @@ impl DaemonState {
         state.set_standing(&state.standing().after(report.outcome, &report.reason, report.ended_at));
         state.last_transaction = Some(report.into());
         state.renewed.add(report.in_place(), report.ended_at);
+        state.counters.ended(report);
         if let Err(e) = state.save(root) {
             tracing::warn!("the end of this transaction cannot be remembered for the daemon: {e}");
         }

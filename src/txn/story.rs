@@ -40,11 +40,21 @@ pub(super) fn refused(reason: &str) {
 }
 
 pub(super) fn closed_gate(refusal: &Refusal) {
+    if refusal.until.is_some() {
+        // it opens by itself
+        tracing::info!(MESSAGE_ID = id::REFUSED.as_str(), cw_gate = refusal.gate.id(), "not now: gate {refusal}");
+        return;
+    }
     tracing::warn!(
         MESSAGE_ID = id::REFUSED.as_str(),
         cw_gate = refusal.gate.id(),
         "refused, nothing was changed: gate {refusal}"
     );
+}
+
+/// An emergency, or a person, does not wait for its turn.
+pub(super) fn without_lock(refusal: &Refusal) {
+    tracing::warn!("going on without the cluster's lock: {refusal}");
 }
 
 pub(super) fn step(txn: &str, step: &str) {

@@ -20,7 +20,7 @@ use super::api::connections;
 mod processes;
 mod quorum;
 
-use processes::kubelet_binary;
+pub(super) use processes::kubelet_binary;
 pub use processes::processes;
 pub use quorum::{etcds, quorum};
 

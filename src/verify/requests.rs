@@ -33,7 +33,7 @@ pub fn own(host: &Host, inventory: &Inventory) -> Option<Vec<Request>> {
     Some(all)
 }
 
-fn list(host: &Host, to: &Connection, signer: &str) -> Option<Vec<Request>> {
+pub(super) fn list(host: &Host, to: &Connection, signer: &str) -> Option<Vec<Request>> {
     // those of a cluster of thousands, in an hour at most (kubernetes: pkg/controller/certificates/cleaner)
     let signer = signer.replace('/', "%2F");
     let path = format!("{}?fieldSelector=spec.signerName%3D{signer}&limit=500", csr::PATH);

@@ -617,6 +617,10 @@ impl KubeApi for Fake {
         let list: Vec<String> = (0..all).map(member).collect();
         Ok(Answer { status: 200, body: format!(r#"{{"members":[{}]}}"#, list.join(",")) })
     }
+    fn put(&self, to: &Connection, _: &str, _: &str) -> Result<Answer, KubeError> {
+        self.ask("put", to)?;
+        Ok(Answer { status: 500, body: String::new() })
+    }
     fn whoami(&self, to: &Connection) -> Result<WhoAmI, KubeError> {
         if self.ask("whoami", to)? {
             return Ok(WhoAmI::User { name: "system:anonymous".into(), groups: Vec::new() });

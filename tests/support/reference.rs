@@ -6,8 +6,10 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use certwarden::cli::manual::{command, exit_codes};
+use certwarden::model::diagnose::Cause;
 use certwarden::model::finding::Problem;
 use certwarden::model::gate::Gate;
+use certwarden::model::metrics::FAMILIES;
 
 const SHIPPED: &str = include_str!("../../packaging/config.d/10-defaults.toml");
 const MADE: &str = "<!-- Made from the code by `make reference`; `cargo test` compares. -->\n";
@@ -17,12 +19,13 @@ pub fn dir() -> PathBuf {
 }
 
 /// File name and text of every page.
-pub fn pages() -> [(&'static str, String); 4] {
+pub fn pages() -> [(&'static str, String); 5] {
     [
         ("commands.md", commands()),
         ("configuration.md", configuration()),
         ("exit-codes.md", exits()),
         ("findings.md", findings()),
+        ("metrics.md", metrics()),
     ]
 }
 
@@ -92,14 +95,39 @@ fn exits() -> String {
     page
 }
 
+fn metrics() -> String {
+    let mut page = format!("{MADE}\n# Metrics\n\n");
+    page += "Names and labels are stable. `x509_*` are those of x509-certificate-exporter, both generations. A control plane has \
+             some 400 series,\na worker 150; [monitoring](../monitoring.md) says how they are scraped.\n\n";
+    page += "| name | type | labels | meaning |\n|---|---|---|---|\n";
+    let x509 = |name: &str| name.starts_with("x509_cert_") && !name.ends_with("_total");
+    for family in FAMILIES {
+        let labels: Vec<String> = if x509(family.name) {
+            vec!["those of a certificate, below".to_owned()]
+        } else {
+            family.labels.iter().map(|l| format!("`{}`", l.name)).collect()
+        };
+        let row = (family.name, family.kind.id(), labels.join(", "), family.help);
+        let _ = writeln!(page, "| `{}` | {} | {} | {} |", row.0, row.1, row.2, row.3);
+    }
+    page += "\n## Labels, and what bounds them\n\n| label | values |\n|---|---|\n";
+    let mut seen: Vec<(&str, &str)> = Vec::new();
+    for label in FAMILIES.iter().flat_map(|f| f.labels) {
+        if label.values != "as above" && !seen.contains(&(label.name, label.values)) {
+            seen.push((label.name, label.values));
+            let _ = writeln!(page, "| `{}` | {} |", label.name, label.values.trim());
+        }
+    }
+    page
+}
+
 fn findings() -> String {
     let mut page = format!("{MADE}\n# Findings and gates\n\nIds are stable: alerts and scripts may rely on them.\n\n");
     page += "## Findings of `check`\n\n| id | meaning |\n|---|---|\n";
     for problem in Problem::ALL {
-        let _ = writeln!(page, "| `{}` | {} |", problem.id(), problem.meaning());
+        let _ = writeln!(page, "| [`{0}`](../runbooks/{0}.md) | {1} |", problem.id(), problem.meaning());
     }
-    page +=
-        "\n## Gates\n\nReasons not to begin a renewal; [operations](../operations.md) says what to do about each.\n\n";
+    page += "\n## Gates\n\nReasons not to begin a renewal; `certwarden runbook ID` and [operations](../operations.md) say what to do about each.\n\n";
     page += "| id | `--force` opens it | gives way in an emergency |\n|---|---|---|\n";
     let yes = |is| if is { "yes" } else { "no" };
     for gate in Gate::ALL {
@@ -110,6 +138,11 @@ fn findings() -> String {
             yes(!gate.is_hard()),
             yes(gate.gives_way_in_an_emergency())
         );
+    }
+    page += "\n## Root causes of `diagnose`\n\nEach with its page of `certwarden runbook`.\n\n| id | meaning | page |\n|---|---|---|\n";
+    for cause in Cause::ALL {
+        let _ =
+            writeln!(page, "| `{}` | {} | [{2}](../runbooks/{2}.md) |", cause.id(), cause.meaning(), cause.runbook());
     }
     page
 }

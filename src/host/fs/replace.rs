@@ -115,13 +115,16 @@ impl Root {
     /// # Errors
     /// [`FsError`]; the old file, if any, is then still there.
     pub fn write(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> {
-        let place = self.place(path)?;
-        let own =
-            Attributes { uid: geteuid().as_raw(), gid: nix::unistd::getegid().as_raw(), mode, ..Attributes::default() };
-        place.write_temp("tmp", bytes, &own).and_then(|()| place.rename_temp("tmp")).inspect_err(|_| {
-            let _ = place.remove_temp("tmp"); // the first error is the one to report
-        })?;
-        place.sync_dir()
+        self.place(path)?.write(bytes, mode)
+    }
+
+    /// As [`write`](Self::write), in a directory that may be somebody else's: no symbolic link is followed on the way. Whoever
+    /// owns it decides where the file lies, so what is written must be for everybody.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), and [`place_without_links`](Self::place_without_links).
+    pub fn write_for_others(&self, path: &Path, bytes: &[u8]) -> Result<(), FsError> {
+        self.place_without_links(path)?.write(bytes, 0o644)
     }
 
     /// Removes a directory of certwarden's own with everything in it. Links are removed, not followed.
@@ -263,6 +266,15 @@ impl Place {
         let attributes = self.attributes_of(&file, &meta)?;
         let bytes = read_bounded(file, &meta, &self.path, MAX_FILE).map(Zeroizing::new)?;
         Ok(Seen { bytes, attributes })
+    }
+
+    fn write(&self, bytes: &[u8], mode: u32) -> Result<(), FsError> {
+        let own =
+            Attributes { uid: geteuid().as_raw(), gid: nix::unistd::getegid().as_raw(), mode, ..Attributes::default() };
+        self.write_temp("tmp", bytes, &own).and_then(|()| self.rename_temp("tmp")).inspect_err(|_| {
+            let _ = self.remove_temp("tmp"); // the first error is the one to report
+        })?;
+        self.sync_dir()
     }
 
     /// Writes a complete, durable file beside the target. A leftover of the same tag is replaced.
