@@ -3,6 +3,7 @@
 //! Everything must hold, and what nobody thought of is refused. A signer copies from a request whatever it understands
 //! (kubernetes: `pkg/controller/certificates/signer/signer.go:sign`), so that nothing is passed over.
 
+mod filed;
 mod names;
 
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use super::asked::Asked;
 use super::csr::{SERVING_SIGNER, Stage};
 use super::identity::{GROUP, USER};
 use super::policy::Approver;
+pub use filed::{decided, filed};
 use names::objection;
 
 /// A node's kubelet files its request before the API has its newest addresses (kubernetes:
