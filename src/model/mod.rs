@@ -12,6 +12,7 @@ pub mod component;
 pub mod consumer;
 pub mod csr;
 pub mod diagnose;
+pub mod distribution;
 pub mod finding;
 pub mod fleet;
 #[cfg(any(test, fuzzing))]
