@@ -11,6 +11,7 @@ use super::terminal::paint;
 use crate::model::assess::{Assessment, Judged, Severity};
 use crate::model::cert::CertFacts;
 use crate::model::component::Component;
+use crate::model::distribution::Distribution;
 use crate::model::finding::{Finding, Problem};
 use crate::model::inventory::{Content, Entry, Form, Inventory, Owner, Role};
 use crate::model::process::InMemory;
@@ -213,6 +214,7 @@ fn owner(owner: Owner) -> &'static str {
         Owner::Kubelet => "kubelet",
         Owner::Certwarden => "certwarden",
         Owner::External => "external",
+        Owner::Distribution => "distribution",
         Owner::None => "none",
     }
 }
@@ -223,6 +225,9 @@ struct Document<'a> {
     verdict: Severity,
     node: Option<&'a str>,
     role: Role,
+    /// Who has set it up, if not kubeadm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    distribution: Option<Distribution>,
     collected_at: Timestamp,
     entries: Vec<EntryJson<'a>>,
     /// Without files: by the age of the process.
@@ -278,6 +283,7 @@ pub fn json(inventory: &Inventory, assessment: &Assessment) -> String {
         verdict: assessment.verdict,
         node: inventory.node.name.as_deref(),
         role: inventory.node.role,
+        distribution: inventory.node.distribution,
         collected_at: inventory.collected_at,
         entries: entries.collect(),
         in_memory: in_memory.collect(),
@@ -357,6 +363,7 @@ mod tests {
         let node = Node {
             name: None,
             role: Role::ControlPlane,
+            distribution: None,
             static_pods: static_pods.into(),
             other_pods: Vec::new(),
             kubelet: Kubelet::default(),

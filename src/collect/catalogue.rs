@@ -141,4 +141,5 @@ pub(super) const KUBELET_CONF: &str = "the kubelet cannot start again, whatever 
 pub(super) const KUBELET_SERVING: &str = "clients that verify the kubelet's own API cannot use it";
 pub(super) const CA: &str = "nothing that it issued is accepted any more";
 pub(super) const COPY: &str = "kubectl fails for whoever uses this copy";
+pub(super) const OTHER_OF_DISTRIBUTION: &str = "what it is for stops working";
 pub(super) const OTHER: &str = "what this flag is for stops working";

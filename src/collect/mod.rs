@@ -7,6 +7,7 @@ mod age;
 mod catalogue;
 mod control_plane;
 mod copies;
+mod distribution;
 mod extras;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -113,19 +114,27 @@ pub fn collect_by(library: &dyn Library, root: &Root, now: Timestamp, wanted: &K
     leaves.extend(left_behind);
     let mut cas = control_plane::authority_entries(&scene);
     extras::add(&mut scene, &mut leaves, &mut cas);
+    let distribution = distribution::recognise(root);
+    if let Some(distribution) = distribution {
+        distribution::add(&scene, distribution, &mut leaves);
+        let (name, renewal) = (distribution.name(), distribution.renewal());
+        scene.notes.push(format!(
+            "this is a node of {name}: watched, and never changed; its certificates are renewed {renewal}"
+        ));
+    }
     ownership::add(root, &mut leaves);
     leaves.sort_by(|a, b| a.name.cmp(&b.name));
     cas.sort_by(|a, b| a.name.cmp(&b.name));
     leaves.append(&mut cas);
 
-    if scene.role == Role::Unknown {
+    if scene.role == Role::Unknown && distribution.is_none() {
         scene.notes.push(format!(
             "neither static pods nor a kubelet were found below {}; is this a Kubernetes node?",
             root.path().display()
         ));
     }
     let kubelet_dir = std::mem::take(&mut scene.kubelet.root_dir);
-    let mut node = node(scene, &leaves);
+    let mut node = Node { distribution, ..node(scene, &leaves) };
     age::add(root, &kubelet_dir, now, &mut node, &mut leaves);
     Inventory { collected_at: now, node, entries: leaves, copies }
 }
@@ -185,6 +194,7 @@ fn node(scene: Scene<'_>, entries: &[Entry]) -> Node {
     Node {
         name,
         role: scene.role,
+        distribution: None,
         static_pods,
         other_pods,
         kubelet: scene.kubelet.kubelet,

@@ -13,6 +13,10 @@ use crate::model::policy::{Policy, Renewer, Span};
 
 /// A look reads some dozen files; more often than this it only costs power.
 const SHORTEST_INTERVAL: Span = Span::secs(60);
+/// Each look is a list of the API server.
+const SHORTEST_APPROVAL: Span = Span::secs(5);
+/// kubernetes: `pkg/apis/certificates/validation/validation.go`, the least that a request may ask for.
+const SHORTEST_LIFE: Span = Span::secs(600);
 /// A kubelet that dies does so within its first seconds; less proves nothing.
 const SHORTEST_STABILITY: Span = Span::secs(1);
 /// kubeadm needs a second; a limit below makes every renewal fail.
@@ -46,6 +50,8 @@ fn single(p: &Policy) -> Vec<Broken> {
     at_least(&["check.interval"], p.check.interval, SHORTEST_INTERVAL, "looking more often finds nothing sooner");
     at_least(&["verify.stability"], p.verify.stability, SHORTEST_STABILITY, "a shorter look proves nothing");
     at_least(&["exec.kubeadm-timeout"], p.exec.kubeadm_timeout, SHORTEST_KUBEADM, "kubeadm could never end in time");
+    at_least(&["approver.interval"], p.approver.interval, SHORTEST_APPROVAL, "the API server has other work");
+    at_least(&["approver.longest"], p.approver.longest, SHORTEST_LIFE, "no request may ask for less");
     if p.state.generations == 0 {
         broken.push((&["state.generations"], "is 0, the least is 1: without a backup there is no rollback".to_owned()));
     }
@@ -64,6 +70,7 @@ fn single(p: &Policy) -> Vec<Broken> {
         }
     }
     broken.extend(hooks(p));
+    approver(p, &mut broken);
     broken
 }
 
@@ -136,6 +143,16 @@ fn fleet(p: &Policy) -> Vec<Broken> {
         broken.push((&["fleet.kubeconfig"], format!("is {}; write an absolute path without `..`", path.display())));
     }
     broken
+}
+
+fn approver(p: &Policy, broken: &mut Vec<Broken>) {
+    if !p.approver.kubeconfig.is_absolute() {
+        broken.push((&["approver.kubeconfig"], "is no absolute path".to_owned()));
+    }
+    if let Some(bad) = p.approver.names.iter().find(|n| n.is_empty() || n.contains('*')) {
+        let why = "a serving certificate is for one host, whose name `{node}` may stand for";
+        broken.push((&["approver.names"], format!("has `{bad}`: {why}")));
+    }
 }
 
 fn plain(path: &Path) -> bool {

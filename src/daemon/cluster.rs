@@ -293,7 +293,6 @@ mod tests {
             _ => vec![Attention { name: "apiserver".into(), verdict, message: "expired".into() }],
         };
         let check = CheckSeen {
-            waits: None,
             at: Timestamp::UNIX_EPOCH,
             verdict,
             certificates: 1,

@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::DaemonError;
 use super::alarm::Alarm;
+use super::approver::Approver;
 use super::cluster::{Cluster, Target};
 use super::metrics::Metrics;
 use super::mounts::Mounts;
@@ -65,6 +66,7 @@ pub(super) struct Driver {
     watchdog: Option<Duration>,
     mounts: Mounts,
     metrics: Metrics,
+    approver: Approver,
     cluster: Cluster,
 }
 
@@ -93,6 +95,7 @@ impl Driver {
             watchdog: notify::watchdog_interval(),
             mounts,
             metrics: Metrics::new(memory.counters),
+            approver: Approver::default(),
             cluster,
         }
     }
@@ -104,6 +107,7 @@ impl Driver {
         if let Some(damage) = &self.damage {
             tracing::warn!("{damage}");
         }
+        self.approver.configure(&self.root, &self.settings.policy);
         while self.state.activity != Activity::Ended {
             self.tell();
             match self.wait(&mut signals, &alarm).await? {
@@ -310,6 +314,7 @@ impl Driver {
                 let schedule = self.state.schedule.with_interval(settings.policy.check.interval);
                 let mode = settings.policy.mode;
                 (self.settings, self.rejected) = (settings, None);
+                self.approver.configure(&self.root, &self.settings.policy);
                 self.metrics.configured();
                 self.event(Event::Reload(mode, schedule))
             }
@@ -341,6 +346,7 @@ impl Driver {
             }
         }
         self.publish();
+        self.metrics.decided(self.approver.take());
         let unfinished = self.last_check.as_ref().is_some_and(|c| c.unfinished);
         let well = self.rejected.is_none();
         self.metrics.publish(&self.root, &self.settings.policy, &self.state, well, unfinished);

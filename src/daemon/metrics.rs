@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use jiff::Timestamp;
 
+use super::approver::Tally;
 use super::work::Measured;
 use crate::host::fs::Root;
 use crate::model::machine::{Activity, State};
@@ -52,6 +53,14 @@ impl Metrics {
     pub(super) fn ended(&mut self, report: &Report) {
         self.counters.ended(report);
         self.stale = true;
+    }
+
+    /// The approver has decided about so many requests.
+    pub(super) fn decided(&mut self, tally: Tally) {
+        self.stale |= !tally.is_empty();
+        for (what, n) in tally {
+            self.counters.decided(what, n);
+        }
     }
 
     pub(super) fn configured(&mut self) {

@@ -8,6 +8,7 @@
 //! time limit: then something hangs, and systemd kills and restarts us. The ledger is made for that.
 
 mod alarm;
+pub mod approver;
 mod cluster;
 mod driver;
 mod metrics;

@@ -15,7 +15,7 @@ use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
 use openssl::x509::{X509, X509PurposeId, X509StoreContext};
 use zeroize::Zeroizing;
 
-pub use request::{Filed, Subject, new_request, sign_client};
+pub use request::{Filed, Subject, is_self_signed_request, new_request, sign_client};
 pub use self_made::make_like;
 pub use sign::{Signed, sign_like};
 

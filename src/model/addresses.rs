@@ -19,6 +19,12 @@ impl Addresses {
     }
 }
 
+/// Name and addresses of a Node in a list.
+pub fn named(node: &serde_json::Value) -> Option<(String, Addresses)> {
+    let node = Node::deserialize(node).ok()?;
+    Some((node.metadata.name, gather(node.status.addresses)))
+}
+
 #[derive(Deserialize)]
 struct Node {
     metadata: Metadata,
@@ -55,8 +61,12 @@ pub fn of_node(body: &str, name: &str) -> Result<Addresses, String> {
     if node.metadata.name != name {
         return Err(format!("the API answered with the Node `{}`", node.metadata.name));
     }
+    Ok(gather(node.status.addresses))
+}
+
+fn gather(addresses: Vec<Address>) -> Addresses {
     let mut all = Addresses::default();
-    for Address { kind, address } in node.status.addresses.into_iter().filter(|a| !a.address.is_empty()) {
+    for Address { kind, address } in addresses.into_iter().filter(|a| !a.address.is_empty()) {
         match (kind.as_str(), address.parse::<IpAddr>()) {
             ("Hostname" | "InternalDNS" | "ExternalDNS" | "InternalIP" | "ExternalIP", Ok(ip)) => {
                 all.ips.insert(ip);
@@ -67,7 +77,7 @@ pub fn of_node(body: &str, name: &str) -> Result<Addresses, String> {
             _ => {}
         }
     }
-    Ok(all)
+    all
 }
 
 #[cfg(test)]

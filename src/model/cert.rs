@@ -9,7 +9,7 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::oid_registry as oid;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
-use x509_parser::x509::X509Name;
+use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
 /// What the names in kubeadm's certificates are made of.
 const USUAL: [oid::Oid<'static>; 2] = [oid::OID_X509_COMMON_NAME, oid::OID_X509_ORGANIZATION_NAME];
@@ -111,7 +111,7 @@ impl CertFacts {
             not_after: date(cert.validity().not_after.timestamp())?,
             sans: sans(&cert),
             usages: usages(&cert),
-            key_algorithm: key_algorithm(&cert),
+            key_algorithm: key_algorithm(spki),
             is_ca: cert.is_ca(),
             spki: spki.raw.to_vec(),
             der: der.to_vec(),
@@ -153,7 +153,7 @@ pub fn parse_pem(pem: &[u8]) -> Result<Vec<CertFacts>, CertError> {
 }
 
 /// As the parser's `Display` writes it.
-fn name(n: &X509Name<'_>) -> String {
+pub(super) fn name(n: &X509Name<'_>) -> String {
     // The parser has a table of its own for these. For others it asks its registry of all OIDs, which takes longer to be
     // made, once, than six certificates to be parsed (160 000 instructions and ten pages of memory).
     let usual = n.iter_attributes().all(|a| USUAL.contains(a.attr_type()));
@@ -171,7 +171,7 @@ fn sans(cert: &X509Certificate<'_>) -> BTreeSet<String> {
     ext.value.general_names.iter().map(general_name).collect()
 }
 
-fn general_name(n: &GeneralName<'_>) -> String {
+pub(super) fn general_name(n: &GeneralName<'_>) -> String {
     match n {
         GeneralName::DNSName(d) => format!("DNS:{d}"),
         GeneralName::URI(u) => format!("URI:{u}"),
@@ -221,8 +221,7 @@ fn usages(cert: &X509Certificate<'_>) -> BTreeSet<String> {
     set
 }
 
-fn key_algorithm(cert: &X509Certificate<'_>) -> KeyAlgorithm {
-    let spki = cert.public_key();
+pub(super) fn key_algorithm(spki: &SubjectPublicKeyInfo<'_>) -> KeyAlgorithm {
     match spki.parsed() {
         Ok(PublicKey::RSA(rsa)) => KeyAlgorithm::Rsa { bits: u32::try_from(rsa.key_size()).unwrap_or(0) },
         Ok(PublicKey::EC(_)) => {

@@ -118,13 +118,12 @@ pub fn parse(body: &str) -> Result<Request, Odd> {
     object.try_into()
 }
 
-/// A list of them; what cannot be understood is left out.
+/// One of a list of the API's.
 ///
 /// # Errors
 /// [`Odd`].
-pub fn parse_list(body: &str) -> Result<Vec<Request>, Odd> {
-    let list: List = serde_json::from_str(body).map_err(|e| Odd(e.to_string()))?;
-    Ok(list.items.into_iter().filter_map(|o| o.try_into().ok()).collect())
+pub fn from_value(object: &serde_json::Value) -> Result<Request, Odd> {
+    Object::deserialize(object).map_err(|e| Odd(e.to_string()))?.try_into()
 }
 
 /// What a list of requests says of this node's: the newest of each signer that is not issued.
@@ -174,11 +173,6 @@ const PREFIX: &str = "certwarden-";
 
 fn is_young(request: &Request, now: Timestamp) -> bool {
     request.created.is_some_and(|t| now.as_second().saturating_sub(t.as_second()) < KUBELET_WAITS)
-}
-
-#[derive(Deserialize)]
-struct List {
-    items: Vec<Object>,
 }
 
 #[derive(Deserialize)]
@@ -280,6 +274,11 @@ mod tests {
         Timestamp::from_second(1_800_000_000).unwrap()
     }
 
+    fn parse_list(list: &str) -> Vec<Request> {
+        let list: serde_json::Value = serde_json::from_str(list).unwrap();
+        list["items"].as_array().unwrap().iter().map(|o| from_value(o).unwrap()).collect()
+    }
+
     #[test]
     fn each_stage_of_a_request_is_told_apart() {
         let stage = |status| parse(&object("a", "u", 0, status)).unwrap().stage;
@@ -289,14 +288,14 @@ mod tests {
         assert!(matches!(stage(FAILED), Stage::Failed { .. }));
         assert_eq!(stage(ISSUED), Stage::Issued { certificate: b"PEM".to_vec() });
         assert!(parse(&object("a", "u", 0, r#"{"certificate":"%%"}"#)).is_err());
-        assert!(parse("[]").is_err() && parse_list("{}").is_err());
+        assert!(parse("[]").is_err() && parse("{}").is_err());
     }
 
     #[test]
     fn a_request_of_the_node_that_got_nowhere_is_a_finding_of_its_own() {
         let find = |age, status| {
             let list = format!(r#"{{"items":[{}]}}"#, object("csr-1", "system:node:n1", age, status));
-            findings(&parse_list(&list).unwrap(), "n1", CLIENT_SIGNER, now()).map(|f| f.id)
+            findings(&parse_list(&list), "n1", CLIENT_SIGNER, now()).map(|f| f.id)
         };
         assert_eq!(find(60, "{}"), None, "the kubelet is at it");
         assert_eq!(find(3600, "{}"), Some(Problem::RequestPending));
@@ -314,7 +313,7 @@ mod tests {
             object("csr-2", "system:node:n1", 7200, DENIED),
             object("csr-3", "system:node:n1", 60, ISSUED),
         );
-        let all = parse_list(&list).unwrap();
+        let all = parse_list(&list);
         assert_eq!(findings(&all, "n1", CLIENT_SIGNER, now()), None);
         assert_eq!(findings(&all, "n3", CLIENT_SIGNER, now()), None);
     }
@@ -323,7 +322,7 @@ mod tests {
     fn a_kubelet_that_waits_for_its_own_request_is_rotating() {
         let rotating = |name: &str, age, status| {
             let list = format!(r#"{{"items":[{}]}}"#, object(name, "system:node:n1", age, status));
-            rotating(&parse_list(&list).unwrap(), "n1", Kind::Client, now()).is_some()
+            rotating(&parse_list(&list), "n1", Kind::Client, now()).is_some()
         };
         assert!(rotating("csr-abc", 60, "{}") && rotating("csr-abc", 60, APPROVED));
         assert!(!rotating("csr-abc", 3600, "{}"), "given up");

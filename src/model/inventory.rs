@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cert::CertFacts;
 use super::component::Component;
+use super::distribution::Distribution;
 use super::finding::Finding;
 use super::identity::OnDisk;
 use super::version::Version;
@@ -45,6 +46,9 @@ pub struct Node {
     /// The Kubernetes node name, if it can be known without the API (kubelet identity, `--hostname-override`, host name).
     pub name: Option<String>,
     pub role: Role,
+    /// Who has set it up, if not kubeadm: then nothing on it is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distribution: Option<Distribution>,
     /// Static pods by component; absent components have no manifest here.
     pub static_pods: BTreeMap<Component, StaticPod>,
     /// Containers of static pods that are none of the components: load balancers, agents, sidecars.
@@ -277,6 +281,8 @@ pub enum Owner {
     Certwarden,
     /// Its CA's key is not on this node: somebody outside has to.
     External,
+    /// Whatever has set up the node renews it.
+    Distribution,
     /// Nobody renews it (CAs, stale copies).
     None,
 }

@@ -1,6 +1,8 @@
 //! The core: what is, what is wanted, what follows. Pure: no I/O, no clock, no async.
 
 pub mod addresses;
+pub mod approve;
+pub mod asked;
 pub mod assess;
 pub mod audit;
 pub mod cause;
@@ -10,6 +12,7 @@ pub mod component;
 pub mod consumer;
 pub mod csr;
 pub mod diagnose;
+pub mod distribution;
 pub mod event;
 pub mod finding;
 pub mod fleet;

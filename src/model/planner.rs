@@ -226,6 +226,7 @@ fn item(basis: Basis<'_>, entry: &Entry, reason: String) -> Result<Item, String>
         Owner::Kubeadm | Owner::Certwarden => {}
         Owner::Kubelet => return Err("the kubelet rotates it by itself".to_owned()),
         Owner::External => return Err(why_not_signed(inventory, entry)),
+        Owner::Distribution => return Err(distributions(inventory)),
         Owner::None => return Err("nobody renews it; copy it anew".to_owned()),
     }
     let signer = entry.signer.as_deref().unwrap_or_default();
@@ -246,6 +247,11 @@ fn ca_is_out_of_date(inventory: &Inventory, entry: &Entry, now: Timestamp) -> Op
     let ca = inventory.get(name)?.leaf()?;
     let out = ca.not_after <= now || ca.not_before > now;
     out.then(|| format!("{name} is valid from {} to {} only: rotate it first", ca.not_before, ca.not_after))
+}
+
+fn distributions(inventory: &Inventory) -> String {
+    let of = inventory.node.distribution.map(|d| format!("{} renews it, {}", d.name(), d.renewal()));
+    of.unwrap_or_else(|| "whatever has set up this node renews it".to_owned())
 }
 
 /// A CA whose key is elsewhere is external itself; else that key is here and of no use.

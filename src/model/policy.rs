@@ -4,15 +4,16 @@
 //! deserialises the result into [`Policy`], so that a key exists in exactly one place.
 
 mod fleet;
+mod network;
+mod told;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-mod told;
-
 pub use fleet::{Days, Fleet, Freeze, Lock, Windows};
+pub use network::Network;
 pub use told::{Cluster, Hook, Metrics, Occasion};
 
 /// A length of time, written `"30d"`, `"1h 30m"`, `"90s"` in configuration and output.
@@ -166,6 +167,7 @@ pub struct Policy {
     pub fleet: Fleet,
     pub windows: Windows,
     pub freeze: Freeze,
+    pub approver: Approver,
 }
 
 /// Whether the daemon acts. `certwarden renew` acts in either mode: a person asked.
@@ -350,5 +352,41 @@ pub struct State {
 impl Default for State {
     fn default() -> Self {
         Self { generations: 5 }
+    }
+}
+
+/// Who may have a serving certificate without a person looking at it (`model::approve`).
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Approver {
+    /// On control planes only, and only by the daemon.
+    pub enabled: bool,
+    /// Whose rights it uses.
+    pub kubeconfig: PathBuf,
+    /// How often it looks for requests.
+    pub interval: Span,
+    /// Requests of one node that are approved within an hour.
+    pub per_hour: usize,
+    /// DNS names that a node may have besides those of its Node object; `{node}` stands for its name.
+    pub names: Vec<String>,
+    /// Networks (`10.0.0.0/8`) that every address must be in, too; empty: any.
+    pub networks: Vec<Network>,
+    /// The longest life that a request may ask for.
+    pub longest: Span,
+}
+
+impl Default for Approver {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            kubeconfig: "/etc/kubernetes/admin.conf".into(),
+            // a kubelet looks for its certificate by a watch, and `kubectl logs` fails until then
+            interval: Span::secs(15),
+            // a kubelet asks anew at each start
+            per_hour: 6,
+            names: Vec::new(),
+            networks: Vec::new(),
+            longest: Span::days(366),
+        }
     }
 }

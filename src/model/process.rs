@@ -225,6 +225,7 @@ mod tests {
         Node {
             name: None,
             role: Role::ControlPlane,
+            distribution: None,
             static_pods: [(component, pod)].into(),
             other_pods: Vec::new(),
             kubelet: Kubelet::default(),

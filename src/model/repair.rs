@@ -98,7 +98,7 @@ pub fn choose(inventory: &Inventory, policy: &Policy, now: Timestamp) -> Choice 
         return Choice::Nothing;
     };
     let present = Present { inventory, disk, entry, now };
-    if present.as_somebody_set_it_up() || disk.config == Config::Other {
+    if inventory.node.distribution.is_some() || present.as_somebody_set_it_up() || disk.config == Config::Other {
         return Choice::Nothing;
     }
     if entry.leaf().is_some_and(|l| l.not_before > now) {
@@ -132,7 +132,8 @@ pub fn choose(inventory: &Inventory, policy: &Policy, now: Timestamp) -> Choice 
 /// A new one although the present one is good and not late: where the kubelet does not rotate it, nobody is raced.
 pub fn on_request(inventory: &Inventory) -> Option<Repair> {
     let disk = &inventory.node.kubelet.identity;
-    let entry = inventory.get(CLIENT).filter(|e| off(e) && disk.config == Config::Current)?;
+    let kubeadms = inventory.node.distribution.is_none();
+    let entry = inventory.get(CLIENT).filter(|e| kubeadms && off(e) && disk.config == Config::Current)?;
     let present = Present { inventory, disk, entry, now: inventory.collected_at };
     let until = Some(present.leaf()?.not_after);
     let ways = present.renewal(true);

@@ -15,7 +15,8 @@ pub const SERVING: &str = "kubelet-serving";
 
 /// What is to be asked for. None: it is well, the kubelet has time yet, or there is nothing to ask with.
 pub fn choose(inventory: &Inventory, policy: &Policy, now: Timestamp) -> Option<Repair> {
-    let entry = inventory.get(SERVING).filter(|e| e.owner == Owner::Kubelet)?;
+    let kubeadms = inventory.node.distribution.is_none();
+    let entry = inventory.get(SERVING).filter(|e| e.owner == Owner::Kubelet && kubeadms)?;
     let (reason, until) = trouble(entry, policy, now)?;
     let ways = vec![request(inventory, now)?];
     // its pods run on, whoever asks for their logs: no gate gives way for it

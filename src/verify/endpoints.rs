@@ -90,6 +90,7 @@ mod tests {
         let node = Node {
             name: None,
             role: Role::ControlPlane,
+            distribution: None,
             static_pods: std::collections::BTreeMap::new(),
             other_pods: Vec::new(),
             kubelet: crate::model::inventory::Kubelet::default(),

@@ -10,6 +10,7 @@ pub mod gates;
 pub mod health;
 pub mod material;
 pub mod node;
+pub mod pages;
 pub mod prove;
 #[cfg(test)]
 mod real_node;

@@ -9,7 +9,7 @@ use crate::model::repair::{CLIENT, Choice};
 use crate::model::rotation::Rotation;
 use crate::model::serving::SERVING;
 
-use super::api;
+use super::{api, pages};
 
 /// Whether there may be requests to tell of: the rotation is at hand or late, or something of the kubelet's is missing. A
 /// healthy node asks nobody.
@@ -34,11 +34,9 @@ pub fn own(host: &Host, inventory: &Inventory) -> Option<Vec<Request>> {
 }
 
 pub(super) fn list(host: &Host, to: &Connection, signer: &str) -> Option<Vec<Request>> {
-    // those of a cluster of thousands, in an hour at most (kubernetes: pkg/controller/certificates/cleaner)
-    let signer = signer.replace('/', "%2F");
-    let path = format!("{}?fieldSelector=spec.signerName%3D{signer}&limit=500", csr::PATH);
-    let answer = host.kube.get(to, &path).ok().filter(|a| a.status == 200)?;
-    csr::parse_list(&answer.body).ok()
+    let filter = format!("&fieldSelector=spec.signerName%3D{}", signer.replace('/', "%2F"));
+    let objects = pages::items(host, to, csr::PATH, &filter).ok()?;
+    Some(objects.iter().filter_map(|o| csr::from_value(o).ok()).collect())
 }
 
 /// Adds what the requests tell to what the disk told.

@@ -636,7 +636,8 @@ impl KubeApi for Fake {
     }
     fn put(&self, to: &Connection, path: &str, json: &str) -> Result<Answer, KubeError> {
         let lies = self.ask("put", to)?;
-        let done = self.world(|w| w.cluster.change(Write::Replace, path, json));
+        let lease = |w: &mut World| w.cluster.change(Write::Replace, path, json);
+        let done = self.world(|w| w.signer.as_mut().and_then(|s| s.decide(path, json)).or_else(|| lease(w)));
         Ok(done.filter(|_| !lies).unwrap_or(Answer { status: 500, body: String::new() }))
     }
     fn whoami(&self, to: &Connection) -> Result<WhoAmI, KubeError> {

@@ -46,6 +46,19 @@ pub struct Signer {
     /// The only token that is accepted.
     pub token: String,
     pub version: &'static str,
+    /// For who lists them.
+    pub nodes: Vec<Value>,
+}
+
+/// A part of a list, as the API server gives it, cut where certwarden cuts an answer.
+fn page(path: &str, items: Vec<Value>) -> Answer {
+    let query = |key| path.split(['?', '&']).find_map(|p| p.strip_prefix(key)).and_then(|n| n.parse().ok());
+    let (limit, from): (usize, usize) = (query("limit=").unwrap(), query("continue=").unwrap_or(0));
+    let end = items.len().min(from + limit);
+    let next = if end < items.len() { end.to_string() } else { String::new() };
+    let mut body = json!({"metadata": {"continue": next}, "items": items[from..end]}).to_string();
+    body.truncate(1 << 20);
+    Answer { status: 200, body }
 }
 
 impl Signer {
@@ -57,6 +70,7 @@ impl Signer {
             requests: BTreeMap::new(),
             token: "abcdef.0123456789abcdef".into(),
             version: "v1.34.2",
+            nodes: Vec::new(),
         }
     }
 
@@ -70,6 +84,9 @@ impl Signer {
         if path == "/api/v1/nodes/node-1" {
             return ok(json!({"metadata": {"name": "node-1"}, "status": {"addresses": [
                 {"type": "InternalIP", "address": "127.0.0.1"}, {"type": "Hostname", "address": "node-1"}]}}));
+        }
+        if path.starts_with("/api/v1/nodes?") {
+            return Some(page(path, self.nodes.clone()));
         }
         let rest = path.strip_prefix(PATH)?;
         let user = self.user(to);
@@ -96,8 +113,22 @@ impl Signer {
             let found = self.requests.get(name).cloned();
             return found.map_or(Some(Answer { status: 404, body: String::new() }), ok);
         }
-        let items: Vec<Value> = self.requests.values().cloned().collect();
-        ok(json!({"items": items}))
+        Some(page(path, self.requests.values().cloned().collect()))
+    }
+
+    /// What an approver writes; only of what has not changed since it was read.
+    pub fn decide(&mut self, path: &str, body: &str) -> Option<Answer> {
+        let name = path.rsplit_once("/certificatesigningrequests/")?.1.strip_suffix("/approval")?;
+        let object: Value = serde_json::from_str(body).unwrap();
+        let status = match self.requests.get(name) {
+            None => 404,
+            Some(known) if known["metadata"]["resourceVersion"] != object["metadata"]["resourceVersion"] => 409,
+            Some(_) => {
+                self.requests.insert(name.to_owned(), object);
+                200
+            }
+        };
+        Some(Answer { status, body: String::new() })
     }
 
     fn user(&self, to: &Connection) -> Option<String> {

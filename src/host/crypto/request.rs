@@ -10,7 +10,7 @@ use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::stack::Stack;
 use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName};
-use openssl::x509::{X509Builder, X509Name, X509NameBuilder, X509ReqBuilder};
+use openssl::x509::{X509Builder, X509Name, X509NameBuilder, X509Req, X509ReqBuilder};
 use zeroize::Zeroizing;
 
 use super::CryptoError;
@@ -84,6 +84,15 @@ fn build(subject: Subject<'_>, names: &[String], key: &PKey<Private>) -> Result<
     request.build().to_pem()
 }
 
+/// Whether a request (DER) is signed with the key that it names: whoever filed it has that key.
+pub fn is_self_signed_request(der: &[u8]) -> bool {
+    let verified = || -> Result<bool, ErrorStack> {
+        let request = X509Req::from_der(der)?;
+        request.verify(&*request.public_key()?)
+    };
+    verified().unwrap_or(false)
+}
+
 /// A client certificate for `subject` as the cluster's signer would issue it, where there is no old one to go by.
 ///
 /// # Errors
@@ -122,8 +131,6 @@ fn pattern(subject: Subject<'_>) -> Result<Vec<u8>, ErrorStack> {
 
 #[cfg(test)]
 mod tests {
-    use openssl::x509::X509Req;
-
     use super::super::testing::Ca;
     use super::super::{At, Purpose, public_key_der, verify_chain};
     use super::*;

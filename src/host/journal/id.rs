@@ -66,9 +66,13 @@ pub const PAUSED: MessageId = MessageId("980d4385146149f2a4a67863afac1f6f");
 pub const RESUMED: MessageId = MessageId("35503090a5294075a267716742d08083");
 /// The wall clock has been stepped. Fields: `cw_seconds`.
 pub const CLOCK_STEPPED: MessageId = MessageId("fed867dfb9d6437d876b9d44540b26c3");
+/// The approver has approved a request for a serving certificate. Fields: `cw_request`, `cw_user`.
+pub const REQUEST_APPROVED: MessageId = MessageId("40635bd89f3a49bab00dcd2cd9122bda");
+/// The approver has denied a request for a serving certificate. Fields: `cw_request`, `cw_user`.
+pub const REQUEST_REFUSED: MessageId = MessageId("f0cf6ee3831a41e0aa5762a697f65bc2");
 
 /// Every id.
-pub const ALL: [MessageId; 27] = [
+pub const ALL: [MessageId; 29] = [
     DAEMON_STARTED,
     DAEMON_STOPPED,
     CONFIG_RELOADED,
@@ -96,6 +100,8 @@ pub const ALL: [MessageId; 27] = [
     PAUSED,
     RESUMED,
     CLOCK_STEPPED,
+    REQUEST_APPROVED,
+    REQUEST_REFUSED,
 ];
 
 #[cfg(test)]

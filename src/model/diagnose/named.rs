@@ -60,6 +60,7 @@ fn steps(f: &Facts, c: &Certificate) -> Vec<Step> {
     let whose = match c.owner {
         Owner::Kubeadm | Owner::Certwarden => "certwarden",
         Owner::Kubelet => "the kubelet; certwarden if that fails",
+        Owner::Distribution => "whatever has set up this node",
         Owner::External => "somebody outside: the CA's key is not on this node",
         Owner::None => "nobody",
     };

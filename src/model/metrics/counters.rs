@@ -38,6 +38,8 @@ pub struct Counters {
     pub last_duration: i64,
     pub kubelet_restarts: u64,
     pub pod_restarts: ByName,
+    /// Requests that the approver decided about: `approved`, `denied`, `failed`.
+    pub decisions: ByName,
     pub hooks: ByName,
     pub hook_failures: ByName,
     pub file_errors: SourceErrors,
@@ -103,6 +105,11 @@ impl Counters {
         }
     }
 
+    /// The approver has decided about `n` requests.
+    pub fn decided(&mut self, what: &str, n: u64) {
+        *self.decisions.entry(what.to_owned()).or_default() += n;
+    }
+
     /// A hook has run.
     pub fn hooked(&mut self, name: &str, well: bool) {
         bump(&mut self.hooks, name);
@@ -137,6 +144,7 @@ impl Counters {
             (&mut self.renewal_failures, &other.renewal_failures),
             (&mut self.refusals, &other.refusals),
             (&mut self.pod_restarts, &other.pod_restarts),
+            (&mut self.decisions, &other.decisions),
             (&mut self.hooks, &other.hooks),
             (&mut self.hook_failures, &other.hook_failures),
             (&mut self.file_errors.0, &other.file_errors.0),

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 
 use super::counters::Counters;
 use super::{
-    CHECK_DURATION, CHECK_FAILURES, CHECK_LAST, CHECK_LAST_SUCCESS, CHECK_NEXT, CHECKS, CONSECUTIVE_FAILURES,
-    HOOK_FAILURES, HOOKS, KUBELET_RESTARTS, LAST_ATTEMPT, LAST_DURATION, LAST_SUCCESS, POD_RESTARTS, Page, REFUSALS,
-    RELOAD_OK, RELOAD_TIME, RENEWAL_FAILURES, RENEWALS, ROLLBACK_LAST, SUSPENDED, TRANSACTION_START, TRANSACTION_STATE,
-    TRANSACTIONS, WRITE_FAILURES,
+    APPROVER_DECISIONS, CHECK_DURATION, CHECK_FAILURES, CHECK_LAST, CHECK_LAST_SUCCESS, CHECK_NEXT, CHECKS,
+    CONSECUTIVE_FAILURES, HOOK_FAILURES, HOOKS, KUBELET_RESTARTS, LAST_ATTEMPT, LAST_DURATION, LAST_SUCCESS,
+    POD_RESTARTS, Page, REFUSALS, RELOAD_OK, RELOAD_TIME, RENEWAL_FAILURES, RENEWALS, ROLLBACK_LAST, SUSPENDED,
+    TRANSACTION_START, TRANSACTION_STATE, TRANSACTIONS, WRITE_FAILURES,
 };
 use crate::model::component::Component;
 use crate::model::gate::Gate;
@@ -61,6 +61,11 @@ pub fn daemon(page: &mut Page, facts: &DaemonFacts<'_>, certificates: &[String])
         s.add(["observe-mode"], u8::from(facts.policy.mode == Mode::Observe));
         s.add(["back-off"], u8::from(matches!(facts.standing, Standing::BackingOff { .. })));
         s.add(["rollback-failed"], u8::from(matches!(facts.standing, Standing::ObserveOnly { .. })));
+    });
+    page.family(&APPROVER_DECISIONS, |s| {
+        for what in ["approved", "denied", "failed"].into_iter().filter(|_| facts.policy.approver.enabled) {
+            s.add([what], counters.decisions.get(what).copied().unwrap_or_default());
+        }
     });
     for (family, counts) in [(&HOOKS, &counters.hooks), (&HOOK_FAILURES, &counters.hook_failures)] {
         page.family(family, |s| {

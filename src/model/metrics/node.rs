@@ -237,6 +237,7 @@ fn manager(owner: Owner) -> &'static str {
         Owner::Kubelet => "kubelet",
         Owner::Certwarden => "certwarden",
         Owner::External => "external",
+        Owner::Distribution => "distribution",
         Owner::None => "none",
     }
 }
@@ -247,7 +248,7 @@ fn renew_after(entry: &Entry, leaf: &CertFacts, policy: &Policy) -> Option<i64> 
     let before = match entry.owner {
         Owner::Kubeadm | Owner::Certwarden => policy.renew.renew_before.seconds(),
         Owner::Kubelet => policy.kubelet.renew_before.seconds(end.saturating_sub(begin).max(0)),
-        Owner::External | Owner::None => return None,
+        Owner::External | Owner::Distribution | Owner::None => return None,
     };
     let excluded = policy.renew.exclude.contains(&entry.name);
     (!excluded).then(|| end.saturating_sub(before))
