@@ -111,10 +111,10 @@ fn dispatch(args: &Args, root: Root) -> u8 {
                 Ok(plan) => plan,
                 Err(e) => return fail(&e, USAGE),
             };
-            finish(&host.root, session.carry_out(&plan, *dry_run, force, &watched()).map_err(Into::into), *output)
+            finish(&session, session.carry_out(&plan, *dry_run, force, &watched()).map_err(Into::into), *output)
         }
         Command::Rollback { id, force, output } => {
-            finish(&host.root, session.rollback(id.as_deref(), force, &watched()), *output)
+            finish(&session, session.rollback(id.as_deref(), force, &watched()), *output)
         }
         Command::Recover { files_only, output } => recover(&session, *files_only, *output),
         _ => complain("this command is not reached here", USAGE),
@@ -125,12 +125,12 @@ fn recover(session: &Session<'_>, files_only: bool, output: Output) -> u8 {
     let host = session.host;
     let reach = if files_only { Reach::FilesOnly } else { Reach::Full };
     match session.recover(reach, true, &watched()) {
-        Ok(Some(report)) => finish(&host.root, Ok(report), output),
+        Ok(Some(report)) => finish(session, Ok(report), output),
         Ok(None) => {
             let nothing = Report::new(Outcome::NothingToDo, "no transaction is unfinished", host.clock.now());
-            finish(&host.root, Ok(nothing), output)
+            finish(session, Ok(nothing), output)
         }
-        Err(e) => finish(&host.root, Err(e.into()), output),
+        Err(e) => finish(session, Err(e.into()), output),
     }
 }
 
@@ -212,8 +212,9 @@ fn told(report: &Report) -> String {
     terminal::headline(severity, &report::render(report), terminal::colour())
 }
 
-/// Remembers and tells a report, or tells why there is none.
-fn finish(root: &Root, result: Result<Report, SessionError>, output: Output) -> u8 {
+/// Remembers and tells a report, also to hooks, or tells why there is none.
+fn finish(session: &Session<'_>, result: Result<Report, SessionError>, output: Output) -> u8 {
+    let root = &session.host.root;
     terminal::rest();
     match result {
         Ok(report) => {
@@ -223,6 +224,10 @@ fn finish(root: &Root, result: Result<Report, SessionError>, output: Output) -> 
                     print_json(&report);
                 }
                 Output::Table => print(&told(&report)),
+            }
+            // a person has seen the refusal
+            if report.outcome != Outcome::Refused {
+                daemon::tell_hooks(root, &session.policy.hook, &report);
             }
             report.exit_code()
         }

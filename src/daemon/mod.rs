@@ -9,6 +9,7 @@
 
 mod alarm;
 mod driver;
+mod hooks;
 mod metrics;
 mod mounts;
 mod node;
@@ -16,6 +17,7 @@ mod report;
 mod signals;
 mod work;
 
+pub use hooks::tell_hooks;
 pub use node::NodeWork;
 pub use work::{CheckResult, Measured, Work};
 

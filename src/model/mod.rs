@@ -13,6 +13,7 @@ pub mod finding;
 pub mod fuzz;
 pub mod gate;
 pub mod health;
+pub mod hook;
 pub mod identity;
 pub mod inventory;
 pub mod kubeconfig;
