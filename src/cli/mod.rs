@@ -33,7 +33,7 @@ use crate::host::{Host, journal};
 use crate::model::assess::Severity;
 use crate::model::plan::Plan;
 use crate::model::planner::Selection;
-use crate::model::policy::Policy;
+use crate::model::policy::{Hook, Policy};
 use crate::model::report::{Outcome, Report};
 use crate::txn::engine::EngineError;
 use crate::txn::lock::LockError;
@@ -111,10 +111,12 @@ fn dispatch(args: &Args, root: Root) -> u8 {
                 Ok(plan) => plan,
                 Err(e) => return fail(&e, USAGE),
             };
-            finish(&session, session.carry_out(&plan, *dry_run, force, &watched()).map_err(Into::into), *output)
+            let result = session.carry_out(&plan, *dry_run, force, &watched()).map_err(Into::into);
+            finish(&host.root, &policy.hook, result, *output)
         }
         Command::Rollback { id, force, output } => {
-            finish(&session, session.rollback(id.as_deref(), force, &watched()), *output)
+            let result = session.rollback(id.as_deref(), force, &watched());
+            finish(&host.root, &policy.hook, result, *output)
         }
         Command::Recover { files_only, output } => recover(&session, *files_only, *output),
         _ => complain("this command is not reached here", USAGE),
@@ -124,13 +126,15 @@ fn dispatch(args: &Args, root: Root) -> u8 {
 fn recover(session: &Session<'_>, files_only: bool, output: Output) -> u8 {
     let host = session.host;
     let reach = if files_only { Reach::FilesOnly } else { Reach::Full };
+    // at boot the kubelet waits for this, and units that hooks start may wait for the kubelet
+    let hooks: &[Hook] = if files_only { &[] } else { &session.policy.hook };
     match session.recover(reach, true, &watched()) {
-        Ok(Some(report)) => finish(session, Ok(report), output),
+        Ok(Some(report)) => finish(&host.root, hooks, Ok(report), output),
         Ok(None) => {
             let nothing = Report::new(Outcome::NothingToDo, "no transaction is unfinished", host.clock.now());
-            finish(session, Ok(nothing), output)
+            finish(&host.root, hooks, Ok(nothing), output)
         }
-        Err(e) => finish(session, Err(e.into()), output),
+        Err(e) => finish(&host.root, hooks, Err(e.into()), output),
     }
 }
 
@@ -213,8 +217,7 @@ fn told(report: &Report) -> String {
 }
 
 /// Remembers and tells a report, also to hooks, or tells why there is none.
-fn finish(session: &Session<'_>, result: Result<Report, SessionError>, output: Output) -> u8 {
-    let root = &session.host.root;
+fn finish(root: &Root, hooks: &[Hook], result: Result<Report, SessionError>, output: Output) -> u8 {
     terminal::rest();
     match result {
         Ok(report) => {
@@ -227,7 +230,7 @@ fn finish(session: &Session<'_>, result: Result<Report, SessionError>, output: O
             }
             // a person has seen the refusal
             if report.outcome != Outcome::Refused {
-                daemon::tell_hooks(root, &session.policy.hook, &report);
+                daemon::tell_hooks(root, hooks, &report);
             }
             report.exit_code()
         }

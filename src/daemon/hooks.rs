@@ -145,8 +145,8 @@ impl Starter for OfSystemd {
 fn ended(result: &JobResult) -> Result<(), String> {
     match result.0.as_str() {
         "done" => Ok(()),
-        "timeout" => Err("it took longer than it may and was killed".to_owned()),
-        "failed" => Err("it failed".to_owned()),
+        // a oneshot whose time is over has failed, too: its unit says `timeout`, and is gone
+        "failed" | "timeout" => Err("it failed, or was killed when its time was over".to_owned()),
         other => Err(format!("systemd says `{other}`")),
     }
 }
