@@ -56,7 +56,8 @@ deb rpm: ## the packages, in target/package; "make deb rpm" makes both
 	@tools/setup package
 	@tools/package $@
 
-package-lint: ## lintian and rpmlint over what make deb rpm made
+package-lint: ## lintian and rpmlint over what make deb rpm made; the AppArmor profile compiles
 	@tools/setup package
 	lintian --fail-on error,warning target/package/*.deb
 	rpmlint -c packaging/rpm/rpmlint.toml --strict target/package/*.rpm
+	tools/check-profile

@@ -72,9 +72,19 @@ impl Work for Puppet {
             next_end: Some(NextEnd { name: "apiserver".into(), at: Timestamp::now() + Duration::from_secs(900_000) }),
             attention: Vec::new(),
             unfinished: self.says("unfinished"),
+            waits: None,
         };
         let measured = Measured { page: format!("puppet_looked {}\n", Timestamp::now()), ..Measured::default() };
-        CheckResult { seen, due, clock_trusted: true, server: None, measured }
+        CheckResult {
+            seen,
+            due,
+            clock_trusted: true,
+            waits: None,
+            server: None,
+            measured,
+            target: None,
+            lasting: Vec::new(),
+        }
     }
 
     fn transact(&mut self, _: &Policy, progress: &Arc<Progress>) -> Report {

@@ -498,7 +498,7 @@ fn whoever_answers_a_request_wrongly_changes_nothing_and_is_not_asked_again_at_o
         (AnotherGroup, "its subject is `O=system:masters, CN=system:node:node-1`"),
         (ShortLife, "it would end at"),
         (AnotherCa, "is not accepted"),
-        (ForServing, "it lacks the usages clientAuth"),
+        (ForAnotherUse, "it lacks the usages clientAuth"),
         (Rubbish, "what was issued is unusable"),
         (Lost, "is gone from the API server"),
     ] {

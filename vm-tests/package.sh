@@ -9,7 +9,7 @@ is_state() { [ "$(show ActiveState "${2:-certwarden.service}")" = "$1" ]; }
 enabled() { on systemctl is-enabled "$1" 2>/dev/null || true; }
 dpkg_i() { cp "$(readlink -f "$1")" "$M/root/certwarden.deb"; on env DEBIAN_FRONTEND=noninteractive dpkg --force-confold -i /root/certwarden.deb; }
 tree() { (cd "$M" && find etc/kubernetes var/lib/kubelet -type f -exec sha256sum {} + -o -printf '%p %y %m %l\n' | sort); }
-left() { (cd "$M" && find etc usr var run root -xdev -iname '*certwarden*' -not -path 'var/log/journal/*' -not -path 'root/certwarden.*' | sort); }
+left() { (cd "$M" && find etc usr var run root -xdev -iname "*certwarden*" -not -path "var/log/journal/*" -not -path "root/*" | sort); }
 # anew PROPERTY OLD -- the daemon is another one, and active
 anew() { [ "$(show "$1")" != "$2" ] && is_state active; }
 looked() { on certwarden status -o json 2>/dev/null | jq -e '.last_check.certificates > 10' > "$M.null"; }

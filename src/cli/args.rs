@@ -6,6 +6,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use super::help;
 use crate::model::gate::Gate;
+use crate::model::policy::Span;
 
 /// Renews the certificates of a kubeadm node in a transaction, proves that they took, rolls back when they did not.
 #[derive(Debug, Parser)]
@@ -91,6 +92,62 @@ pub enum Command {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Renew nothing for a while, but in an emergency: on this node, or in the whole cluster.
+    #[command(after_help = help::PAUSE)]
+    Pause {
+        /// Until then: `2026-11-30`, `2026-11-30 06:00` (local) or RFC 3339; without it until somebody resumes.
+        #[arg(long, value_name = "TIME", conflicts_with = "length")]
+        until: Option<String>,
+        /// For so long: `2d`, `6h`.
+        #[arg(long = "for", value_name = "LENGTH")]
+        length: Option<Span>,
+        /// What others are to read.
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
+        #[command(flatten)]
+        reach: ReachArgs,
+    },
+    /// End a pause.
+    #[command(after_help = help::RESUME)]
+    Resume {
+        #[command(flatten)]
+        reach: ReachArgs,
+    },
+    /// Show every node of the cluster: what ends first there, what comes next, who is at work.
+    #[command(after_help = help::FLEET)]
+    Fleet {
+        /// Instead of this node's admin.conf.
+        #[arg(long, value_name = "FILE")]
+        kubeconfig: Option<PathBuf>,
+        /// Let the others go on after a renewal that did not end well; look at it first.
+        #[arg(long)]
+        clear_harm: bool,
+        /// For people or for programs.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Find the root cause of a failing certificate, step by step. Exit: 0 healthy, 1 warning, 2 critical, 3 cannot tell.
+    #[command(after_help = help::DIAGNOSE)]
+    Diagnose {
+        /// `kubelet` (the default), `clients`, or the logical name of a certificate.
+        #[arg(conflicts_with = "all")]
+        subject: Option<String>,
+        /// The kubelet's playbook, the clients', and one for every certificate that is not well.
+        #[arg(long)]
+        all: bool,
+        /// For people or for programs.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Print the runbook of an alert, a finding or a gate; without ID list them.
+    #[command(after_help = help::RUNBOOK)]
+    Runbook {
+        /// As alerts, `check` and refusals name it.
+        id: Option<String>,
+    },
+    /// Answer node-problem-detector by what the daemon saw last. Exit: 0 fine, 1 problem, 2 unknown.
+    #[command(after_help = help::NPD)]
+    NpdPlugin,
     /// Validate or show the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -132,6 +189,16 @@ pub struct CheckArgs {
     /// For people, for people with wide terminals, or for programs.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: CheckOutput,
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct ReachArgs {
+    /// All nodes, by an annotation in the cluster, instead of this one.
+    #[arg(long)]
+    pub cluster: bool,
+    /// Instead of this node's admin.conf, with --cluster.
+    #[arg(long, value_name = "FILE", requires = "cluster")]
+    pub kubeconfig: Option<PathBuf>,
 }
 
 #[derive(ClapArgs, Debug)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::config::{EXIT_CONFIG, Settings, effective_values, load};
+use crate::config::{EXIT_CONFIG, Origin, Settings, effective_values, load};
 use crate::host::fs::Root;
 
 /// `config check`: what to print and the exit code (0, or 78 with every problem on a line of its own).
@@ -36,10 +36,8 @@ fn render(settings: &Settings, origin: bool) -> String {
     let width = lines.iter().map(|(_, line)| line.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
     for (key, line) in lines {
-        let end = match settings.origins.get(key) {
-            Some(from) if origin => writeln!(text, "{line:width$}  # {from}"),
-            _ => writeln!(text, "{line}"),
-        };
+        let from = settings.origins.get(key).unwrap_or(&Origin::Default);
+        let end = if origin { writeln!(text, "{line:width$}  # {from}") } else { writeln!(text, "{line}") };
         debug_assert!(end.is_ok(), "writing to a string cannot fail");
     }
     text.truncate(text.trim_end().len());

@@ -80,6 +80,54 @@ Examples:
   certwarden status -o json
       The same for programs, as in /run/certwarden/status.json.";
 
+pub const PAUSE: &str = "\
+Examples:
+  certwarden pause --for 2h --reason upgrade
+      This node, for two hours; the reason stands in `status` and `plan`.
+  certwarden pause --cluster --until 2027-01-05
+      All nodes, until then; an emergency goes on all the same.";
+
+pub const RESUME: &str = "\
+Examples:
+  certwarden resume
+      This node.
+  certwarden resume --cluster
+      All nodes that are not paused themselves.";
+
+pub const FLEET: &str = "\
+Examples:
+  certwarden fleet
+      All nodes, on a control plane.
+  certwarden fleet --kubeconfig ~/.kube/config -o json
+      The same from anywhere, for programs.
+  certwarden fleet --clear-harm
+      After a renewal that was rolled back, once its cause is gone: the others go on.";
+
+pub const DIAGNOSE: &str = "\
+Examples:
+  certwarden diagnose
+      Why the node is not Ready, or its kubelet's certificate does not rotate.
+  certwarden diagnose clients
+      Which client logs in with a certificate that is about to end.
+  certwarden diagnose apiserver
+      What is wrong with one certificate, who uses it, what to do.
+  certwarden diagnose --all -o json
+      Everything, for programs.";
+
+pub const RUNBOOK: &str = "\
+Examples:
+  certwarden runbook
+      List the pages.
+  certwarden runbook CertwardenCertificateExpiring
+      What an alert means, what it does to the cluster, what to do.
+  certwarden runbook key-mismatch
+      The same for a finding of `check`.";
+
+pub const NPD: &str = "\
+Examples:
+  certwarden npd-plugin
+      One line; examples/node-problem-detector.json configures the detector.";
+
 pub const CONFIG_CHECK: &str = "\
 Examples:
   certwarden config check

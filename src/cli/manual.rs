@@ -38,6 +38,7 @@ pub fn command() -> clap::Command {
 /// Of which commands, the code, what it means.
 pub fn exit_codes() -> Vec<(&'static str, u8, &'static str)> {
     const CHECK: &str = "check";
+    const DIAGNOSE: &str = "diagnose";
     const ACTS: &str = "renew, rollback, recover";
     const ANY: &str = "any";
     vec![
@@ -45,6 +46,13 @@ pub fn exit_codes() -> Vec<(&'static str, u8, &'static str)> {
         (CHECK, Severity::Warning.exit_code(), "warning"),
         (CHECK, Severity::Critical.exit_code(), "critical"),
         (CHECK, Severity::Unknown.exit_code(), "cannot tell"),
+        (DIAGNOSE, Severity::Ok.exit_code(), "healthy"),
+        (DIAGNOSE, Severity::Warning.exit_code(), "warning: something will fail"),
+        (DIAGNOSE, Severity::Critical.exit_code(), "critical: a root cause was found"),
+        (DIAGNOSE, Severity::Unknown.exit_code(), "cannot tell, or what was seen contradicts itself"),
+        ("npd-plugin", 0, "no problem"),
+        ("npd-plugin", 1, "a certificate is critical"),
+        ("npd-plugin", 2, "unknown: no daemon, or nothing can be read"),
         (ACTS, Outcome::Verified.exit_code(), "done, or nothing to do"),
         (ACTS, Outcome::Refused.exit_code(), "refused; nothing was changed"),
         (

@@ -6,14 +6,18 @@
 mod args;
 mod check;
 pub mod config;
+mod diagnose;
 mod export;
+mod fleet;
 mod help;
 mod history;
 pub mod manual;
+mod npd;
 mod output;
 mod plan;
 mod render;
 mod report;
+pub mod runbook;
 mod signals;
 mod small;
 mod status;
@@ -43,7 +47,7 @@ use crate::txn::session::{Session, SessionError};
 use crate::txn::state::DaemonState;
 use crate::{config as configuration, daemon, renew};
 
-use args::{Args, Command, ConfigCommand, Output, SelectionArgs};
+use args::{Args, Command, ConfigCommand, Output, ReachArgs, SelectionArgs};
 use output::{BUSY, CONFIG, NOT_ROOT, USAGE, complain, fail, print, print_json};
 
 /// Runs one command and returns the exit code.
@@ -65,21 +69,34 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
+/// Changes the node.
+fn acts(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Renew { .. }
+            | Command::Rollback { .. }
+            | Command::Recover { .. }
+            | Command::Pause { reach: ReachArgs { cluster: false, .. }, .. }
+            | Command::Resume { reach: ReachArgs { cluster: false, .. } }
+            | Command::Daemon
+    )
+}
+
 fn dispatch(args: &Args, root: Root) -> u8 {
-    let acts = matches!(
-        args.command,
-        Command::Renew { .. } | Command::Rollback { .. } | Command::Recover { .. } | Command::Daemon
-    );
+    let acts = acts(&args.command);
     if acts && root.is_live() && !nix::unistd::geteuid().is_root() {
         return complain("this needs root; run it with sudo, or on a node tree with --root", NOT_ROOT);
     }
     if acts {
-        journal::init(journal::Target::Detect, args.verbose);
+        let service = matches!(args.command, Command::Daemon);
+        journal::init(if service { journal::Target::Service } else { journal::Target::Detect }, args.verbose);
     }
     match &args.command {
         Command::Config(ConfigCommand::Check) => return tell(config::check(&root)),
         Command::Config(ConfigCommand::Show { origin }) => return tell(config::show(&root, *origin)),
         Command::History { id, output } => return show_history(&root, id.as_deref(), *output),
+        Command::NpdPlugin => return npd::run(&root),
+        Command::Runbook { id } => return runbook::run(id.as_deref()),
         Command::Status { output } => return status::run(&root, *output == Output::Json),
         Command::Export { listen } => return export::run(root, listen.clone()),
         _ => {}
@@ -118,7 +135,15 @@ fn dispatch(args: &Args, root: Root) -> u8 {
             let result = session.rollback(id.as_deref(), force, &watched());
             finish(&host.root, &policy.hook, result, *output)
         }
+        Command::Diagnose { subject, all, output } => diagnose::run(&session, subject.as_deref(), *all, *output),
         Command::Recover { files_only, output } => recover(&session, *files_only, *output),
+        Command::Pause { until, length, reason, reach } => {
+            fleet::pause(&session, until.as_deref(), *length, reason, reach)
+        }
+        Command::Resume { reach } => fleet::resume(&session, reach),
+        Command::Fleet { kubeconfig, clear_harm, output } => {
+            fleet::show(&session, kubeconfig.as_deref(), *clear_harm, *output)
+        }
         _ => complain("this command is not reached here", USAGE),
     }
 }
@@ -171,7 +196,7 @@ fn show_plan(session: &Session<'_>, selection: &SelectionArgs, output: Output) -
         Ok(plan) => plan,
         Err(e) => return fail(&e, USAGE),
     };
-    let gates = |part: &Plan| if plan.is_empty() { Vec::new() } else { session.closed_gates(part) };
+    let gates = |part: &Plan| if plan.is_empty() { Vec::new() } else { session.in_the_way(part) };
     match output {
         Output::Json => print_json(&plan::Document::new(&plan, &gates)),
         Output::Table => {

@@ -140,6 +140,7 @@ mod tests {
                 entries,
                 in_memory: Vec::new(),
                 identity: Choice::Nothing,
+                serving: None,
             })
         };
         assert_eq!(of(entries), "once something is due: /etc/kubernetes belongs to user 998\n");

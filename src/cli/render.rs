@@ -1,5 +1,7 @@
 //! An assessment as a table for people and as JSON for tools.
 
+use std::collections::BTreeSet;
+
 use comfy_table::{ContentArrangement, Table, presets};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -55,7 +57,8 @@ pub fn table(inventory: &Inventory, assessment: &Assessment, style: Style) -> St
     let in_memory = in_memory.flat_map(|(held, j)| j.findings.iter().map(|f| sentence(&held.name, held.impact, f)));
     let problems: Vec<String> = in_files.chain(in_memory).collect();
     let notes: Vec<String> = inventory.node.notes.iter().map(|n| format!("note: {}", clean(n))).collect();
-    for lines in [problems, notes] {
+    let pages = if style.wide { pages(assessment) } else { Vec::new() };
+    for lines in [problems, notes, pages] {
         if !lines.is_empty() {
             out.push('\n');
             for line in lines {
@@ -65,6 +68,12 @@ pub fn table(inventory: &Inventory, assessment: &Assessment, style: Style) -> St
         }
     }
     out
+}
+
+/// Where each kind of finding is explained, once.
+fn pages(assessment: &Assessment) -> Vec<String> {
+    let ids: BTreeSet<&str> = assessment.all().flat_map(|j| j.findings.iter().map(|f| f.id.id())).collect();
+    ids.into_iter().map(|id| format!("more: certwarden runbook {id}")).collect()
 }
 
 fn sentence(name: &str, impact: &str, finding: &Finding) -> String {

@@ -1,6 +1,7 @@
 //! Copies of admin.conf that people keep. They may lie where somebody else decides what a path means, so that no link is
 //! followed on the way to one.
 
+use std::cell::LazyCell;
 use std::path::{Component, Path, PathBuf};
 
 use super::Scene;
@@ -22,7 +23,9 @@ pub(super) fn find(scene: &mut Scene<'_>, known: &[Entry], wanted: &Kubeconfigs)
     else {
         return (Vec::new(), Vec::new());
     };
-    let Some(original) = text_of(scene.root.read_secret(admin)) else { return (Vec::new(), Vec::new()) };
+    let root = scene.root;
+    // read when there is a first copy: most nodes have none
+    let original = LazyCell::new(|| text_of(root.read_secret(admin)));
     let told = wanted.copies.iter().map(|path| Copy { path: path.clone(), told: true });
     let homes = wanted.homes.iter().map(|home| Copy { path: home.join(".kube/config"), told: false });
     let (mut fresh, mut stale) = (Vec::new(), Vec::new());
@@ -30,8 +33,9 @@ pub(super) fn find(scene: &mut Scene<'_>, known: &[Entry], wanted: &Kubeconfigs)
         let bytes = scene.root.place_without_links(&copy.path).and_then(|place| place.look()).map(|seen| seen.bytes);
         match bytes {
             Ok(bytes) => {
+                let Some(original) = original.as_ref() else { break };
                 let text = text_of(Ok(bytes)).unwrap_or_default();
-                if kubeconfig::refreshed(&text, &original, &original, copy.told).is_some() {
+                if kubeconfig::refreshed(&text, original, original, copy.told).is_some() {
                     fresh.push(copy);
                 } else {
                     stale.extend(left_behind(scene, known, &copy.path, &text));

@@ -95,6 +95,7 @@ fn on_disk(
         lies,
         good: if needed { good(scene, conf, &current, config) } else { Vec::new() },
         obstacle,
+        serving_obstacle: file_at(scene.root, &current.with_file_name("kubelet-server-updated.pem")),
         can_sign: scene.authority("ca").is_some_and(|ca| ca.has_key),
         config: match (config, load::referred_by(conf, config)) {
             (Err(f), _) if f.id == Problem::Missing => Config::Missing,
@@ -211,8 +212,12 @@ pub(super) fn plain_file(scene: &Scene<'_>, path: &Path) -> Option<Finding> {
 
 /// The same of the link that it makes first.
 fn obstacle(scene: &Scene<'_>, current: &Path) -> Option<PathBuf> {
-    let path = current.with_file_name(UPDATED);
-    scene.root.symlink_metadata(&path).is_ok_and(|m| !m.is_symlink()).then_some(path)
+    file_at(scene.root, &current.with_file_name(UPDATED))
+}
+
+/// What is no link.
+fn file_at(root: &Root, path: &Path) -> Option<PathBuf> {
+    root.symlink_metadata(path).is_ok_and(|m| !m.is_symlink()).then(|| path.to_path_buf())
 }
 
 fn blocked(scene: &Scene<'_>, cert: &Path) -> Option<Finding> {

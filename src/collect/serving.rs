@@ -1,4 +1,4 @@
-//! The kubelet's serving certificate: configured, rotated, or its own.
+//! The kubelet's serving certificate: rotated, configured, or its own.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,8 @@ use super::catalogue;
 use super::control_plane::forget;
 use super::load::{self, Expected};
 use super::node_identity::plain_file;
-use super::{Scene, has_finding, pair_form};
+use super::{Scene, has_finding, keys, pair_form};
+use crate::model::cert::CertFacts;
 use crate::model::component::Component;
 use crate::model::finding::Problem;
 use crate::model::inventory::{Content, Entry, Owner};
@@ -28,7 +29,8 @@ pub(super) fn entry(scene: &Scene<'_>) -> Option<Entry> {
             _ if kubelet.server_tls_bootstrap => (current.clone(), current, Owner::Kubelet, Some("ca")),
             _ => (in_dir("kubelet.crt"), in_dir("kubelet.key"), Owner::None, None),
         };
-    if owner == Owner::None && !scene.lies(&cert) {
+    let in_its_place = owner == Owner::None;
+    if in_its_place && !scene.lies(&cert) {
         return None; // the kubelet makes it at its next start
     }
     let authority = signer.and_then(|name| scene.authority(name));
@@ -37,7 +39,9 @@ pub(super) fn entry(scene: &Scene<'_>) -> Option<Entry> {
     if let Content::Readable(credential) = &mut content {
         credential.findings.extend(plain_file(scene, &cert));
     }
-    if owner != Owner::Kubelet && has_finding(&content, Problem::WrongIssuer) {
+    if in_its_place {
+        (owner, signer) = whose(scene, &content);
+    } else if owner != Owner::Kubelet && has_finding(&content, Problem::WrongIssuer) {
         // configured on purpose, from another CA
         forget(&mut content, Problem::WrongIssuer);
         (owner, signer) = (Owner::External, None);
@@ -51,4 +55,28 @@ pub(super) fn entry(scene: &Scene<'_>) -> Option<Entry> {
         impact: catalogue::KUBELET_SERVING.to_owned(),
         content,
     })
+}
+
+/// Who renews what lies where the kubelet puts the pair that it makes for itself. It makes that once and never again while
+/// both files can be read (kubernetes: `cmd/kubelet/app/server.go:InitializeTLS`), so that certwarden does; what somebody has
+/// put in its place is his.
+fn whose(scene: &Scene<'_>, content: &Content) -> (Owner, Option<&'static str>) {
+    let Content::Readable(credential) = content else { return (Owner::None, None) };
+    if made_by_kubelet(&credential.chain) {
+        return (Owner::Certwarden, None);
+    }
+    let authority = scene.authority("ca").filter(|ca| keys::leads_to(&credential.chain, &ca.issuers));
+    (Scene::owner(authority, false), authority.map(|_| "ca"))
+}
+
+/// A leaf for `HOST@SECONDS` and behind it the CA `HOST-ca@SECONDS` that issued it, whose key nobody has kept (client-go:
+/// `util/cert/cert.go:GenerateSelfSignedCertKeyWithFixtures`).
+fn made_by_kubelet(chain: &[CertFacts]) -> bool {
+    let [leaf, ca] = chain else { return false };
+    let host = |name: &Option<String>, mark: &str| {
+        let (host, seconds) = name.as_deref()?.rsplit_once(mark)?;
+        seconds.parse::<u64>().ok().map(|_| host.to_owned())
+    };
+    let (of_leaf, of_ca) = (host(&leaf.common_name, "@"), host(&ca.common_name, "-ca@"));
+    of_leaf.is_some() && of_leaf == of_ca && ca.is_ca && !leaf.is_ca && leaf.claims_issuer(ca) && ca.claims_issuer(ca)
 }

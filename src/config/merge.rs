@@ -1,6 +1,7 @@
 //! Stage two: fragments laid over each other key by key, each value with its origin. A list is one value:
 //! the later one replaces the earlier one, nothing is appended behind anybody's back.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use toml::Value;
 use super::Origin;
 use super::error::{Fault, Problem};
 use super::fragment::Fragment;
-use super::schema::{Schema, effective_values, policy_from};
+use super::schema::{Schema, policy_from};
 use super::toml_text::{Item, items, position};
 use crate::model::policy::Policy;
 
@@ -23,7 +24,8 @@ pub(super) struct Merged {
 
 /// Merges in the order given; later fragments win.
 pub(super) fn merge(fragments: &[Fragment], problems: &mut Vec<Problem>) -> Merged {
-    let schema = Schema::new();
+    // made when first needed: most nodes have no key set, and `check` is quick
+    let schema = LazyCell::new(Schema::new);
     let mut merged = Merged::default();
     for fragment in fragments {
         match items(&fragment.text) {
@@ -73,6 +75,9 @@ impl Merged {
 
     /// The policy that all values make. Values were checked one by one; together they can only fail by a defect here.
     pub(super) fn policy(&self, problems: &mut Vec<Problem>) -> Policy {
+        if self.values.is_empty() {
+            return Policy::default();
+        }
         policy_from(self.values.iter().map(|(k, (v, _))| (k.as_str(), v))).unwrap_or_else(|message| {
             problems.push(Problem {
                 path: Path::new(super::MAIN_FILE).into(),
@@ -84,14 +89,9 @@ impl Merged {
         })
     }
 
-    /// Every key that exists and where its value comes from.
+    /// Where the values come from that are not defaults.
     pub(super) fn origins(&self) -> BTreeMap<String, Origin> {
-        let all = effective_values(&Policy::default()).into_keys();
-        all.map(|key| {
-            let origin = self.origin(&key);
-            (key, origin)
-        })
-        .collect()
+        self.values.iter().map(|(key, (_, origin))| (key.clone(), origin.clone())).collect()
     }
 
     pub(super) fn origin(&self, key: &str) -> Origin {

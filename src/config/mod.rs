@@ -39,7 +39,7 @@ pub const MAIN_FILE: &str = "/etc/certwarden/certwarden.toml";
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     pub policy: Policy,
-    /// Every key, dotted (`renew.renew-before`), and where its value comes from.
+    /// Where the value of a key comes from, dotted (`renew.renew-before`). Of the others it is the default.
     pub origins: BTreeMap<String, Origin>,
     /// The files that were read, in the order in which they were merged.
     pub files: Vec<PathBuf>,

@@ -6,6 +6,9 @@ use std::path::{Component, Path};
 use super::error::{Fault, Problem};
 use super::merge::Merged;
 use super::{MAIN_FILE, Origin};
+use crate::host::zone::zone;
+use crate::model::fleet::lease::LONGEST;
+use crate::model::fleet::window::Windows;
 use crate::model::policy::{Policy, Renewer, Span};
 
 /// A look reads some dozen files; more often than this it only costs power.
@@ -14,6 +17,15 @@ const SHORTEST_INTERVAL: Span = Span::secs(60);
 const SHORTEST_STABILITY: Span = Span::secs(1);
 /// kubeadm needs a second; a limit below makes every renewal fail.
 const SHORTEST_KUBEADM: Span = Span::secs(1);
+
+/// A window in which no renewal can end is none.
+const SHORTEST_WINDOW: Span = Span::secs(300);
+/// Enough for one request to be repeated; transactions make it longer by themselves.
+const SHORTEST_LEASE: Span = Span::secs(60);
+/// More often it only costs the API server.
+const SHORTEST_RETRY: Span = Span::secs(5);
+/// Leases of the same kind; a cluster has at most some thousands of nodes.
+const MOST_WORKERS: u64 = 100;
 
 /// Broken rule: the keys it looks at, the one to complain at last, and what to say.
 type Broken = (&'static [&'static str], String);
@@ -40,6 +52,7 @@ fn single(p: &Policy) -> Vec<Broken> {
     if p.renew.exclude.iter().any(|name| name.trim().is_empty()) {
         broken.push((&["renew.exclude"], "has an empty name; write logical names like `apiserver`".to_owned()));
     }
+    broken.extend(fleet(p));
     let paths = [
         (["kubeconfigs.homes"].as_slice(), &p.kubeconfigs.homes),
         (["kubeconfigs.copies"].as_slice(), &p.kubeconfigs.copies),
@@ -83,6 +96,44 @@ fn hooks(p: &Policy) -> Vec<Broken> {
         if hook.time_limit < Span::secs(1) {
             complain("has a time-limit below a second; nothing ends so soon".to_owned());
         }
+    }
+    broken
+}
+
+/// What is said about other nodes and about time.
+fn fleet(p: &Policy) -> Vec<Broken> {
+    let mut broken: Vec<Broken> = Vec::new();
+    if let Err(name) = Windows::of(p, &zone) {
+        broken.push((
+            &["windows.time-zone", "windows.calendar"],
+            format!("`{name}` is no time zone that this machine knows (tzdata)"),
+        ));
+    }
+    if p.windows.duration < SHORTEST_WINDOW {
+        let text = format!("is {}, the least is {SHORTEST_WINDOW}: a renewal takes minutes", p.windows.duration);
+        broken.push((&["windows.duration"], text));
+    }
+    if !(SHORTEST_LEASE.0..=LONGEST).contains(&p.fleet.lease_duration.0) {
+        let text = format!("is {}, and must be from {SHORTEST_LEASE} to {}", p.fleet.lease_duration, Span(LONGEST));
+        broken.push((&["fleet.lease-duration"], text));
+    }
+    if p.fleet.retry < SHORTEST_RETRY {
+        let text = format!("is {}, the least is {SHORTEST_RETRY}: the lock is held for minutes", p.fleet.retry);
+        broken.push((&["fleet.retry"], text));
+    }
+    if !(1..=MOST_WORKERS).contains(&p.fleet.workers_at_once) {
+        broken.push((
+            &["fleet.workers-at-once"],
+            format!("is {}, and must be from 1 to {MOST_WORKERS}", p.fleet.workers_at_once),
+        ));
+    }
+    let label = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if p.fleet.namespace.is_empty() || !p.fleet.namespace.bytes().all(label) {
+        broken.push((&["fleet.namespace"], format!("`{}` is no name of a namespace", p.fleet.namespace)));
+    }
+    let path = &p.fleet.kubeconfig;
+    if path.as_os_str() != "" && !plain(path) {
+        broken.push((&["fleet.kubeconfig"], format!("is {}; write an absolute path without `..`", path.display())));
     }
     broken
 }

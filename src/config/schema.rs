@@ -117,6 +117,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_value_at_all_is_the_default_policy() {
+        assert_eq!(policy_from([]).unwrap(), Policy::default());
+    }
+
+    #[test]
     fn a_key_of_another_section_is_suggested_with_its_section() {
         let schema = Schema::new();
         let fault = schema.check_leaf(&["renew-before".into()], &Value::from("1d")).unwrap_err();

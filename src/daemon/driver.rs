@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::DaemonError;
 use super::alarm::Alarm;
+use super::cluster::{Cluster, Target};
 use super::hooks::Hooks;
 use super::metrics::Metrics;
 use super::mounts::Mounts;
@@ -19,6 +20,7 @@ use super::work::{Done, Engine, Job, Work};
 use crate::config::{self, Settings};
 use crate::host::fs::Root;
 use crate::host::notify;
+use crate::model::event::{self, News, Reason};
 use crate::model::hook::{Notice, Wanting};
 use crate::model::machine::{Activity, Effect, Event, Found, Standing, State};
 use crate::model::report::{Outcome, Report};
@@ -68,6 +70,7 @@ pub(super) struct Driver {
     watchdog: Option<Duration>,
     mounts: Mounts,
     metrics: Metrics,
+    cluster: Cluster,
     hooks: Hooks,
     /// What was refused last, and when that was told: the same refusal at each look is one notice a day.
     refused: Option<(String, Timestamp)>,
@@ -79,7 +82,7 @@ impl Driver {
         let schedule = Schedule::new(settings.policy.check.interval, &machine_id);
         let Loaded { state: memory, damage } = DaemonState::load(&root);
         let mounts = Mounts::new(&root);
-        let mode = settings.policy.mode;
+        let (mode, cluster) = (settings.policy.mode, Cluster::start(&root));
         let state = State::start(Timestamp::now(), mode, schedule, memory.standing(), memory.renewed.clone());
         Self {
             root,
@@ -98,6 +101,7 @@ impl Driver {
             watchdog: notify::watchdog_interval(),
             mounts,
             metrics: Metrics::new(memory.counters),
+            cluster,
             hooks: Hooks::default(),
             refused: None,
         }
@@ -209,9 +213,11 @@ impl Driver {
                     self.update(|memory| memory.server = result.server);
                 }
                 let unfinished = result.seen.unfinished;
+                let not_before = result.waits.as_ref().and_then(|w| w.until);
                 self.attention(&result.seen);
-                self.last_check = Some(result.seen);
-                self.event(Event::CheckDone(Found { due: result.due, unfinished }))
+                self.last_check = Some(CheckSeen { waits: result.waits, ..result.seen });
+                self.tell_cluster(result.target, result.lasting);
+                self.event(Event::CheckDone(Found { due: result.due, unfinished, not_before }))
             }
             Done::Transact(report) => {
                 self.remember(&report);
@@ -227,9 +233,23 @@ impl Driver {
         }
     }
 
+    /// What lasts: what the look found, and that nothing is done about it.
+    fn tell_cluster(&self, target: Option<Target>, mut lasting: Vec<News>) {
+        if let Standing::ObserveOnly { reason, .. } = &self.state.standing {
+            let note = format!("nothing is renewed on this node, because a rollback failed: {reason}");
+            lasting.push(News { reason: Reason::CertwardenSuspended, about: String::new(), note });
+        }
+        self.cluster.looked(target, lasting, self.settings.policy.cluster.clone(), &self.status());
+    }
+
     fn remember(&mut self, report: &Report) {
         self.metrics.ended(report);
         self.notify(report);
+        for report in report.all() {
+            if let Some(news) = event::happened(report) {
+                self.cluster.happened(news);
+            }
+        }
         if report.outcome != Outcome::NothingToDo {
             self.last_transaction = Some(report.into());
         }

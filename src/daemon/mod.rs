@@ -8,6 +8,7 @@
 //! time limit: then something hangs, and systemd kills and restarts us. The ledger is made for that.
 
 mod alarm;
+mod cluster;
 mod driver;
 mod hooks;
 mod metrics;
@@ -17,6 +18,7 @@ mod report;
 mod signals;
 mod work;
 
+pub use cluster::Target;
 pub use hooks::tell_hooks;
 pub use node::NodeWork;
 pub use work::{CheckResult, Measured, Work};

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use jiff::SignedDuration;
+
 use crate::host::Host;
-use crate::model::assess::{Judged, Severity};
+use crate::model::assess::{Assessment, Judged, Severity, assess};
 use crate::model::cause::chain;
+use crate::model::event;
 use crate::model::identity::Config;
 use crate::model::inventory::{Content, Entry};
 use crate::model::metrics::{self, Endpoint, Look};
@@ -13,7 +16,8 @@ use crate::model::planner::{self, Selection};
 use crate::model::policy::Policy;
 use crate::model::repair::{CLIENT, Choice};
 use crate::model::report::{Outcome, Report};
-use crate::observe::{Attention, CheckSeen, NextEnd, Verdict};
+use crate::observe::{Attention, CheckSeen, NextEnd, Verdict, Waits};
+use crate::txn::calm;
 use crate::txn::engine::EngineError;
 use crate::txn::lock::LockError;
 use crate::txn::progress::Progress;
@@ -23,17 +27,51 @@ use crate::txn::state::DaemonState;
 use crate::txn::store;
 use crate::verify::endpoints;
 
+use super::cluster::Target;
 use super::work::{CheckResult, Measured, Work};
+
+/// What waits for nothing that is known to come is looked at again then.
+const LONG: SignedDuration = SignedDuration::from_hours(24);
 
 /// The real node.
 #[derive(Debug)]
 pub struct NodeWork {
     host: Host,
+    /// What the last attempt waits for.
+    waits: Option<Waits>,
 }
 
 impl NodeWork {
     pub fn new(host: Host) -> Self {
-        Self { host }
+        Self { host, waits: None }
+    }
+
+    /// What is to be renewed now; or, where something is due and its time has not come, what it waits for.
+    fn due(&self, session: &Session<'_>) -> (Vec<String>, Option<Waits>) {
+        let policy = session.policy;
+        let names = |assessment: &Assessment| -> Vec<String> {
+            let due = assessment.due().map(|j| j.name.clone());
+            due.filter(|name| !policy.renew.exclude.contains(name)).collect()
+        };
+        let by_age = names(&session.assessment);
+        let ends = || session.assessment.due().filter_map(|j| j.effective_end);
+        let later = |why: String| {
+            let until = calm::acts_at(&self.host, policy, &session.inventory, ends());
+            Some(Waits { until: until.or_else(|| session.at().checked_add(LONG).ok()), why })
+        };
+        if let Some(closed) = calm::closed(&self.host, policy).into_iter().next()
+            && !session.assessment.emergency()
+        {
+            return if by_age.is_empty() { (by_age, None) } else { (by_age, later(closed.reason)) };
+        }
+        let now = calm::policy_now(&self.host, policy, &session.inventory);
+        let due = if now == *policy { by_age.clone() } else { names(&assess(&session.inventory, &now, session.at())) };
+        if due.is_empty() && !by_age.is_empty() {
+            let why = format!("due by age, not yet by the time given to this node: {}", by_age.join(", "));
+            return (by_age, later(why));
+        }
+        let waits = self.waits.clone().filter(|_| !due.is_empty());
+        (due, waits)
     }
 
     fn refused(&self, reason: impl Into<String>) -> Report {
@@ -49,12 +87,18 @@ impl Work for NodeWork {
         let shown = endpoints::look(&self.host, &session.inventory);
         endpoints::tell(&mut session.assessment, &session.inventory, &shown);
         let unfinished = store::unfinished(&self.host.root).map_or(true, |open| !open.is_empty());
-        let due = session.assessment.due().map(|j| j.name.clone());
         let clock = self.host.services.clock_synchronised();
+        let (due, waits) = self.due(&session);
+        if let Some(cluster) = session.cluster() {
+            cluster.settle_debts();
+        }
         CheckResult {
+            target: Some(&session.inventory).filter(|_| self.host.live).and_then(Target::of),
+            lasting: event::lasting(&session.inventory, &session.assessment),
             measured: measured(&session, &shown, clock, began),
             seen: seen(&session, unfinished),
-            due: due.filter(|name| !policy.renew.exclude.contains(name)).collect(),
+            due,
+            waits,
             clock_trusted: clock == Some(true),
             server: Some(&session.inventory.node.kubelet.identity)
                 .filter(|identity| identity.config == Config::Current)
@@ -64,12 +108,16 @@ impl Work for NodeWork {
 
     fn transact(&mut self, policy: &Policy, progress: &Arc<Progress>) -> Report {
         self.host.root.trust(&policy.gates.trusted_owners);
+        let policy = &calm::policy_now(&self.host, policy, &Session::open(&self.host, policy).inventory);
         let session = Session::open(&self.host, policy);
         let plan = match session.plan(&Selection::Due) {
             Ok(plan) => plan,
             Err(e) => return self.refused(e.to_string()),
         };
-        session.carry_out(&plan, false, &[], progress).unwrap_or_else(|e| self.refused(chain(&e)))
+        let report = session.carry_out(&plan, false, &[], progress).unwrap_or_else(|e| self.refused(chain(&e)));
+        let until = report.refusals.iter().map(|r| r.until).max().flatten();
+        self.waits = report.refusals.first().map(|r| Waits { until, why: r.reason.clone() });
+        report
     }
 
     fn recover(&mut self, policy: &Policy, progress: &Arc<Progress>) -> Option<Report> {
@@ -132,6 +180,7 @@ fn seen(session: &Session<'_>, unfinished: bool) -> CheckSeen {
         next_end: next.map(|(at, name)| NextEnd { name: name.clone(), at }),
         attention,
         unfinished,
+        waits: None,
     }
 }
 

@@ -8,10 +8,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::DaemonError;
+use super::cluster::Target;
+use crate::model::event::News;
 use crate::model::metrics::counters::Counters;
 use crate::model::policy::Policy;
 use crate::model::report::Report;
-use crate::observe::CheckSeen;
+use crate::observe::{CheckSeen, Waits};
 use crate::txn::progress::{Progress, Snapshot};
 
 /// A look reads some dozen files and asks some sockets, each with a time limit of seconds.
@@ -39,9 +41,14 @@ pub struct CheckResult {
     pub due: Vec<String>,
     /// The clock is synchronised: its time may be remembered as one that has passed.
     pub clock_trusted: bool,
+    /// Why what is due is not renewed now, and until when.
+    pub waits: Option<Waits>,
     /// The API server, where the kubelet's kubeconfig is well and says it.
     pub server: Option<String>,
     pub measured: Measured,
+    /// For the cluster: where to tell it, and what lasts.
+    pub target: Option<Target>,
+    pub lasting: Vec<News>,
 }
 
 /// What metrics tell of a look.

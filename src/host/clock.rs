@@ -10,6 +10,10 @@ pub trait Clock: Send {
     fn now(&self) -> Timestamp;
     /// Monotonic time since an arbitrary start. Does not follow steps of the wall clock.
     fn monotonic(&self) -> Duration;
+    /// Since the machine's boot, the same for all its processes; goes on in suspend (`CLOCK_BOOTTIME`).
+    fn since_boot(&self) -> Duration {
+        self.monotonic()
+    }
     /// Blocks the calling thread.
     fn sleep(&self, time: Duration);
 }
@@ -33,6 +37,10 @@ impl Clock for SystemClock {
 
     fn monotonic(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    fn since_boot(&self) -> Duration {
+        nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_or_else(|_| self.monotonic(), Duration::from)
     }
 
     fn sleep(&self, time: Duration) {

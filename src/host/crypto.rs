@@ -1,6 +1,7 @@
 //! Cryptography by OpenSSL: keys, signatures, chains. Key bytes are zeroed when dropped.
 
 mod request;
+mod self_made;
 mod sign;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod testing;
@@ -15,6 +16,7 @@ use openssl::x509::{X509, X509PurposeId, X509StoreContext};
 use zeroize::Zeroizing;
 
 pub use request::{Filed, Subject, new_request, sign_client};
+pub use self_made::make_like;
 pub use sign::{Signed, sign_like};
 
 /// Why a key or a certificate was not accepted.

@@ -3,6 +3,8 @@
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod https;
+pub mod lease;
+pub mod nodes;
 mod objects;
 
 use std::time::Duration;
@@ -117,6 +119,27 @@ pub trait KubeApi: Send {
     /// # Errors
     /// As [`get`](Self::get).
     fn post(&self, to: &Connection, path: &str, json: &str) -> Result<Answer, KubeError>;
+
+    /// PUT of a JSON body: replaces the object, if its `resourceVersion` is still that of the body.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    fn put(&self, to: &Connection, path: &str, json: &str) -> Result<Answer, KubeError>;
+
+    /// PATCH of a JSON body of this kind (`application/merge-patch+json`, `application/strategic-merge-patch+json`).
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    fn patch(&self, to: &Connection, path: &str, kind: &str, json: &str) -> Result<Answer, KubeError> {
+        let _ = (path, kind, json);
+        Err(KubeError::Setup { server: to.server.clone(), detail: "nothing can be changed by this".to_owned() })
+    }
+
+    /// What the server's clock shows, by the `Date` of any answer (RFC 9110 §6.6.1); None: it does not say.
+    fn date(&self, to: &Connection) -> Option<Timestamp> {
+        let _ = to;
+        None
+    }
 
     /// # Errors
     /// [`KubeError`].

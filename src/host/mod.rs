@@ -13,12 +13,14 @@ pub mod fs;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 pub mod journal;
+pub mod journalctl;
 pub mod kube;
 pub mod namespace;
 pub mod notify;
 pub mod process;
 pub mod systemd;
 pub mod tls;
+pub mod zone;
 
 use std::sync::Arc;
 

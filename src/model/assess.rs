@@ -7,7 +7,8 @@ use super::finding::{Finding, Problem};
 use super::inventory::{Content, Entry, Inventory};
 use super::policy::Policy;
 use super::process::{self, InMemory};
-use super::repair::{self, Choice};
+use super::repair::{self, Choice, Repair};
+use super::serving::{self, SERVING};
 
 mod time;
 
@@ -76,6 +77,8 @@ pub struct Assessment {
     pub in_memory: Vec<(InMemory, Judged)>,
     /// What is to become of the kubelet's own identity.
     pub identity: Choice,
+    /// A serving certificate that is to be asked for in the kubelet's stead.
+    pub serving: Option<Repair>,
 }
 
 impl Assessment {
@@ -109,7 +112,8 @@ pub fn assess(inventory: &Inventory, policy: &Policy, now: Timestamp) -> Assessm
     });
     let in_memory = in_memory.collect();
     let identity = repair::choose(inventory, policy, now);
-    let mut assessment = Assessment { at: now, verdict: Severity::Unknown, entries, in_memory, identity };
+    let serving = serving::choose(inventory, policy, now);
+    let mut assessment = Assessment { at: now, verdict: Severity::Unknown, entries, in_memory, identity, serving };
     due_by_repair(&mut assessment);
     assessment.verdict = overall(inventory, &assessment);
     assessment
@@ -126,6 +130,10 @@ fn due_by_repair(assessment: &mut Assessment) {
         let touched = repair.filter(|r| r.touches(&judged.name) || (judged.name == repair::CLIENT && r.reference));
         judged.due = touched.is_some();
         judged.emergency = touched.is_some_and(|r| r.urgent);
+    }
+    let asked_for = assessment.serving.is_some();
+    for judged in assessment.entries.iter_mut().filter(|j| j.name == SERVING && asked_for) {
+        judged.due = true;
     }
 }
 
@@ -226,8 +234,7 @@ mod tests {
     use crate::model::component::Component;
     use crate::model::inventory::{Credential, Form, Kubelet, Node, Owner, Role};
     use proptest::prelude::*;
-    use std::collections::{BTreeMap, BTreeSet};
-    use std::path::PathBuf;
+    use std::collections::BTreeSet;
 
     const NOW: i64 = 1_800_000_000;
     const DAY: i64 = 86_400;
@@ -279,33 +286,9 @@ mod tests {
     }
 
     fn inventory(entries: Vec<Entry>) -> Inventory {
-        Inventory {
-            collected_at: Timestamp::from_second(NOW).unwrap(),
-            node: Node {
-                name: None,
-                role: Role::ControlPlane,
-                static_pods: BTreeMap::new(),
-                other_pods: Vec::new(),
-                kubelet: Kubelet {
-                    unit: String::new(),
-                    kubeconfig: None,
-                    bootstrap_kubeconfig: None,
-                    cert_dir: PathBuf::new(),
-                    rotate_certificates: true,
-                    server_tls_bootstrap: false,
-                    static_pod_path: None,
-                    healthz: None,
-                    port: None,
-                    address: None,
-                    cri_socket: None,
-                    identity: crate::model::identity::OnDisk::default(),
-                },
-                pki_dir: PathBuf::new(),
-                notes: Vec::new(),
-            },
-            entries,
-            copies: Vec::new(),
-        }
+        let kubelet = Kubelet { rotate_certificates: true, ..Kubelet::default() };
+        let node = Node { role: Role::ControlPlane, kubelet, ..Node::default() };
+        Inventory { collected_at: Timestamp::from_second(NOW).unwrap(), node, entries, copies: Vec::new() }
     }
 
     fn judged(entries: Vec<Entry>) -> Judged {

@@ -93,10 +93,11 @@ pub fn certificates(
 /// than that left is of no use to a kubelet.
 const SHORTEST: i64 = 600;
 
-/// Judges a kubelet's new identity by what it must be: its predecessor may have been anybody's. `old` is that, where it
-/// could be read; None for one that is taken over as it is.
+/// Judges a kubelet's new certificate by what it must be, for `user` and with the extended `usage`: its predecessor may have
+/// been anybody's. `old` is that, where it could be read; None for one that is taken over as it is.
 pub fn node_identity(
     user: &str,
+    usage: &str,
     old: Option<&CertFacts>,
     new: &CertFacts,
     bundle: &[CertFacts],
@@ -109,8 +110,7 @@ pub fn node_identity(
     if new.common_name.as_deref() != Some(user) || groups != [GROUP] {
         object(Rule::Subject, format!("its subject is `{}`, not O={GROUP}, CN={user}", new.subject));
     }
-    let lacks: Vec<&str> =
-        ["digitalSignature", "clientAuth"].into_iter().filter(|u| !new.usages.contains(*u)).collect();
+    let lacks: Vec<&str> = ["digitalSignature", usage].into_iter().filter(|u| !new.usages.contains(*u)).collect();
     if !lacks.is_empty() {
         object(Rule::Usages, format!("it lacks the usages {}", lacks.join(", ")));
     }
@@ -345,7 +345,7 @@ mod tests {
         // lived 11 days, of which one is left
         let old = CertFacts { not_before: at(-10), ..node("01", 1) };
         let rules = |new: &CertFacts, old: Option<&CertFacts>| {
-            let found = node_identity("system:node:n1", old, new, &[ca(1000)], at(0));
+            let found = node_identity("system:node:n1", "clientAuth", old, new, &[ca(1000)], at(0));
             found.into_iter().map(|o| o.rule).collect::<Vec<_>>()
         };
         assert_eq!(rules(&node("02", 11), Some(&old)), []);
@@ -367,7 +367,7 @@ mod tests {
         let soon = CertFacts { not_after: Timestamp::from_second(at(0).as_second() + 599).unwrap(), ..new() };
         assert_eq!(rules(&soon, None), [Rule::EffectiveEnd]);
         // in a CA's last days nothing lasts longer than that
-        assert_eq!(node_identity("system:node:n1", Some(&old), &node("02", 2), &[ca(2)], at(0)), []);
+        assert_eq!(node_identity("system:node:n1", "clientAuth", Some(&old), &node("02", 2), &[ca(2)], at(0)), []);
     }
 
     #[test]

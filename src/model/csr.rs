@@ -55,24 +55,56 @@ pub struct Request {
 #[error("the API's answer is no certificate signing request: {0}")]
 pub struct Odd(String);
 
-/// A request for the kubelet's client certificate. The approver takes exactly these usages; key encipherment, which an ECDSA
-/// key cannot do, was demanded before 1.27 (kubernetes: `pkg/apis/certificates/helpers.go:ValidateKubeletClientCSR`).
-pub fn client_request(name: &str, csr_pem: &[u8], server: Option<Version>) -> String {
-    let demanded = server.is_none_or(|v| (v.major, v.minor) < (1, 27));
-    let usages: &[&str] = if demanded {
-        &["key encipherment", "digital signature", "client auth"]
-    } else {
-        &["digital signature", "client auth"]
-    };
-    request(name, csr_pem, CLIENT_SIGNER, usages)
+/// Which of a kubelet's two certificates.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    Client,
+    Serving,
 }
 
-fn request(name: &str, csr_pem: &[u8], signer: &str, usages: &[&str]) -> String {
+impl Kind {
+    pub fn signer(self) -> &'static str {
+        match self {
+            Self::Client => CLIENT_SIGNER,
+            Self::Serving => SERVING_SIGNER,
+        }
+    }
+
+    /// How certwarden calls a request for it; a kubelet's begin with `csr-`.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Client => PREFIX,
+            Self::Serving => "certwarden-serving-",
+        }
+    }
+
+    /// As `CertFacts::usages` calls it.
+    pub fn usage(self) -> &'static str {
+        match self {
+            Self::Client => "clientAuth",
+            Self::Serving => "serverAuth",
+        }
+    }
+}
+
+/// A request of a kubelet. The signer takes exactly these usages; key encipherment, which an ECDSA key cannot do, was
+/// demanded before 1.27 (kubernetes: `pkg/apis/certificates/helpers.go:ValidateKubeletClientCSR`, `ValidateKubeletServingCSR`).
+pub fn request(kind: Kind, name: &str, csr_pem: &[u8], server: Option<Version>) -> String {
+    let demanded = server.is_none_or(|v| (v.major, v.minor) < (1, 27));
+    let auth = match kind {
+        Kind::Client => "client auth",
+        Kind::Serving => "server auth",
+    };
+    let usages = ["key encipherment", "digital signature", auth];
     json!({
         "apiVersion": "certificates.k8s.io/v1",
         "kind": "CertificateSigningRequest",
         "metadata": {"name": name},
-        "spec": {"request": STANDARD.encode(csr_pem), "signerName": signer, "usages": usages},
+        "spec": {
+            "request": STANDARD.encode(csr_pem),
+            "signerName": kind.signer(),
+            "usages": if demanded { &usages[..] } else { &usages[1..] },
+        },
     })
     .to_string()
 }
@@ -130,15 +162,15 @@ pub fn findings(requests: &[Request], node: &str, signer: &str, now: Timestamp) 
 }
 
 /// Whether the kubelet itself is waiting for one of its requests: then its rotation is at work.
-pub fn rotating(requests: &[Request], node: &str, now: Timestamp) -> Option<String> {
+pub fn rotating(requests: &[Request], node: &str, kind: Kind, now: Timestamp) -> Option<String> {
     let own = format!("{USER}{node}");
-    let theirs = |r: &&Request| r.username == own && r.signer == CLIENT_SIGNER && !r.name.starts_with(PREFIX);
+    let theirs = |r: &&Request| r.username == own && r.signer == kind.signer() && !r.name.starts_with(PREFIX);
     let waiting = |r: &&Request| matches!(r.stage, Stage::Pending | Stage::Approved) && is_young(r, now);
     requests.iter().filter(theirs).find(waiting).map(|r| r.name.clone())
 }
 
-/// How certwarden calls its requests; a kubelet's begin with `csr-`.
-pub const PREFIX: &str = "certwarden-";
+/// How all of certwarden's requests begin.
+const PREFIX: &str = "certwarden-";
 
 fn is_young(request: &Request, now: Timestamp) -> bool {
     request.created.is_some_and(|t| now.as_second().saturating_sub(t.as_second()) < KUBELET_WAITS)
@@ -291,7 +323,7 @@ mod tests {
     fn a_kubelet_that_waits_for_its_own_request_is_rotating() {
         let rotating = |name: &str, age, status| {
             let list = format!(r#"{{"items":[{}]}}"#, object(name, "system:node:n1", age, status));
-            rotating(&parse_list(&list).unwrap(), "n1", now()).is_some()
+            rotating(&parse_list(&list).unwrap(), "n1", Kind::Client, now()).is_some()
         };
         assert!(rotating("csr-abc", 60, "{}") && rotating("csr-abc", 60, APPROVED));
         assert!(!rotating("csr-abc", 3600, "{}"), "given up");
@@ -301,13 +333,15 @@ mod tests {
 
     #[test]
     fn the_usages_are_those_that_the_servers_approver_takes() {
-        let usages = |version: Option<&str>| {
-            let body = client_request("a", b"x", version.and_then(Version::parse));
-            let json: serde_json::Value = serde_json::from_str(&body).unwrap();
-            json["spec"]["usages"].as_array().unwrap().len()
+        let json = |kind, version: Option<&str>| -> serde_json::Value {
+            serde_json::from_str(&request(kind, "a", b"x", version.and_then(Version::parse))).unwrap()
         };
+        let usages = |version| json(Kind::Client, version)["spec"]["usages"].as_array().unwrap().len();
         assert_eq!((usages(Some("v1.20.2")), usages(Some("v1.26.9"))), (3, 3));
         assert_eq!((usages(Some("v1.27.0")), usages(Some("v1.34.1"))), (2, 2));
         assert_eq!(usages(None), 3, "all versions take it");
+        let serving = &json(Kind::Serving, Some("v1.34.1"))["spec"];
+        assert_eq!(serving["usages"], serde_json::json!(["digital signature", "server auth"]));
+        assert_eq!(serving["signerName"], SERVING_SIGNER);
     }
 }

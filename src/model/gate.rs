@@ -1,5 +1,6 @@
 //! Gates: reasons not to touch the node now (DESIGN §6).
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Stable ids, also the argument of `renew --force GATE`.
@@ -28,12 +29,20 @@ pub enum Gate {
     NotReady,
     /// What would be renewed could not be activated: the container runtime or the kubelet's unit does not answer.
     Activation,
+    /// Outside of the maintenance windows, or in a frozen period.
+    Window,
+    /// `certwarden pause`, of this node or of the cluster.
+    Paused,
+    /// It is not this node's turn: another one holds the cluster's lock, or has come to harm, or nobody can be asked.
+    ClusterLock,
+    /// Somebody else is at work on this node or on another: it is cordoned, drained, about to be rebooted or removed.
+    Maintenance,
     /// An earlier rollback failed, and nobody has looked yet.
     ObserveOnly,
 }
 
 impl Gate {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::Lock,
         Self::Ca,
         Self::Disk,
@@ -45,6 +54,10 @@ impl Gate {
         Self::OtherRenewer,
         Self::NotReady,
         Self::Activation,
+        Self::Window,
+        Self::Paused,
+        Self::ClusterLock,
+        Self::Maintenance,
         Self::ObserveOnly,
     ];
 
@@ -61,6 +74,10 @@ impl Gate {
             Self::OtherRenewer => "other-renewer",
             Self::NotReady => "not-ready",
             Self::Activation => "activation",
+            Self::Window => "window",
+            Self::Paused => "paused",
+            Self::ClusterLock => "cluster-lock",
+            Self::Maintenance => "maintenance",
             Self::ObserveOnly => "observe-only",
         }
     }
@@ -99,9 +116,13 @@ pub struct Refusal {
     pub gate: Gate,
     pub reason: String,
     pub remedy: String,
-    /// It stands in an emergency too, because it casts doubt on the emergency itself; only a person opens it.
+    /// It stands in an emergency too, because it casts doubt on the emergency itself, or because it is about to open; only a
+    /// person opens it at once.
     #[serde(default)]
     pub doubts_emergency: bool,
+    /// When it opens by itself, or is worth another look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 impl std::fmt::Display for Refusal {
@@ -112,7 +133,13 @@ impl std::fmt::Display for Refusal {
 
 impl Refusal {
     pub fn new(gate: Gate, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { gate, reason: reason.into(), remedy: remedy.into(), doubts_emergency: false }
+        Self { gate, reason: reason.into(), remedy: remedy.into(), doubts_emergency: false, until: None }
+    }
+
+    /// The same, until then.
+    #[must_use]
+    pub fn until(self, until: Option<Timestamp>) -> Self {
+        Self { until, ..self }
     }
 }
 

@@ -25,6 +25,8 @@ pub struct OnDisk {
     pub lies: Lies,
     /// A plain file where the kubelet wants to make a link.
     pub obstacle: Option<PathBuf>,
+    /// The same of the link to its serving certificate.
+    pub serving_obstacle: Option<PathBuf>,
     pub config: Config,
     /// The API server, as the kubelet's kubeconfig says, else the nearest that does.
     pub server: Option<String>,

@@ -40,7 +40,7 @@ impl Inventory {
 }
 
 /// What the node is, from its manifests, its kubelet's unit and its files.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Node {
     /// The Kubernetes node name, if it can be known without the API (kubelet identity, `--hostname-override`, host name).
     pub name: Option<String>,
@@ -56,12 +56,13 @@ pub struct Node {
     pub notes: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     ControlPlane,
     Worker,
     /// Neither manifests nor a kubelet were found.
+    #[default]
     Unknown,
 }
 
@@ -192,6 +193,12 @@ impl Entry {
 
     pub fn is_ca(&self) -> bool {
         matches!(self.form, Form::Ca { .. })
+    }
+
+    /// A throw-away CA of its own has issued it and lies behind it, as the kubelet makes them: nobody can verify it, and
+    /// certwarden makes the next one.
+    pub fn is_self_made(&self) -> bool {
+        self.owner == Owner::Certwarden && self.signer.is_none() && !self.is_ca()
     }
 }
 

@@ -133,6 +133,8 @@ pub struct Found {
     pub due: Vec<String>,
     /// A transaction without an end, left by a process that is dead.
     pub unfinished: bool,
+    /// What is due is not renewed before: it is worth another look then, and none earlier.
+    pub not_before: Option<Timestamp>,
 }
 
 /// What happens to the daemon. Every event carries the wall-clock time at which it happened.
@@ -297,10 +299,12 @@ impl State {
         if may_act && found.unfinished && can_recover {
             return self.go(Activity::Recovering, [Effect::StartRecover, Effect::Publish]);
         }
-        if may_act && !found.unfinished && self.may_act(&found.due, now) {
+        let wait = found.not_before.filter(|at| *at > now);
+        if may_act && !found.unfinished && wait.is_none() && self.may_act(&found.due, now) {
             return self.go(Activity::Transacting, [Effect::StartTransaction, Effect::Publish]);
         }
         let next = self.schedule.next(now);
+        let next = wait.map_or(next, |at| at.min(next));
         self.go(Activity::Idle { next }, [Effect::Publish])
     }
 

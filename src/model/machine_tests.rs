@@ -20,7 +20,11 @@ fn start(mode: Mode) -> State {
 }
 
 fn due(names: &[&str]) -> Event {
-    Event::CheckDone(Found { due: names.iter().map(|n| (*n).to_owned()).collect(), unfinished: false })
+    Event::CheckDone(Found {
+        due: names.iter().map(|n| (*n).to_owned()).collect(),
+        unfinished: false,
+        not_before: None,
+    })
 }
 
 fn done(outcome: Outcome) -> Event {
@@ -147,7 +151,7 @@ fn a_transaction_that_a_dead_process_left_open_is_finished_before_anything_is_re
     let state = start(Mode::Enforce);
     let now = state.next().unwrap();
     let (state, _) = state.on(Event::Tick, now).unwrap();
-    let found = Event::CheckDone(Found { due: vec!["apiserver".into()], unfinished: true });
+    let found = Event::CheckDone(Found { due: vec!["apiserver".into()], unfinished: true, not_before: None });
     let (state, effects) = state.on(found.clone(), now).unwrap();
     assert_eq!(effects, [Effect::StartRecover, Effect::Publish]);
     let (state, _) = state.on(Event::RecoverDone(Some((Outcome::RolledBack, String::new()))), now).unwrap();
@@ -301,7 +305,7 @@ proptest! {
                     None => continue,
                     Some(Effect::StartCheck) => {
                         let due = if due { vec!["apiserver".to_owned()] } else { Vec::new() };
-                        Event::CheckDone(Found { due, unfinished })
+                        Event::CheckDone(Found { due, unfinished, not_before: None })
                     }
                     Some(Effect::StartRecover) => {
                         witness.remembers(outcome, true);

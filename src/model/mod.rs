@@ -1,5 +1,6 @@
 //! The core: what is, what is wanted, what follows. Pure: no I/O, no clock, no async.
 
+pub mod addresses;
 pub mod assess;
 pub mod audit;
 pub mod cause;
@@ -8,7 +9,10 @@ pub mod compare;
 pub mod component;
 pub mod consumer;
 pub mod csr;
+pub mod diagnose;
+pub mod event;
 pub mod finding;
+pub mod fleet;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod gate;
@@ -30,6 +34,7 @@ pub mod repair;
 pub mod report;
 pub mod rotation;
 pub mod schedule;
+pub mod serving;
 pub mod similar;
 pub mod version;
 pub mod wiring;

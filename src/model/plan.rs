@@ -76,6 +76,8 @@ pub enum Source {
     Kubeadm,
     /// Signed by certwarden with the CA key on the disk.
     Local,
+    /// Issued by a CA that is made for it and whose key is thrown away.
+    SelfMade,
     /// The kubelet's own, by the first of these ways that works.
     Identity { ways: Vec<Way> },
     /// The backup of an earlier transaction (`certwarden rollback`).
@@ -87,6 +89,7 @@ impl std::fmt::Display for Source {
         match self {
             Self::Kubeadm => f.write_str("kubeadm"),
             Self::Local => f.write_str("the CA key on this disk"),
+            Self::SelfMade => f.write_str("a CA of its own, whose key is thrown away"),
             Self::Identity { ways } if ways.is_empty() => f.write_str("the identity that is there"),
             Self::Identity { ways } => {
                 let all: Vec<String> = ways.iter().map(ToString::to_string).collect();
@@ -121,6 +124,11 @@ pub struct Item {
 }
 
 impl Item {
+    /// Issued by a CA that lies in its own file and whose key nobody has.
+    pub fn is_self_made(&self) -> bool {
+        self.ca == self.form.path()
+    }
+
     /// All logical names of these files.
     pub fn names(&self) -> impl Iterator<Item = &String> {
         std::iter::once(&self.name).chain(&self.also)

@@ -1,6 +1,7 @@
 //! From assessment to plan. Synchronous, deterministic, proposes and changes nothing.
 
 mod identity;
+mod serving;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -26,7 +27,7 @@ const LONGEST_TRANSACTION: SignedDuration = SignedDuration::from_hours(1);
 pub enum Selection {
     /// What the assessment says is due, less `renew.exclude`.
     Due,
-    /// Everything that can be renewed here, less `renew.exclude`.
+    /// Everything that can be renewed here, less `renew.exclude`; of what is self-made, what is due.
     All,
     /// These, due or not.
     Names(Vec<String>),
@@ -58,8 +59,13 @@ pub fn plan(basis: Basis<'_>, selection: &Selection, maker: Maker, now: Timestam
     let mut skipped = Vec::new();
     let mut items = Vec::new();
     let mut kubelets = identity::Wanted::new(basis, selection, now);
+    let mut asked = Vec::new();
     for (entry, reason) in selected(basis, selection)? {
         if kubelets.takes(entry) {
+            continue;
+        }
+        if serving::takes(entry) {
+            asked.push(entry);
             continue;
         }
         // one CA at its end must not keep the leaves of the others; who names them is told by the gate `ca`
@@ -75,11 +81,16 @@ pub fn plan(basis: Basis<'_>, selection: &Selection, maker: Maker, now: Timestam
     let own = kubelets.part(&mut items, &mut skipped);
     let items = each_file_once(items);
     skipped.retain(|s| !items.iter().any(|i| i.also.contains(&s.name)));
+    // what nobody can verify takes nothing else back with it
+    let (self_made, items): (Vec<Item>, Vec<Item>) = items.into_iter().partition(Item::is_self_made);
     let (first, rest): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|i| has_no_way_back(i, now));
     let mut parts: Vec<(Vec<Item>, Maker)> = [first, rest].into_iter().map(|items| (items, maker.clone())).collect();
+    parts.push((self_made, Maker { source: Source::SelfMade, why: "as the kubelet made the present one".to_owned() }));
     if let Some(identity::Own { items, maker, first }) = own {
         parts.insert(if first { 0 } else { parts.len() }, (items, maker));
     }
+    // by the kubelet's own credential, which may have been among the others
+    parts.extend(serving::part(basis, selection, &asked, &mut skipped, now));
     parts.retain(|(items, _)| !items.is_empty());
     let chained = parts
         .into_iter()
@@ -171,7 +182,9 @@ fn selected<'a>(basis: Basis<'a>, selection: &Selection) -> Result<Vec<(&'a Entr
         Selection::All => {
             let renewable = |e: &&Entry| matches!(e.owner, Owner::Kubeadm | Owner::Certwarden | Owner::External);
             let there = |e: &&Entry| !e.is_ca() && !matches!(e.content, Content::Absent);
-            let all = basis.inventory.entries.iter().filter(renewable).filter(there).filter(included);
+            // what nobody can verify is worth no restart of its own before its time
+            let due = |e: &&Entry| !e.is_self_made() || basis.assessment.get(&e.name).is_some_and(|j| j.due);
+            let all = basis.inventory.entries.iter().filter(renewable).filter(there).filter(due).filter(included);
             Ok(all.map(|e| (e, "asked for by --all".to_owned())).collect())
         }
         Selection::Names(names) => {
@@ -216,7 +229,7 @@ fn item(basis: Basis<'_>, entry: &Entry, reason: String) -> Result<Item, String>
         Owner::None => return Err("nobody renews it; copy it anew".to_owned()),
     }
     let signer = entry.signer.as_deref().unwrap_or_default();
-    if inventory.get(signer).is_none() {
+    if inventory.get(signer).is_none() && !entry.is_self_made() {
         return Err(format!("the CA that issues it ({signer}) is not on this node"));
     }
     if let Some(other) = places.entangled(&entry.form, inventory.entries.iter()) {
@@ -276,6 +289,7 @@ fn unsigned_item(inventory: &Inventory, entry: &Entry, reason: String) -> Item {
     let signer = entry.signer.clone().unwrap_or_default();
     let (ca, ca_key) = match inventory.get(&signer).map(|e| &e.form) {
         Some(Form::Ca { cert, key }) => (cert.clone(), key.clone()),
+        _ if entry.is_self_made() => (entry.path().to_path_buf(), PathBuf::new()),
         _ => (PathBuf::new(), PathBuf::new()),
     };
     Item {
@@ -332,7 +346,7 @@ fn made(source: &Source) -> String {
     match source {
         Source::Kubeadm => "made by kubeadm in a private copy; nothing live changes".to_owned(),
         Source::Local => "signed with the CA keys on this disk; nothing live changes".to_owned(),
-        Source::Identity { .. } => format!("by {source}; nothing live changes"),
+        Source::SelfMade | Source::Identity { .. } => format!("by {source}; nothing live changes"),
         Source::Generation { .. } => format!("taken from {source}; nothing live changes"),
     }
 }
@@ -406,7 +420,7 @@ fn kubelets(basis: Basis<'_>, used: &[&Entry]) -> Option<(Activation, String)> {
 fn checks(basis: Basis<'_>, items: &[Item]) -> Vec<(Check, String)> {
     let inventory = basis.inventory;
     let mut all = Vec::new();
-    for socket in wiring::sockets(inventory) {
+    for socket in wiring::sockets(inventory).into_iter().chain(serving::socket(inventory, items)) {
         all.push((Check::Served(socket), "what is on the wire must be what is on the disk".to_owned()));
     }
     for component in Component::ALL {

@@ -3,6 +3,8 @@
 //! The structs are also the schema of the configuration file: `config` merges the fragments and
 //! deserialises the result into [`Policy`], so that a key exists in exactly one place.
 
+mod fleet;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 mod told;
 
-pub use told::{Hook, Metrics, Occasion};
+pub use fleet::{Days, Fleet, Freeze, Lock, Windows};
+pub use told::{Cluster, Hook, Metrics, Occasion};
 
 /// A length of time, written `"30d"`, `"1h 30m"`, `"90s"` in configuration and output.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -158,7 +161,11 @@ pub struct Policy {
     pub exec: Exec,
     pub state: State,
     pub metrics: Metrics,
+    pub cluster: Cluster,
     pub hook: Vec<Hook>,
+    pub fleet: Fleet,
+    pub windows: Windows,
+    pub freeze: Freeze,
 }
 
 /// Whether the daemon acts. `certwarden renew` acts in either mode: a person asked.

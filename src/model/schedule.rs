@@ -77,7 +77,7 @@ fn plus(at: Timestamp, seconds: i64) -> Timestamp {
 
 /// FNV-1a over the text, then the finaliser of `SplitMix64`: machine-ids that differ in one digit give unrelated seeds.
 /// Not the standard library's hasher, which may change between releases: a node would move its minute at an upgrade.
-fn seed(text: &str) -> u64 {
+pub fn seed(text: &str) -> u64 {
     let fnv = text
         .trim()
         .bytes()

@@ -106,6 +106,12 @@ pub fn secure_address(node: &Node, component: Component) -> Option<String> {
     Some(join(host, port))
 }
 
+/// Where this node's kubelet serves its own API.
+pub fn kubelet_socket(node: &Node) -> Option<Socket> {
+    let (component, address, entry) = (Component::Kubelet, kubelet_address(node)?, "kubelet-serving".to_owned());
+    Some(Socket { component, address, entry, name: None })
+}
+
 /// `host:port` at which this node's kubelet serves its own API.
 fn kubelet_address(node: &Node) -> Option<String> {
     let host = node.kubelet.address.as_deref().unwrap_or("127.0.0.1");
@@ -279,34 +285,13 @@ pub fn host_of(url: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use super::*;
     use crate::model::inventory::{Kubelet, Role, StaticPod};
 
     fn node(address: Option<&str>, port: Option<u16>) -> Node {
-        Node {
-            name: None,
-            role: Role::ControlPlane,
-            static_pods: BTreeMap::new(),
-            other_pods: Vec::new(),
-            kubelet: Kubelet {
-                unit: "kubelet.service".into(),
-                kubeconfig: None,
-                bootstrap_kubeconfig: None,
-                cert_dir: PathBuf::new(),
-                rotate_certificates: true,
-                server_tls_bootstrap: false,
-                static_pod_path: None,
-                healthz: None,
-                port,
-                address: address.map(str::to_owned),
-                cri_socket: None,
-                identity: crate::model::identity::OnDisk::default(),
-            },
-            pki_dir: PathBuf::new(),
-            notes: Vec::new(),
-        }
+        let kubelet = Kubelet { port, address: address.map(str::to_owned), ..Kubelet::default() };
+        Node { role: Role::ControlPlane, kubelet, ..Node::default() }
     }
 
     fn with(component: Component, flags: &[(&str, &str)]) -> Node {

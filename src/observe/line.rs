@@ -123,6 +123,7 @@ pub(super) mod tests {
                 next_end: Some(NextEnd { name: "apiserver".into(), at: at("2027-09-30T13:00:00Z") }),
                 attention: Vec::new(),
                 unfinished: false,
+                waits: None,
             }),
             next_check: Some(at("2026-11-22T13:04:00Z")),
             last_transaction: None,

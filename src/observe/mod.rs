@@ -2,6 +2,7 @@
 //! and systemd's `STATUS=` line say the same because they are made of the same value.
 
 pub mod export;
+pub mod fleet;
 mod line;
 mod metrics;
 mod publish;
@@ -11,5 +12,5 @@ mod text;
 pub use line::line;
 pub use metrics::{METRICS_FILE, publish_metrics};
 pub use publish::{ObserveError, STATUS_FILE, publish, read};
-pub use status::{Attention, CheckSeen, Doing, NextEnd, SCHEMA, Status, Verdict};
+pub use status::{Attention, CheckSeen, Doing, NextEnd, SCHEMA, Status, Verdict, Waits};
 pub use text::render;

@@ -75,6 +75,18 @@ pub struct CheckSeen {
     pub attention: Vec<Attention>,
     /// A transaction that a dead process left open.
     pub unfinished: bool,
+    /// Why what is due is not renewed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Waits>,
+}
+
+/// What a renewal that is due waits for.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Waits {
+    /// When it is tried; None: at the next check, or when somebody has acted.
+    pub until: Option<Timestamp>,
+    /// A clause, for a person.
+    pub why: String,
 }
 
 /// A certificate and its effective end.

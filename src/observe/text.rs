@@ -28,6 +28,10 @@ fn render_in(status: &Status, tz: &TimeZone) -> String {
         if let Some(next) = &check.next_end {
             rows.push(("next to end", format!("{} {}", next.name, remaining(next.at, status.at))));
         }
+        if let Some(waits) = &check.waits {
+            let until = waits.until.map_or_else(String::new, |at| format!("until {}: ", clock(at, status.at, tz)));
+            rows.push(("waits", format!("{until}{}", waits.why)));
+        }
         if check.unfinished {
             rows.push(("unfinished", "a transaction is open: `certwarden recover` ends it".to_owned()));
         }

@@ -18,19 +18,31 @@ use crate::host::crypto::{self, Subject};
 use crate::host::fs::{MAX_FILE, Root};
 use crate::host::kube::{Answer, Connection, Identity, KubeError};
 use crate::model::cause::chain;
-use crate::model::cert;
-use crate::model::csr::{self, Stage};
+use crate::model::csr::{self, Kind, Stage};
 use crate::model::identity::{GROUP, USER};
 use crate::model::kubeconfig::{self, Material};
 use crate::model::plan::Item;
 use crate::model::repair::With;
 use crate::model::schedule::back_off_until;
 use crate::model::version::Version;
+use crate::model::{addresses, cert, serving};
 
 /// Name in a comment, then the key; 0600.
-const PENDING: &str = "/var/lib/certwarden/request.pem";
+fn kept(kind: Kind) -> &'static Path {
+    Path::new(match kind {
+        Kind::Client => "/var/lib/certwarden/request.pem",
+        Kind::Serving => "/var/lib/certwarden/request-serving.pem",
+    })
+}
+
 /// When to try again.
-const ATTEMPTS: &str = "/var/lib/certwarden/request.json";
+fn tried(kind: Kind) -> &'static Path {
+    Path::new(match kind {
+        Kind::Client => "/var/lib/certwarden/request.json",
+        Kind::Serving => "/var/lib/certwarden/request-serving.json",
+    })
+}
+
 const HEAD: &str = "# certwarden's key for the certificate signing request ";
 /// The controller manager approves and signs within a second; a person does not, and is waited for at the next look.
 pub const WAIT: Duration = Duration::from_secs(60);
@@ -46,19 +58,19 @@ struct Attempts {
 }
 
 /// Until when no request is filed, because the last ones came to nothing.
-pub fn held_back(root: &Root, now: Timestamp) -> Option<Timestamp> {
-    let attempts = attempts(root);
+pub fn held_back(root: &Root, kind: Kind, now: Timestamp) -> Option<Timestamp> {
+    let attempts = attempts(root, kind);
     (attempts.until > now).then_some(attempts.until)
 }
 
-fn attempts(root: &Root) -> Attempts {
-    let text = root.read(Path::new(ATTEMPTS), 1 << 12).ok();
+fn attempts(root: &Root, kind: Kind) -> Attempts {
+    let text = root.read(tried(kind), 1 << 12).ok();
     text.and_then(|t| serde_json::from_slice(&t).ok()).unwrap_or_default()
 }
 
 /// A request led to what it was for: the next may be filed at any time.
-pub fn succeeded(root: &Root) {
-    let _ = root.remove_file(Path::new(ATTEMPTS)); // should it stay, the next one comes later
+pub fn succeeded(root: &Root, kind: Kind) {
+    let _ = root.remove_file(tried(kind)); // should it stay, the next one comes later
 }
 
 /// Certificate and key for this node, as the kubelet keeps them.
@@ -75,34 +87,36 @@ pub(super) fn obtain(
     let failed = |detail: String| RenewError::Request { name: item.name.clone(), detail };
     let node = request.node.name.as_deref().ok_or_else(|| failed("the node's name is not known".into()))?;
     let to = connection(host, request, item, with, server).map_err(&failed)?;
-    let ours = match pending(host, &to).map_err(|e| failed(chain(&e)))? {
+    let kind = serving::kind(&item.name);
+    let names = names(host, &to, kind, node).map_err(&failed)?;
+    let ours = match pending(host, &to, kind).map_err(|e| failed(chain(&e)))? {
         Some(ours) => ours,
-        None => file(host, &to, item, node, request.now)?,
+        None => file(host, &to, item, Wanted { kind, node, names: &names }, request.now)?,
     };
     let until = Deadline::after(host.clock.as_ref(), WAIT);
     loop {
         match look(host, &to, &ours.name).map_err(|e| failed(chain(&e)))?.map(|r| r.stage) {
             Some(Stage::Issued { certificate }) => {
-                forget(&host.root);
-                fits(&certificate, &ours.key).map_err(failed)?;
+                forget(&host.root, kind);
+                fits(&certificate, &ours.key, &names).map_err(failed)?;
                 return Ok(joined(&certificate, &ours.key));
             }
             Some(Stage::Denied { why }) => {
-                forget(&host.root);
+                forget(&host.root, kind);
                 return Err(RenewError::Denied { name: item.name.clone(), request: ours.name.clone(), why });
             }
             Some(Stage::Failed { why }) => {
-                forget(&host.root);
+                forget(&host.root, kind);
                 return Err(failed(format!("the signer could not issue {}: {why}", ours.name)));
             }
             Some(stage @ (Stage::Pending | Stage::Approved)) => {
                 if until.is_over(host.clock.as_ref()) || request.patience.is_over() {
-                    look_again_soon(&host.root, request.now);
+                    look_again_soon(&host.root, kind, request.now);
                     return Err(failed(unanswered(&ours.name, &stage)));
                 }
             }
             None => {
-                forget(&host.root);
+                forget(&host.root, kind);
                 return Err(failed(format!("the request {} is gone from the API server", ours.name)));
             }
         }
@@ -134,14 +148,14 @@ struct Filed {
 ///
 /// # Errors
 /// It cannot be told now: another one would lose the key of this one.
-fn pending(host: &Host, to: &Connection) -> Result<Option<Filed>, KubeError> {
-    let Ok(text) = host.root.read_secret(Path::new(PENDING)) else { return Ok(None) };
+fn pending(host: &Host, to: &Connection, kind: Kind) -> Result<Option<Filed>, KubeError> {
+    let Ok(text) = host.root.read_secret(kept(kind)) else { return Ok(None) };
     let head = text.split(|b| *b == b'\n').next().and_then(|l| std::str::from_utf8(l).ok());
     let Some(name) = head.and_then(|h| h.strip_prefix(HEAD)).map(str::to_owned) else { return Ok(None) };
     match look(host, to, &name) {
         Ok(Some(_)) => Ok(Some(Filed { name, key: text })),
         Ok(None) => {
-            forget(&host.root);
+            forget(&host.root, kind);
             Ok(None)
         }
         // who filed it is not who asks now, and may not read it
@@ -150,30 +164,58 @@ fn pending(host: &Host, to: &Connection) -> Result<Option<Filed>, KubeError> {
     }
 }
 
-fn forget(root: &Root) {
-    let _ = root.remove_file(Path::new(PENDING)); // found again, it is of no use and is replaced
+fn forget(root: &Root, kind: Kind) {
+    let _ = root.remove_file(kept(kind)); // found again, it is of no use and is replaced
 }
 
-fn file(host: &Host, to: &Connection, item: &Item, node: &str, now: Timestamp) -> Result<Filed, RenewError> {
+/// What is asked for, beyond a new key.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    kind: Kind,
+    node: &'a str,
+    /// Of a server: DNS names and addresses.
+    names: &'a [String],
+}
+
+/// What a serving certificate is for, as the kubelet asks for it: what its Node object says now.
+fn names(host: &Host, to: &Connection, kind: Kind, node: &str) -> Result<Vec<String>, String> {
+    if kind == Kind::Client {
+        return Ok(Vec::new());
+    }
+    let path = format!("/api/v1/nodes/{node}");
+    let answer = host.kube.get(to, &path).map_err(|e| chain(&e))?;
+    if answer.status != 200 {
+        return Err(format!("{} does not tell the node's addresses: {}", to.server, words(&answer)));
+    }
+    let found = addresses::of_node(&answer.body, node)?;
+    // as the kubelet, which waits until it has one (kubernetes: `pkg/kubelet/certificate/kubelet.go:newGetTemplateFn`)
+    if found.ips.is_empty() {
+        return Err("its Node object has no address yet, and a serving certificate is for addresses".to_owned());
+    }
+    Ok(found.all())
+}
+
+fn file(host: &Host, to: &Connection, item: &Item, wanted: Wanted<'_>, now: Timestamp) -> Result<Filed, RenewError> {
+    let Wanted { kind, node, names } = wanted;
     let failed = |detail: String| RenewError::Request { name: item.name.clone(), detail };
     // before anything is made: an API server that is away costs no attempt
     let version = version(host, to).map_err(|e| failed(chain(&e)))?;
     let common_name = format!("{USER}{node}");
     let subject = Subject { organization: GROUP, common_name: &common_name };
-    let made = crypto::new_request(subject, &[]).map_err(|e| failed(chain(&e)))?;
+    let made = crypto::new_request(subject, names).map_err(|e| failed(chain(&e)))?;
     let digest = crypto::sha256_hex(&made.request);
-    let name = format!("{}{node}-{}", csr::PREFIX, digest.get(..8).unwrap_or_default());
-    let mut kept = Zeroizing::new(Vec::with_capacity(HEAD.len() + name.len() + 1 + made.key.len()));
-    kept.extend_from_slice(format!("{HEAD}{name}\n").as_bytes());
-    kept.extend_from_slice(&made.key);
+    let name = format!("{}{node}-{}", kind.prefix(), digest.get(..8).unwrap_or_default());
+    let mut with_name = Zeroizing::new(Vec::with_capacity(HEAD.len() + name.len() + 1 + made.key.len()));
+    with_name.extend_from_slice(format!("{HEAD}{name}\n").as_bytes());
+    with_name.extend_from_slice(&made.key);
     // before it is filed: one that was answered without its key would be lost
-    host.root.write(Path::new(PENDING), &kept, 0o600)?;
-    count(&host.root, now);
-    let body = csr::client_request(&name, &made.request, version);
+    host.root.write(kept(kind), &with_name, 0o600)?;
+    count(&host.root, kind, now);
+    let body = csr::request(kind, &name, &made.request, version);
     match host.kube.post(to, csr::PATH, &body) {
         Ok(Answer { status: 200 | 201 | 409, .. }) => Ok(Filed { name, key: made.key }),
         Ok(answer) => {
-            forget(&host.root);
+            forget(&host.root, kind);
             Err(failed(format!("{} does not take the request: {}", to.server, words(&answer))))
         }
         // perhaps it was taken: it is looked for before another is filed
@@ -182,19 +224,19 @@ fn file(host: &Host, to: &Connection, item: &Item, node: &str, now: Timestamp) -
 }
 
 /// Should nothing come of it, the next one is filed later.
-fn count(root: &Root, now: Timestamp) {
-    let failures = attempts(root).failures.saturating_add(1);
-    keep(root, &Attempts { failures, until: back_off_until(failures, now) });
+fn count(root: &Root, kind: Kind, now: Timestamp) {
+    let failures = attempts(root, kind).failures.saturating_add(1);
+    keep(root, kind, &Attempts { failures, until: back_off_until(failures, now) });
 }
 
 /// It is filed already: looking costs nobody anything.
-fn look_again_soon(root: &Root, now: Timestamp) {
-    keep(root, &Attempts { until: now, ..attempts(root) });
+fn look_again_soon(root: &Root, kind: Kind, now: Timestamp) {
+    keep(root, kind, &Attempts { until: now, ..attempts(root, kind) });
 }
 
-fn keep(root: &Root, attempts: &Attempts) {
+fn keep(root: &Root, kind: Kind, attempts: &Attempts) {
     if let Ok(text) = serde_json::to_vec(attempts) {
-        let _ = root.write(Path::new(ATTEMPTS), &text, 0o600); // without it the next attempt comes sooner
+        let _ = root.write(tried(kind), &text, 0o600); // without it the next attempt comes sooner
     }
 }
 
@@ -226,11 +268,14 @@ fn words(answer: &Answer) -> String {
 }
 
 /// Before anything of it is kept: whoever signs may answer anything.
-fn fits(certificate: &[u8], key: &[u8]) -> Result<(), String> {
+fn fits(certificate: &[u8], key: &[u8], names: &[String]) -> Result<(), String> {
     let chain = cert::parse_pem(certificate).map_err(|e| format!("what was issued is unusable: {e}"))?;
     let own = crypto::public_key_der(key).map_err(|e| format!("the key is {e}"))?;
     let leaf = chain.first().filter(|leaf| leaf.spki == own);
-    leaf.map(|_| ()).ok_or_else(|| "what was issued is for another key".to_owned())
+    let leaf = leaf.ok_or_else(|| "what was issued is for another key".to_owned())?;
+    let has = |name: &String| ["DNS", "IP"].iter().any(|kind| leaf.sans.contains(&format!("{kind}:{name}")));
+    let lacks: Vec<&str> = names.iter().filter(|n| !has(n)).map(String::as_str).collect();
+    if lacks.is_empty() { Ok(()) } else { Err(format!("what was issued is not for {}", lacks.join(", "))) }
 }
 
 fn connection(

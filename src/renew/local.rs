@@ -37,7 +37,8 @@ impl Renewer for Local {
                 _ => {}
             }
             let life = SignedDuration::from_secs(request.policy.renew.validity.seconds());
-            let (old, signed) = sign(host, item, request.now, life)?;
+            let by = if item.is_self_made() { make } else { sign };
+            let (old, signed) = by(host, item, request.now, life)?;
             place(item, &old, signed, &mut staged)?;
         }
         Ok(staged)
@@ -62,6 +63,24 @@ fn sign(
     let (not_before, not_after) = validity(&ca, now, life).map_err(cannot)?;
     let signed = crypto::sign_like(&leaf.der, &bundle, &ca_key, &leaf.key_algorithm, not_before, not_after)
         .map_err(|source| RenewError::Sign { name: item.name.clone(), source })?;
+    Ok((old, signed))
+}
+
+/// The old file, and its successor with a CA that nobody keeps the key of.
+fn make(
+    host: &Host,
+    item: &Item,
+    now: Timestamp,
+    life: SignedDuration,
+) -> Result<(Zeroizing<Vec<u8>>, Signed), RenewError> {
+    let cannot = |detail: String| RenewError::CannotSign { name: item.name.clone(), detail };
+    let old = host.root.read_secret(item.form.path())?;
+    let chain = cert::parse_pem(&old).map_err(|e| cannot(format!("the present certificate is unusable: {e}")))?;
+    let [leaf, ca] = chain.as_slice() else { return Err(cannot("it is not a leaf with its own CA behind it".into())) };
+    let (from, to) = (now.saturating_sub(BACKDATE), now.saturating_add(life));
+    let (from, to) = from.and_then(|from| Ok((from, to?))).map_err(|e| cannot(e.to_string()))?;
+    let signed =
+        crypto::make_like(leaf, ca, from, to).map_err(|source| RenewError::Sign { name: item.name.clone(), source })?;
     Ok((old, signed))
 }
 

@@ -133,7 +133,8 @@ pub trait Renewer {
 pub fn renewer(source: &Source) -> Box<dyn Renewer> {
     match source {
         Source::Kubeadm => Box::new(kubeadm::Kubeadm),
-        Source::Local => Box::new(local::Local),
+        // it signs whatever an item says that it is signed by
+        Source::Local | Source::SelfMade => Box::new(local::Local),
         Source::Identity { ways } => Box::new(identity::OfKubelet { ways: ways.clone() }),
         Source::Generation { transaction } => Box::new(generation::Generation { transaction: transaction.clone() }),
     }

@@ -15,6 +15,7 @@ pub use crate::model::compare::{Freshness, Objection, Rule};
 use crate::model::inventory::Form;
 use crate::model::kubeconfig::{self, Identity};
 use crate::model::plan::Item;
+use crate::model::serving;
 
 /// Judges the staged files of `item`: on their own, by the CA's whole file on the disk, and by the live files as
 /// far as these can be read ([`caveats`] says how far).
@@ -38,15 +39,21 @@ pub fn validate(
     let parts = parts.map_err(|e| vec![Objection::new(Rule::Parses, e)])?;
     let chain = cert::parse_pem(&parts.cert)
         .map_err(|e| vec![Objection::new(Rule::Parses, format!("its certificate is unusable: {e}"))])?;
-    let Some(new) = chain.into_iter().next() else {
+    let mut chain = chain.into_iter();
+    let Some(new) = chain.next() else {
         return Err(vec![Objection::new(Rule::Parses, "there is no certificate in it")]);
     };
     let mut objections: Vec<Objection> = key(&parts.key, &new).into_iter().collect();
-    let bundle = host.root.read(&item.ca, MAX_FILE);
+    let above: Vec<CertFacts> = chain.collect();
+    let bundle = match above.first() {
+        // on the disk there is the CA that it replaces
+        Some(own) if item.is_self_made() => Ok(own.der.clone()),
+        _ => host.root.read(&item.ca, MAX_FILE),
+    };
     let cas = match &bundle {
-        Ok(pem) => {
-            objections.extend(chains(&parts.cert, pem, &new, item, now));
-            cert::parse_pem(pem).unwrap_or_default()
+        Ok(bundle) => {
+            objections.extend(chains(&parts.cert, bundle, &new, item, now));
+            if item.is_self_made() { above } else { cert::parse_pem(bundle).unwrap_or_default() }
         }
         Err(e) => {
             objections.push(Objection::new(Rule::Chains, format!("its CA cannot be read: {e}")));
@@ -57,7 +64,7 @@ pub fn validate(
     let old_leaf = old.as_ref().ok().and_then(Live::leaf);
     if let Some(user) = &item.user {
         let old_leaf = old_leaf.filter(|_| freshness == Freshness::New);
-        objections.extend(compare::node_identity(user, old_leaf, &new, &cas, now));
+        objections.extend(compare::node_identity(user, serving::kind(&item.name).usage(), old_leaf, &new, &cas, now));
         return if objections.is_empty() { Ok(new) } else { Err(objections) };
     }
     objections.extend(compare::certificates(old_leaf, &new, &cas, now, freshness));

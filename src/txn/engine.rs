@@ -3,6 +3,7 @@
 //! One engine runs on one thread and blocks there; `cli` calls it on its only thread, the daemon on one of its own.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::host::Host;
 use crate::host::fs::FsError;
@@ -13,11 +14,15 @@ use crate::model::plan::{Plan, Skipped};
 use crate::model::policy::Policy;
 use crate::model::report::{Outcome, Report};
 
+use super::cluster::{Cluster, Held};
 use super::ledger::LedgerError;
 use super::lock::{Lock, LockError};
 use super::progress::Progress;
 use super::run::{Run, Stop};
 use super::{activate, retention, store, story, unwind};
+
+/// Some requests to each of some API servers, none of which answers.
+const TURN_LIMIT: Duration = Duration::from_secs(300);
 
 /// What the engine works with.
 #[derive(Clone, Copy, Debug)]
@@ -30,13 +35,15 @@ pub struct Engine<'a> {
 
 /// How a plan is to be carried out.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct Options<'a> {
     /// Stage, validate, rehearse, report, discard.
     pub dry_run: bool,
     /// Soft gates that the operator overrides.
     pub forced: Vec<Gate>,
     /// Gates found closed before the engine was asked, by `verify::gates`.
     pub refusals: Vec<Refusal>,
+    /// Whose lock is taken first.
+    pub cluster: Option<&'a Cluster<'a>>,
 }
 
 /// Why the engine could not even begin. Everything later is told in a [`Report`].
@@ -58,7 +65,7 @@ impl Engine<'_> {
     ///
     /// # Errors
     /// [`EngineError`] if nothing was begun.
-    pub fn carry_out(&self, plan: &Plan, options: &Options) -> Result<Report, EngineError> {
+    pub fn carry_out(&self, plan: &Plan, options: &Options<'_>) -> Result<Report, EngineError> {
         let started = self.host.clock.now();
         if let Some(missing) = missing(plan) {
             story::refused(&missing);
@@ -78,9 +85,14 @@ impl Engine<'_> {
         if let Some(refused) = self.refused(plan, options) {
             return Ok(refused);
         }
+        let lock = match self.turn(plan, options) {
+            Ok(lock) => lock,
+            Err(refusal) => return Ok(self.refusal(vec![*refusal])),
+        };
         let dir = store::create(&self.host.root, started)?;
         story::opened(&dir.id, plan);
         let mut run = Run::new(*self, plan, dir);
+        run.lock = lock;
         run.forced.clone_from(&options.forced);
         run.report.notes.extend(left_out(plan.skipped.iter()));
         let left_alone = plan.others.iter().filter(|o| !plan.restarts(&o.container));
@@ -91,6 +103,10 @@ impl Engine<'_> {
         };
         report.started_at = started;
         report.ended_at = self.host.clock.now();
+        if let Some(lock) = run.lock.take() {
+            let notes = lock.end(&report);
+            report.notes.extend(notes);
+        }
         retention::keep_report(&self.host.root, &report, options.dry_run);
         retention::apply(&self.host.root, self.policy.state.generations);
         Ok(report)
@@ -101,19 +117,39 @@ impl Engine<'_> {
         self.progress.should_stop()
     }
 
-    fn refused(&self, plan: &Plan, options: &Options) -> Option<Report> {
+    fn refused(&self, plan: &Plan, options: &Options<'_>) -> Option<Report> {
         let now = self.host.clock.now();
         if let Some(violation) = audit(plan, self.inventory).first() {
             story::refused(&violation.to_string());
             return Some(Report::new(Outcome::Refused, violation.to_string(), now));
         }
         let refusals = standing(&options.refusals, &options.forced, plan.emergency);
-        let first = refusals.first()?;
+        if refusals.is_empty() { None } else { Some(self.refusal(refusals)) }
+    }
+
+    /// The cluster's lock, where it has to be had. None: it need not, or an emergency or a person goes without.
+    fn turn<'l>(&self, plan: &Plan, options: &Options<'l>) -> Result<Option<Held<'l>>, Box<Refusal>> {
+        let Some(cluster) = options.cluster else { return Ok(None) };
+        self.progress.step("asking for the cluster's lock", TURN_LIMIT);
+        let refusal = match cluster.take(plan) {
+            Ok(held) => return Ok(Some(held)),
+            Err(refusal) => refusal,
+        };
+        if standing(std::slice::from_ref(&refusal), &options.forced, plan.emergency).is_empty() {
+            story::without_lock(&refusal);
+            return Ok(None);
+        }
+        Err(Box::new(refusal))
+    }
+
+    fn refusal(&self, refusals: Vec<Refusal>) -> Report {
+        let now = self.host.clock.now();
+        let first = refusals.first().map(ToString::to_string).unwrap_or_default();
         refusals.iter().for_each(story::closed_gate);
         let more = if refusals.len() > 1 { format!(" (and {} more)", refusals.len() - 1) } else { String::new() };
         let mut report = Report::new(Outcome::Refused, format!("gate {first}{more}"), now);
         report.refusals = refusals;
-        Some(report)
+        report
     }
 }
 

@@ -12,6 +12,8 @@
 
 pub mod activate;
 pub mod before;
+pub mod calm;
+pub mod cluster;
 pub mod container;
 mod copies;
 pub mod engine;

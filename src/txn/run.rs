@@ -21,6 +21,7 @@ use crate::verify::gates;
 use crate::verify::material::material;
 use crate::verify::prove::prove;
 
+use super::cluster::Held;
 use super::container::{Who, replace};
 use super::engine::Engine;
 use super::ledger::Ledger;
@@ -87,6 +88,8 @@ pub struct Run<'a> {
     pub stopped: Vec<Consumer>,
     /// Components whose activation has ended well.
     pub activated: Vec<Component>,
+    /// The cluster's, where it had to be had.
+    pub lock: Option<Held<'a>>,
     staged: Option<Staged>,
     /// From when to when each staged credential is valid, by name.
     validity: BTreeMap<String, (Timestamp, Timestamp)>,
@@ -121,6 +124,7 @@ impl<'a> Run<'a> {
             others_begun: Vec::new(),
             stopped: Vec::new(),
             activated: Vec::new(),
+            lock: None,
             staged: None,
             validity: BTreeMap::new(),
         }
@@ -216,6 +220,7 @@ impl<'a> Run<'a> {
             Step::Rehearse { name, proof } => self.rehearse(name, proof),
             Step::Commit { .. } => self.commit(),
             Step::Activate { component, how } => {
+                self.keep_lock();
                 if !self.begun.contains(component) {
                     self.begun.push(*component);
                 }
@@ -275,6 +280,7 @@ impl<'a> Run<'a> {
             files::prepare_old(root, &dir, &records)?;
         }
         prepared.unchanged(&records)?;
+        self.still_our_turn()?;
         self.enter(State::Committing, None)?;
         self.engine.progress.committing();
         self.hold_kubelet()?;
@@ -288,6 +294,29 @@ impl<'a> Run<'a> {
         }
         story::committed(&dir.id, records.len());
         Ok(())
+    }
+
+    /// The last moment at which nothing is lost: a lock that is not ours for certain, from now on and for its whole duration,
+    /// ends the transaction.
+    fn still_our_turn(&mut self) -> Result<(), Stop> {
+        let Some(Err(why)) = self.lock.as_mut().map(Held::keep) else { return Ok(()) };
+        let refusal =
+            Refusal::new(Gate::ClusterLock, format!("the cluster's lock was lost: {why}"), "it is tried again");
+        match standing(&[refusal], &self.forced, self.plan.emergency).first() {
+            Some(refusal) => Err(Stop::Failed(format!("gate {refusal}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// After the commit the transaction goes on to its proven end, with or without the lock: half of it is worse for everybody
+    /// than two at a time. Renewed before each restart, it is kept for as long as it takes.
+    fn keep_lock(&mut self) {
+        if let Some(Err(why)) = self.lock.as_mut().map(Held::keep) {
+            let note = format!("the cluster's lock was not certain to be ours after the commit: {why}");
+            if !self.report.notes.contains(&note) {
+                self.report.notes.push(note);
+            }
+        }
     }
 
     /// A kubelet could rotate in the middle of the exchange of its own link: it is stopped meanwhile. The ledger says

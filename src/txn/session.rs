@@ -11,7 +11,7 @@ use crate::host::Host;
 use crate::model::assess::{Assessment, assess};
 use crate::model::cause::chain;
 use crate::model::csr::{self, Request};
-use crate::model::gate::{Gate, Refusal};
+use crate::model::gate::{Gate, Refusal, standing};
 use crate::model::inventory::Inventory;
 use crate::model::ledger::State;
 use crate::model::places::Places;
@@ -20,10 +20,13 @@ use crate::model::planner::{self, Basis, Selection, UnknownName};
 use crate::model::policy::Policy;
 use crate::model::repair::Way;
 use crate::model::report::{Outcome, Report};
+use crate::model::serving;
 use crate::renew::{self, choice};
 use crate::verify::gates::{self, View};
 use crate::verify::requests;
 
+use super::calm;
+use super::cluster::Cluster;
 use super::engine::{Engine, EngineError, Options};
 use super::files;
 use super::history;
@@ -153,10 +156,11 @@ impl<'a> Session<'a> {
         let [Way::Request { .. }] = ways.as_slice() else { return None };
         let now = self.host.clock.now();
         let node = self.inventory.node.name.as_deref()?;
-        if let Some(theirs) = csr::rotating(&self.requests, node, now) {
+        let kind = serving::kind(&plan.items.first()?.name);
+        if let Some(theirs) = csr::rotating(&self.requests, node, kind, now) {
             return Some(format!("the kubelet itself waits for its request {theirs}"));
         }
-        let until = renew::csr::held_back(&self.host.root, now)?;
+        let until = renew::csr::held_back(&self.host.root, kind, now)?;
         Some(format!("the last requests came to nothing: the next is filed after {until}, or by name at once"))
     }
 
@@ -176,7 +180,22 @@ impl<'a> Session<'a> {
             // first: whatever else is wrong may follow from it
             closed.insert(0, Refusal::new(Gate::ObserveOnly, reason, remedy));
         }
+        if self.host.live {
+            closed.extend(calm::closed(self.host, self.policy));
+        }
         closed
+    }
+
+    /// What stands in the way of a plan, here and in the cluster.
+    pub fn in_the_way(&self, plan: &Plan) -> Vec<Refusal> {
+        let mut closed = self.closed_gates(plan);
+        closed.extend(self.cluster().map(|cluster| cluster.look(plan).refusals).unwrap_or_default());
+        closed
+    }
+
+    /// This node among those of its cluster; None where nobody is to be asked.
+    pub fn cluster(&self) -> Option<Cluster<'_>> {
+        Cluster::of(self.host, self.policy, &self.inventory)
     }
 
     /// The newest transaction says so itself, should the daemon's memory be lost.
@@ -220,12 +239,26 @@ impl<'a> Session<'a> {
         forced: &[Gate],
         progress: &Progress,
     ) -> Result<Report, EngineError> {
-        let refusals = if plan.is_empty() { Vec::new() } else { self.closed_gates(plan) };
-        let report = self.engine(progress).carry_out(plan, &Options { dry_run, forced: forced.to_vec(), refusals })?;
-        if matches!(plan.source, Source::Identity { .. })
-            && matches!(report.outcome, Outcome::Verified | Outcome::Degraded)
+        let mut refusals = if plan.is_empty() { Vec::new() } else { self.closed_gates(plan) };
+        // a rehearsal does no harm to anybody
+        let cluster = if plan.is_empty() || dry_run { None } else { self.cluster() };
+        if dry_run {
+            refusals.retain(|r| !matches!(r.gate, Gate::Window | Gate::Paused));
+        }
+        let mut needs_lock = false;
+        // others are asked only where nothing of this node's own is in the way
+        if let Some(cluster) = cluster.as_ref().filter(|_| standing(&refusals, forced, plan.emergency).is_empty()) {
+            let look = cluster.look(plan);
+            needs_lock = look.needs_lock;
+            refusals.extend(look.refusals);
+        }
+        let cluster = cluster.as_ref().filter(|_| needs_lock);
+        let options = Options { dry_run, forced: forced.to_vec(), refusals, cluster };
+        let report = self.engine(progress).carry_out(plan, &options)?;
+        if let (Source::Identity { .. }, Outcome::Verified | Outcome::Degraded, Some(item)) =
+            (&plan.source, report.outcome, plan.items.first())
         {
-            renew::csr::succeeded(&self.host.root);
+            renew::csr::succeeded(&self.host.root, serving::kind(&item.name));
         }
         Ok(report)
     }
@@ -261,7 +294,21 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`EngineError`].
     pub fn recover(&self, reach: Reach, operator: bool, progress: &Progress) -> Result<Option<Report>, EngineError> {
-        self.engine(progress).recover(reach, operator)
+        if reach == Reach::FilesOnly || !store::unfinished(&self.host.root).is_ok_and(|open| !open.is_empty()) {
+            return self.engine(progress).recover(reach, operator);
+        }
+        // what was begun is ended, whoever has the lock by now; where this node still has it, others wait until then
+        let cluster = self.cluster();
+        let held = cluster.as_ref().and_then(Cluster::adopt);
+        let mut report = self.engine(progress).recover(reach, operator)?;
+        if let (Some(report), Some(cluster)) = (&mut report, &cluster) {
+            let notes = match held.or_else(|| cluster.adopt()) {
+                Some(held) => held.end(report),
+                None => cluster.ended(report),
+            };
+            report.notes.extend(notes);
+        }
+        Ok(report)
     }
 
     /// When the session looked.

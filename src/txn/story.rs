@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use crate::host::journal::id;
+use crate::host::journal::{about, id};
+use crate::model::component::Component;
 use crate::model::gate::Refusal;
 use crate::model::ledger::State;
 use crate::model::plan::Plan;
@@ -40,11 +41,21 @@ pub(super) fn refused(reason: &str) {
 }
 
 pub(super) fn closed_gate(refusal: &Refusal) {
+    if refusal.until.is_some() {
+        // it opens by itself
+        tracing::info!(MESSAGE_ID = id::REFUSED.as_str(), cw_gate = refusal.gate.id(), "not now: gate {refusal}");
+        return;
+    }
     tracing::warn!(
         MESSAGE_ID = id::REFUSED.as_str(),
         cw_gate = refusal.gate.id(),
         "refused, nothing was changed: gate {refusal}"
     );
+}
+
+/// An emergency, or a person, does not wait for its turn.
+pub(super) fn without_lock(refusal: &Refusal) {
+    tracing::warn!("going on without the cluster's lock: {refusal}");
 }
 
 pub(super) fn step(txn: &str, step: &str) {
@@ -108,6 +119,7 @@ pub(super) fn activated(txn: &str, consumer: &Consumer, how: &str) {
         cw_txn = txn,
         cw_step = "activate",
         cw_component = %consumer,
+        OBJECT_SYSTEMD_UNIT = about(*consumer == Consumer::Component(Component::Kubelet)),
         "{consumer} {how}"
     );
 }
@@ -131,6 +143,7 @@ pub(super) fn verified(txn: &str, report: &Report, live: bool) {
             cw_txn = txn,
             cw_step = "verify",
             cw_cert = r.name,
+            OBJECT_SYSTEMD_UNIT = about(r.name.starts_with("kubelet")),
             "{} is valid until {} (serial {}, was {})",
             r.name,
             r.not_after,
@@ -140,7 +153,12 @@ pub(super) fn verified(txn: &str, report: &Report, live: bool) {
     }
     let node = report.node.as_ref().map(|n| format!("; node: {}", n.detail)).unwrap_or_default();
     let (count, proof) = (report.renewed.len(), proof(report, live));
-    tracing::info!(MESSAGE_ID = id::VERIFIED.as_str(), cw_txn = txn, "{count} renewed and {proof}{node}");
+    tracing::info!(
+        MESSAGE_ID = id::VERIFIED.as_str(),
+        cw_txn = txn,
+        OBJECT_SYSTEMD_UNIT = about(live), // it ends with a restart of the kubelet, as a rule
+        "{count} renewed and {proof}{node}"
+    );
 }
 
 pub(super) fn dry_run(txn: &str) {
@@ -160,13 +178,19 @@ pub(super) fn degraded(txn: &str, reason: &str) {
 }
 
 pub(super) fn rolling_back(txn: &str, reason: &str) {
-    tracing::error!(MESSAGE_ID = id::ROLLING_BACK.as_str(), cw_txn = txn, "rolling back: {reason}");
+    tracing::error!(
+        MESSAGE_ID = id::ROLLING_BACK.as_str(),
+        cw_txn = txn,
+        OBJECT_SYSTEMD_UNIT = about(true),
+        "rolling back: {reason}"
+    );
 }
 
 pub(super) fn rolled_back(txn: &str) {
     tracing::warn!(
         MESSAGE_ID = id::ROLLED_BACK.as_str(),
         cw_txn = txn,
+        OBJECT_SYSTEMD_UNIT = about(true),
         "rolled back: all files are the old ones, and what was restarted runs with them; see `certwarden history {txn}`"
     );
 }
@@ -175,6 +199,7 @@ pub(super) fn rollback_failed(txn: &str, sentence: &str) {
     tracing::error!(
         MESSAGE_ID = id::ROLLBACK_FAILED.as_str(),
         cw_txn = txn,
+        OBJECT_SYSTEMD_UNIT = about(true),
         "{sentence}; only observing until the cause is removed and `certwarden recover` succeeds"
     );
 }

@@ -15,6 +15,11 @@ pub fn connections(host: &Host, inventory: &Inventory) -> Vec<Connection> {
     ["admin.conf", CLIENT].iter().filter_map(|name| connection(host, inventory, name)).collect()
 }
 
+/// The administrator's alone: the kubelet's may touch no Lease but its own (kubernetes: `noderestriction/admission.go:admitLease`).
+pub fn administrators(host: &Host, inventory: &Inventory) -> Option<Connection> {
+    connection(host, inventory, "admin.conf")
+}
+
 /// The best of them that answers for the node now; if none does, the best of all.
 pub fn answering(host: &Host, inventory: &Inventory, node: &str) -> Option<Connection> {
     let mut all = connections(host, inventory);
@@ -25,6 +30,11 @@ pub fn answering(host: &Host, inventory: &Inventory, node: &str) -> Option<Conne
 /// The kubelet's own, whatever it has become meanwhile: what was broken may have been repaired.
 pub fn kubelets(host: &Host, inventory: &Inventory) -> Option<Connection> {
     connection(host, inventory, CLIENT)
+}
+
+/// The administrator's, where it is on this node.
+pub fn admins(host: &Host, inventory: &Inventory) -> Option<Connection> {
+    connection(host, inventory, "admin.conf")
 }
 
 fn connection(host: &Host, inventory: &Inventory, name: &str) -> Option<Connection> {

@@ -20,7 +20,7 @@ use super::api::connections;
 mod processes;
 mod quorum;
 
-use processes::kubelet_binary;
+pub(super) use processes::kubelet_binary;
 pub use processes::processes;
 pub use quorum::{etcds, quorum};
 
@@ -68,7 +68,8 @@ fn ca(view: View<'_>, live: bool, now: Timestamp) -> Option<Refusal> {
     if matches!(view.plan.source, Source::Generation { .. }) {
         return None;
     }
-    let mut signers: BTreeSet<&str> = view.plan.items.iter().map(|i| i.signer.as_str()).collect();
+    let issued = view.plan.items.iter().filter(|i| !i.is_self_made());
+    let mut signers: BTreeSet<&str> = issued.map(|i| i.signer.as_str()).collect();
     if live && view.inventory.get(CLUSTER_CA).is_some_and(|e| e.leaf().is_some()) {
         signers.insert(CLUSTER_CA);
     }

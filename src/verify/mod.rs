@@ -3,6 +3,7 @@
 
 pub mod aggregate;
 pub mod api;
+pub mod diagnose;
 pub mod endpoints;
 pub mod etcd;
 pub mod gates;

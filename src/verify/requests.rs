@@ -7,11 +7,9 @@ use crate::model::csr::{self, CLIENT_SIGNER, Request, SERVING_SIGNER};
 use crate::model::inventory::{Inventory, Owner};
 use crate::model::repair::{CLIENT, Choice};
 use crate::model::rotation::Rotation;
+use crate::model::serving::SERVING;
 
 use super::api;
-
-/// The kubelet's serving credential.
-const SERVING: &str = "kubelet-serving";
 
 /// Whether there may be requests to tell of: the rotation is at hand or late, or something of the kubelet's is missing. A
 /// healthy node asks nobody.
@@ -35,7 +33,7 @@ pub fn own(host: &Host, inventory: &Inventory) -> Option<Vec<Request>> {
     Some(all)
 }
 
-fn list(host: &Host, to: &Connection, signer: &str) -> Option<Vec<Request>> {
+pub(super) fn list(host: &Host, to: &Connection, signer: &str) -> Option<Vec<Request>> {
     // those of a cluster of thousands, in an hour at most (kubernetes: pkg/controller/certificates/cleaner)
     let signer = signer.replace('/', "%2F");
     let path = format!("{}?fieldSelector=spec.signerName%3D{signer}&limit=500", csr::PATH);

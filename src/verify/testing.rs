@@ -137,6 +137,10 @@ impl KubeApi for Script {
         unreachable!("not scripted")
     }
 
+    fn put(&self, _: &Connection, _: &str, _: &str) -> Result<Answer, KubeError> {
+        unreachable!("verify changes nothing")
+    }
+
     fn whoami(&self, _: &Connection) -> Result<WhoAmI, KubeError> {
         unreachable!("not scripted")
     }

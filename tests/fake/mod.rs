@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod cluster;
 pub mod node;
 pub mod signer;
 pub mod socket;
@@ -24,6 +25,7 @@ use certwarden::host::systemd::{JobResult, ServiceManager, SystemdError, UnitSta
 use certwarden::model::cert::parse_pem;
 use certwarden::model::inventory::ContainerRef;
 use certwarden::txn::progress::Progress;
+use cluster::Write;
 use jiff::{SignedDuration, Timestamp};
 
 thread_local! {
@@ -158,6 +160,7 @@ pub struct World {
     pub aggregated: Option<fn(&Path) -> u16>,
     /// Who answers certificate signing requests; None: nobody knows of any.
     pub signer: Option<signer::Signer>,
+    pub cluster: cluster::Cluster,
 }
 
 /// A handle on the world, shared by all fakes of a host.
@@ -170,19 +173,22 @@ pub const TO_FIRST_RENAME: u64 = 4;
 
 pub const PODS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
+fn container_of(name: &str) -> Container {
+    Container {
+        id: format!("{name}-0"),
+        name: name.to_owned(),
+        pod: format!("{name}-node-1"),
+        namespace: "kube-system".to_owned(),
+        running: true,
+        attempt: 0,
+        created_ns: 0,
+    }
+}
+
 impl Fake {
     /// A healthy control-plane node with its files below `root`.
     pub fn new(root: &Path) -> Self {
         let now = Timestamp::now();
-        let container = |name: &str| Container {
-            id: format!("{name}-0"),
-            name: name.to_owned(),
-            pod: format!("{name}-node-1"),
-            namespace: "kube-system".to_owned(),
-            running: true,
-            attempt: 0,
-            created_ns: 0,
-        };
         let kubelet = UnitStatus {
             load_state: "loaded".into(),
             active_state: "active".into(),
@@ -210,7 +216,7 @@ impl Fake {
             never_ready_if: None,
             starts: 0,
             boots: 0,
-            containers: PODS.into_iter().map(container).collect(),
+            containers: PODS.into_iter().map(container_of).collect(),
             loaded: BTreeMap::new(),
             broken: BTreeSet::new(),
             api_is_down: false,
@@ -230,6 +236,7 @@ impl Fake {
             crashes_if: None,
             aggregated: None,
             signer: None,
+            cluster: cluster::Cluster::default(),
         };
         PODS.iter().chain(&["kubelet"]).for_each(|c| world.load(c));
         Self(Arc::new(Mutex::new(world)))
@@ -310,6 +317,11 @@ impl Fake {
 }
 
 impl World {
+    /// The control planes of a cluster whose etcd has so many members, this node first.
+    fn peers(&self) -> Vec<String> {
+        (0..self.members).map(|i| if i == 0 { "node-1".to_owned() } else { format!("m{i}") }).collect()
+    }
+
     pub fn pass(&mut self, time: Duration) {
         self.elapsed += time;
         self.now += SignedDuration::try_from(time).unwrap();
@@ -586,6 +598,9 @@ impl KubeApi for Fake {
         if let Some(answer) = self.requests(to, path, None) {
             return Ok(answer);
         }
+        if let Some(answer) = self.world(|w| w.cluster.get(path, &w.peers())).filter(|_| !lies) {
+            return Ok(answer);
+        }
         if let Some(status) = self.world(|w| w.aggregated.map(|a| a(&w.root))) {
             let own = r#"{"metadata":{"name":"v1."},"spec":{"version":"v1"}}"#;
             let other = r#"{"metadata":{"name":"v1.m"},"spec":{"service":{"name":"m"},"group":"m","version":"v1"}}"#;
@@ -607,15 +622,22 @@ impl KubeApi for Fake {
         if lies {
             return Ok(Answer { status: 200, body: r#"{"members":[]}"#.into() });
         }
-        let (all, ill) = self.world(|w| (w.members, w.unhealthy_members));
-        let member = |i: usize| {
+        if let Some(answer) = self.world(|w| w.cluster.change(Write::Create, path, json)) {
+            return Ok(answer);
+        }
+        let (peers, ill) = self.world(|w| (w.peers(), w.unhealthy_members));
+        let member = |(i, name): (usize, &String)| {
             let url = if i < ill { "" } else { "https://127.0.0.1:2" };
-            let name = if i == 0 { "node-1".to_owned() } else { format!("m{i}") };
             let peer = if i == 0 { "https://node-1:2380".to_owned() } else { format!("https://10.0.0.{i}:2380") };
             format!(r#"{{"name":"{name}","clientURLs":["{url}"],"peerURLs":["{peer}"]}}"#)
         };
-        let list: Vec<String> = (0..all).map(member).collect();
+        let list: Vec<String> = peers.iter().enumerate().map(member).collect();
         Ok(Answer { status: 200, body: format!(r#"{{"members":[{}]}}"#, list.join(",")) })
+    }
+    fn put(&self, to: &Connection, path: &str, json: &str) -> Result<Answer, KubeError> {
+        let lies = self.ask("put", to)?;
+        let done = self.world(|w| w.cluster.change(Write::Replace, path, json));
+        Ok(done.filter(|_| !lies).unwrap_or(Answer { status: 500, body: String::new() }))
     }
     fn whoami(&self, to: &Connection) -> Result<WhoAmI, KubeError> {
         if self.ask("whoami", to)? {

@@ -26,7 +26,10 @@ pub enum Signing {
     /// An hour.
     ShortLife,
     AnotherCa,
-    ForServing,
+    /// A client's for serving, and the other way round.
+    ForAnotherUse,
+    /// Without the names that were asked for.
+    NoNames,
     Rubbish,
     /// The request is gone when it is looked for.
     Lost,
@@ -63,6 +66,10 @@ impl Signer {
         let ok = |body: Value| Some(Answer { status: 200, body: body.to_string() });
         if path == "/version" {
             return ok(json!({"gitVersion": self.version}));
+        }
+        if path == "/api/v1/nodes/node-1" {
+            return ok(json!({"metadata": {"name": "node-1"}, "status": {"addresses": [
+                {"type": "InternalIP", "address": "127.0.0.1"}, {"type": "Hostname", "address": "node-1"}]}}));
         }
         let rest = path.strip_prefix(PATH)?;
         let user = self.user(to);
@@ -130,9 +137,10 @@ impl Signer {
     fn sign(&self, object: &Value, now: Timestamp) -> Vec<u8> {
         // as the controller manager's approver would look
         let usages: Vec<&str> = object["spec"]["usages"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-        let demanded: &[&str] = &["digital signature", "client auth"];
-        assert_eq!(usages, demanded);
-        assert_eq!(object["spec"]["signerName"], "kubernetes.io/kube-apiserver-client-kubelet");
+        let for_serving = object["spec"]["signerName"] == "kubernetes.io/kubelet-serving";
+        let auth = if for_serving { "server auth" } else { "client auth" };
+        assert_eq!(usages, ["digital signature", auth]);
+        assert!(for_serving || object["spec"]["signerName"] == "kubernetes.io/kube-apiserver-client-kubelet");
         let pem = decode_block(object["spec"]["request"].as_str().unwrap()).unwrap();
         let request = X509Req::from_pem(&pem).unwrap();
         let key = request.public_key().unwrap();
@@ -140,18 +148,20 @@ impl Signer {
         let named = |nid| request.subject_name().entries_by_nid(nid).next().unwrap().data().to_string().unwrap();
         let (organization, name) = (named(openssl::nid::Nid::ORGANIZATIONNAME), named(openssl::nid::Nid::COMMONNAME));
         let (ca, mut subject, mut left, mut serving) =
-            (&self.ca, (name.as_str(), organization.as_str()), 365 * DAY, false);
+            (&self.ca, (name.as_str(), organization.as_str()), 365 * DAY, for_serving);
         match self.signing {
             Signing::AnotherName => subject.0 = "system:node:another",
             Signing::AnotherGroup => subject.1 = "system:masters",
             Signing::ShortLife => left = 3600,
-            Signing::ForServing => serving = true,
+            Signing::ForAnotherUse => serving = !serving,
             _ => {}
         }
         let ca = if self.signing == Signing::AnotherCa { &self.other } else { ca };
         let other_key = ca.new_key();
         let key = if self.signing == Signing::AnotherKey { other_key } else { key };
         let from = Asn1Time::from_unix(now.as_second() - 300).unwrap();
-        ca.sign_public(&key, subject, serving, &from, &Asn1Time::from_unix(now.as_second() + left).unwrap())
+        let to = Asn1Time::from_unix(now.as_second() + left).unwrap();
+        let alternative = request.extensions().ok().filter(|_| for_serving && self.signing != Signing::NoNames);
+        ca.sign_public(&key, subject, serving, alternative, (&from, &to))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use openssl::pkey::PKey;
 use openssl::ssl::{NameType, SslAcceptor, SslAcceptorBuilder, SslMethod};
@@ -49,17 +49,22 @@ struct Held {
 }
 
 impl Held {
-    fn read(files: &[PathBuf; 2]) -> Option<Pair> {
-        Some((fs::read(&files[0]).ok()?, fs::read(&files[1]).ok()?))
+    fn read(root: &Path, files: &[PathBuf; 2]) -> Option<Pair> {
+        // the kubelet's links are absolute, and lead within the tree
+        let behind = |path: &PathBuf| match fs::read_link(path) {
+            Ok(to) => fs::read(root.join(to.strip_prefix("/").unwrap_or(&to))).ok(),
+            Err(_) => fs::read(path).ok(),
+        };
+        Some((behind(&files[0])?, behind(&files[1])?))
     }
 
-    fn refresh(&mut self, now: &str) {
+    fn refresh(&mut self, root: &Path, now: &str) {
         let renewed = match self.uptake {
             Uptake::Reload => true,
             Uptake::Restart => self.by.as_deref() != Some(now),
             Uptake::Never => false,
         };
-        if renewed && let Some(pair) = Self::read(&self.files) {
+        if renewed && let Some(pair) = Self::read(root, &self.files) {
             (self.by, self.pair) = (Some(now.to_owned()), pair);
         }
     }
@@ -69,14 +74,14 @@ impl Held {
 pub fn serve_by_name(node: &Node, component: &'static str, served: &[Served<'_>]) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let fake = node.fake.clone();
+    let (fake, root) = (node.fake.clone(), node.dir.path().to_path_buf());
     let hold = |s: &Served<'_>| {
         let files = s.pair.map(|p| node.path(p));
         Held {
             name: s.name,
             uptake: s.uptake,
             by: container(&fake, component),
-            pair: Held::read(&files).unwrap(),
+            pair: Held::read(node.dir.path(), &files).unwrap(),
             files,
         }
     };
@@ -86,7 +91,7 @@ pub fn serve_by_name(node: &Node, component: &'static str, served: &[Served<'_>]
             // nobody is there: the connection is closed
             let Some(now) = container(&fake, component) else { continue };
             for one in &mut pairs {
-                one.refresh(&now);
+                one.refresh(&root, &now);
             }
             let Some(acceptor) = acceptor(&pairs) else { continue };
             let _ = acceptor.accept(socket);
@@ -118,7 +123,11 @@ pub fn with_sockets(mut node: Node, apiserver: Uptake, etcd: Uptake) -> Node {
     node
 }
 
+/// The process that serves: a container's or the kubelet's.
 fn container(fake: &Fake, component: &str) -> Option<String> {
+    if component == "kubelet" {
+        return fake.world(|w| w.kubelet.is_running().then(|| w.kubelet.invocation_id.clone()));
+    }
     fake.world(|w| w.containers.iter().find(|c| c.name == component && c.running).map(|c| c.id.clone()))
 }
 

@@ -313,6 +313,9 @@ impl KubeApi for Fake {
     fn post(&self, _: &Connection, _: &str, _: &str) -> Result<Answer, KubeError> {
         down()
     }
+    fn put(&self, _: &Connection, _: &str, _: &str) -> Result<Answer, KubeError> {
+        down()
+    }
     fn whoami(&self, _: &Connection) -> Result<WhoAmI, KubeError> {
         down()
     }

@@ -274,7 +274,8 @@ impl Tree {
             self.link(&format!("{PKI}/kubelet-server-current.pem"), &dated);
         } else {
             let throw_away = Ca::new(&format!("{}-ca@1700000000", o.node), o.keys, self.left("kubelet-serving"));
-            let serving = self.leaf(&throw_away, "kubelet-serving", (&o.node, None), Usage::Server);
+            let own = format!("{}@1700000000", o.node);
+            let serving = self.leaf(&throw_away, "kubelet-serving", (&own, None), Usage::Server);
             let chain = [serving.cert_pem.clone(), throw_away.cert_pem()].concat();
             self.write(&format!("{PKI}/kubelet.crt"), chain, 0o644);
             self.write(&format!("{PKI}/kubelet.key"), &serving.key_pem, 0o600);

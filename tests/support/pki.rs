@@ -9,8 +9,9 @@ use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
+use openssl::stack::Stack;
 use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName};
-use openssl::x509::{X509, X509Builder, X509Name};
+use openssl::x509::{X509, X509Builder, X509Extension, X509Name};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum KeyKind {
@@ -128,8 +129,8 @@ impl Ca {
         key: &PKey<openssl::pkey::Public>,
         (common_name, organization): (&str, &str),
         serving: bool,
-        from: &Asn1Time,
-        to: &Asn1Time,
+        names: Option<Stack<X509Extension>>,
+        (from, to): (&Asn1Time, &Asn1Time),
     ) -> Vec<u8> {
         let mut b = builder(1);
         b.set_not_before(from).unwrap();
@@ -145,6 +146,9 @@ impl Ca {
             extended.client_auth()
         };
         b.append_extension(extended.build().unwrap()).unwrap();
+        for extension in names.into_iter().flatten() {
+            b.append_extension(extension).unwrap();
+        }
         b.sign(&self.key, MessageDigest::sha256()).unwrap();
         b.build().to_pem().unwrap()
     }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use certwarden::cli::manual::{command, exit_codes};
+use certwarden::model::diagnose::Cause;
 use certwarden::model::finding::Problem;
 use certwarden::model::gate::Gate;
 use certwarden::model::metrics::FAMILIES;
@@ -148,10 +149,9 @@ fn findings() -> String {
     let mut page = format!("{MADE}\n# Findings and gates\n\nIds are stable: alerts and scripts may rely on them.\n\n");
     page += "## Findings of `check`\n\n| id | meaning |\n|---|---|\n";
     for problem in Problem::ALL {
-        let _ = writeln!(page, "| `{}` | {} |", problem.id(), problem.meaning());
+        let _ = writeln!(page, "| [`{0}`](../runbooks/{0}.md) | {1} |", problem.id(), problem.meaning());
     }
-    page +=
-        "\n## Gates\n\nReasons not to begin a renewal; [operations](../operations.md) says what to do about each.\n\n";
+    page += "\n## Gates\n\nReasons not to begin a renewal; `certwarden runbook ID` and [operations](../operations.md) say what to do about each.\n\n";
     page += "| id | `--force` opens it | gives way in an emergency |\n|---|---|---|\n";
     let yes = |is| if is { "yes" } else { "no" };
     for gate in Gate::ALL {
@@ -162,6 +162,11 @@ fn findings() -> String {
             yes(!gate.is_hard()),
             yes(gate.gives_way_in_an_emergency())
         );
+    }
+    page += "\n## Root causes of `diagnose`\n\nEach with its page of `certwarden runbook`.\n\n| id | meaning | page |\n|---|---|---|\n";
+    for cause in Cause::ALL {
+        let _ =
+            writeln!(page, "| `{}` | {} | [{2}](../runbooks/{2}.md) |", cause.id(), cause.meaning(), cause.runbook());
     }
     page
 }

@@ -127,7 +127,7 @@ fn build(
 }
 
 /// As Go chooses it (crypto/x509: `signingParamsForKey`).
-fn digest(ca_key: &PKey<Private>) -> MessageDigest {
+pub(super) fn digest(ca_key: &PKey<Private>) -> MessageDigest {
     match (ca_key.id(), ca_key.bits()) {
         // it has its digest built in (EVP_PKEY-ED25519(7))
         (Id::ED25519, _) => MessageDigest::null(),
@@ -137,7 +137,7 @@ fn digest(ca_key: &PKey<Private>) -> MessageDigest {
     }
 }
 
-fn serial() -> Result<Asn1Integer, ErrorStack> {
+pub(super) fn serial() -> Result<Asn1Integer, ErrorStack> {
     let mut number = BigNum::new()?;
     number.rand(SERIAL_BITS, MsbOption::ONE, false)?; // the top bit set: never zero, always eight octets
     number.to_asn1_integer()

@@ -14,8 +14,8 @@ use nix::unistd::Pid;
 
 use super::Output;
 
-/// What is kept of each stream: reasons stand at the end.
-const KEPT: usize = 64 << 10;
+/// What is kept of each stream, unless more is wanted: reasons stand at the end.
+pub(super) const KEPT: usize = 64 << 10;
 /// Between SIGTERM and SIGKILL. None of our programs has anything to save.
 const TERM_GRACE: Duration = Duration::from_secs(2);
 /// After SIGKILL only the kernel can hold a process up: one that waits for a dead disk (state D, proc_pid_stat(5)) may
@@ -40,18 +40,19 @@ enum End {
 /// cannot be killed is left behind.
 ///
 /// The process is reaped last: as long as it is a zombie, its id cannot be that of an innocent group.
-pub(super) fn watch(process: Child, leads_group: bool, limit: Duration) -> io::Result<Option<Output>> {
-    watch_with(process, leads_group, limit, &ESCALATION)
+pub(super) fn watch(process: Child, leads_group: bool, limit: Duration, keep: usize) -> io::Result<Option<Output>> {
+    watch_with(process, leads_group, limit, keep, &ESCALATION)
 }
 
 fn watch_with(
     mut process: Child,
     leads_group: bool,
     limit: Duration,
+    keep: usize,
     escalation: &[(Signal, Duration)],
 ) -> io::Result<Option<Output>> {
     let pid = Pid::from_raw(process.id().cast_signed());
-    let mut pipes = Pipes::take(&mut process);
+    let mut pipes = Pipes::take(&mut process, keep);
     let end = follow(pid, leads_group, &mut pipes, limit, escalation);
     if matches!(end, Ok(End::Stuck)) {
         return Ok(None);
@@ -115,17 +116,18 @@ struct Stream {
     source: Box<dyn Source>,
     open: bool,
     kept: Vec<u8>,
+    keep: usize,
 }
 
 trait Source: Read + AsFd {}
 impl<T: Read + AsFd> Source for T {}
 
 impl Pipes {
-    fn take(process: &mut Child) -> Self {
+    fn take(process: &mut Child, keep: usize) -> Self {
         let stream = |source: Box<dyn Source>| {
             // a read must never wait: whoever holds the other end may live on for ever
             let nonblocking = fcntl(source.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok();
-            Stream { source, open: nonblocking, kept: Vec::new() }
+            Stream { source, open: nonblocking, kept: Vec::new(), keep }
         };
         let stdout = process.stdout.take().map(|s| stream(Box::new(s)));
         let stderr = process.stderr.take().map(|s| stream(Box::new(s)));
@@ -188,13 +190,13 @@ impl Stream {
 
     fn keep(&mut self, bytes: &[u8]) {
         self.kept.extend_from_slice(bytes);
-        if self.kept.len() > 2 * KEPT {
-            self.kept.drain(..self.kept.len() - KEPT);
+        if self.kept.len() > 2 * self.keep {
+            self.kept.drain(..self.kept.len() - self.keep);
         }
     }
 
     fn last(&self) -> &[u8] {
-        self.kept.get(self.kept.len().saturating_sub(KEPT)..).unwrap_or_default()
+        self.kept.get(self.kept.len().saturating_sub(self.keep)..).unwrap_or_default()
     }
 }
 
@@ -215,7 +217,7 @@ mod tests {
             // a signal that does nothing, as SIGKILL does to a process in state D
             let useless = [(Signal::SIGCONT, Duration::from_millis(50))];
             let start = Instant::now();
-            let ended = watch_with(process, leads_group, Duration::from_millis(50), &useless);
+            let ended = watch_with(process, leads_group, Duration::from_millis(50), KEPT, &useless);
             assert!(matches!(ended, Ok(None)));
             assert!(start.elapsed() < KILL_GRACE);
             assert_eq!(kill(pid, None), Ok(()), "it was not killed, so that this is about one that cannot be");

@@ -5,6 +5,7 @@
 
 mod mounts;
 pub mod replace;
+mod tail;
 mod walk;
 
 use std::fs::File;

@@ -4,8 +4,12 @@
 //! (`cw_txn`, `cw_cert`, `cw_step`, `cw_gate`, `cw_unit`, `cw_path`, `cw_problem`, `cw_until`, `cw_seconds`). journald shows
 //! them as `CW_TXN=` …, and those of the surrounding spans too. The prefix is part of the name because a prefix put on
 //! by the layer would be put on `MESSAGE_ID` as well; a field named `priority` or `code_line` would collide.
+//!
+//! What concerns the kubelet also has `OBJECT_SYSTEMD_UNIT` ([`about`]), so that `journalctl -u kubelet` shows it beside the
+//! kubelet's own lines: it matches that field from root, and `UNIT=` from PID 1 only (systemd: `src/shared/logs-show.c`).
 
 pub mod id;
+mod json;
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
@@ -19,6 +23,11 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
+/// The unit that a record is about, if it is the kubelet's.
+pub fn about(kubelet: bool) -> Option<&'static str> {
+    kubelet.then_some("kubelet.service")
+}
+
 /// Where records are to go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Target {
@@ -26,14 +35,23 @@ pub enum Target {
     Detect,
     /// Text on stderr, for a person or a parent process.
     Stderr,
+    /// journald if it reads stderr anyway; a terminal gets text, everything else one JSON object for each record.
+    Service,
 }
+
+/// Asks for JSON on stderr whoever reads it: `CERTWARDEN_LOG_FORMAT=json`.
+const FORMAT: &str = "CERTWARDEN_LOG_FORMAT";
 
 /// Sends the records of this process to `to`, from now to its end: certwarden's own from INFO (`verbose`: from DEBUG; on a
 /// terminal: from WARN), its libraries' from WARN. False if that was decided before.
 pub fn init(to: Target, verbose: bool) -> bool {
-    let journal = if to == Target::Detect && stderr_is_journal() { journald() } else { None };
-    let watched = to == Target::Detect && journal.is_none() && std::io::stderr().is_terminal();
-    let text = if journal.is_none() { Some(Text { watched }) } else { None };
+    let asked = std::env::var_os(FORMAT).is_some_and(|f| f == "json");
+    let detect = to != Target::Stderr && !asked;
+    let journal = if detect && stderr_is_journal() { journald() } else { None };
+    let watched = detect && journal.is_none() && std::io::stderr().is_terminal();
+    let json = asked || (to == Target::Service && journal.is_none() && !watched);
+    let text = if journal.is_none() && !json { Some(Text { watched }) } else { None };
+    let json = json.then_some(json::Json);
     // who watches a terminal sees the steps and then the report, which say the same
     let own = if verbose {
         Level::DEBUG
@@ -42,7 +60,7 @@ pub fn init(to: Target, verbose: bool) -> bool {
     } else {
         Level::INFO
     };
-    let records = tracing_subscriber::registry().with(filter(own)).with(journal).with(text);
+    let records = tracing_subscriber::registry().with(filter(own)).with(journal).with(json).with(text);
     tracing::subscriber::set_global_default(records).is_ok()
 }
 

@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Answer, Connection, KubeApi, KubeError, NodeReady, WhoAmI, objects};
+use super::{Answer, Connection, KubeApi, KubeError, NodeReady, WhoAmI, lease, nodes, objects};
+use crate::model::fleet::lease::Call;
 
 /// Answers every request with the same body; the status goes through those that are treated apart.
 #[derive(Debug)]
@@ -16,6 +17,9 @@ impl KubeApi for Says {
         Ok(Answer { status: self.status, body: self.body.clone() })
     }
     fn post(&self, to: &Connection, path: &str, _: &str) -> Result<Answer, KubeError> {
+        self.get(to, path)
+    }
+    fn put(&self, to: &Connection, path: &str, _: &str) -> Result<Answer, KubeError> {
         self.get(to, path)
     }
     fn whoami(&self, to: &Connection) -> Result<WhoAmI, KubeError> {
@@ -45,6 +49,11 @@ pub fn api(data: &[u8]) {
             api.lease_renewed(&to, "node-1").err(),
             api.cluster_configuration(&to).err(),
         ];
+        lease::exchange(&api, &to, "kube-system", "certwarden", &Call::Get);
+        drop(nodes::page(&api, &to, "", ""));
+        drop(nodes::own(&api, &to, "node-1"));
+        nodes::kured(&api, &to);
+        nodes::api_servers(&api, &to);
         for error in errors.into_iter().flatten() {
             let said = error.to_string();
             assert!(said.len() <= 2000, "{} bytes", said.len());

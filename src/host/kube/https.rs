@@ -41,11 +41,25 @@ pub struct Https;
 
 impl KubeApi for Https {
     fn get(&self, to: &Connection, path: &str) -> Result<Answer, KubeError> {
-        exchange(to, Method::GET, path, String::new())
+        exchange(to, Method::GET, path, JSON, String::new())
     }
 
     fn post(&self, to: &Connection, path: &str, json: &str) -> Result<Answer, KubeError> {
-        exchange(to, Method::POST, path, json.to_owned())
+        exchange(to, Method::POST, path, JSON, json.to_owned())
+    }
+
+    fn patch(&self, to: &Connection, path: &str, kind: &str, json: &str) -> Result<Answer, KubeError> {
+        exchange(to, Method::PATCH, path, kind, json.to_owned())
+    }
+
+    fn date(&self, to: &Connection) -> Option<Timestamp> {
+        let (answer, date) = converse_once(to, request(to, Method::GET, "/version", JSON, String::new()).ok()?).ok()?;
+        // an error of a proxy in between would have that one's date
+        (answer.status < 500).then_some(date)?
+    }
+
+    fn put(&self, to: &Connection, path: &str, json: &str) -> Result<Answer, KubeError> {
+        exchange(to, Method::PUT, path, JSON, json.to_owned())
     }
 
     fn whoami(&self, to: &Connection) -> Result<WhoAmI, KubeError> {
@@ -65,9 +79,18 @@ impl KubeApi for Https {
     }
 }
 
-fn exchange(to: &Connection, method: Method, path: &str, body: String) -> Result<Answer, KubeError> {
+const JSON: &str = "application/json";
+
+fn exchange(to: &Connection, method: Method, path: &str, kind: &str, body: String) -> Result<Answer, KubeError> {
+    match converse_once(to, request(to, method, path, kind, body)?)? {
+        (Answer { status: 401, .. }, _) => Err(KubeError::Unauthorized { server: to.server.clone() }),
+        (answer, _) => Ok(answer),
+    }
+}
+
+/// An answer of any status, and the time that the server says it is.
+fn converse_once(to: &Connection, request: Request<Body>) -> Result<(Answer, Option<Timestamp>), KubeError> {
     let setup = |detail: String| KubeError::Setup { server: to.server.clone(), detail };
-    let request = request(to, method, path, body)?;
     let connector = connector(to).map_err(|e| setup(chain(&e)))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -87,7 +110,6 @@ fn exchange(to: &Connection, method: Method, path: &str, body: String) -> Result
     match answer {
         Err(_) => Err(unreachable(format!("no answer within {}", seconds(to.limit)))),
         Ok(Err(e)) => Err(classify(to, &e)),
-        Ok(Ok(Answer { status: 401, .. })) => Err(KubeError::Unauthorized { server: to.server.clone() }),
         Ok(Ok(answer)) => Ok(answer),
     }
 }
@@ -96,15 +118,17 @@ fn seconds(limit: Duration) -> String {
     if limit.subsec_millis() == 0 { format!("{}s", limit.as_secs()) } else { format!("{}ms", limit.as_millis()) }
 }
 
-fn request(to: &Connection, method: Method, path: &str, body: String) -> Result<Request<Body>, KubeError> {
+fn request(to: &Connection, method: Method, path: &str, kind: &str, body: String) -> Result<Request<Body>, KubeError> {
     let mut request = Request::builder()
         .method(method)
         .uri(format!("{}{path}", to.server.trim_end_matches('/')))
         .header(http::header::USER_AGENT, USER_AGENT)
-        .header(http::header::ACCEPT, "application/json, */*")
         .header(http::header::CONNECTION, "close");
+    if !to.headers.iter().any(|(name, _)| name == "accept") {
+        request = request.header(http::header::ACCEPT, "application/json, */*");
+    }
     if !body.is_empty() {
-        request = request.header(http::header::CONTENT_TYPE, "application/json");
+        request = request.header(http::header::CONTENT_TYPE, kind);
     }
     for (name, value) in &to.headers {
         request = request.header(name, value);
@@ -119,9 +143,12 @@ fn request(to: &Connection, method: Method, path: &str, body: String) -> Result<
     }
 }
 
-async fn converse(client: Client, request: Request<Body>) -> Result<Answer, kube::Error> {
+async fn converse(client: Client, request: Request<Body>) -> Result<(Answer, Option<Timestamp>), kube::Error> {
     let response = client.send(request).await?;
     let status = response.status().as_u16();
+    let date =
+        response.headers().get(http::header::DATE).and_then(|d| jiff::fmt::rfc2822::parse(d.to_str().ok()?).ok());
+    let date = date.map(|d| d.timestamp());
     let mut body = response.into_body();
     let mut bytes = Vec::new();
     while bytes.len() < MAX_BODY {
@@ -131,7 +158,7 @@ async fn converse(client: Client, request: Request<Body>) -> Result<Answer, kube
         }
     }
     bytes.truncate(MAX_BODY);
-    Ok(Answer { status, body: String::from_utf8_lossy(&bytes).into_owned() })
+    Ok((Answer { status, body: String::from_utf8_lossy(&bytes).into_owned() }, date))
 }
 
 /// Trusts the bundle and nothing else; without a bundle trusts everybody (self-signed health ports).

@@ -78,7 +78,7 @@ pub(super) fn judge_time(
         let message = format!("is of no use after {end}, when {ca} ends; renew the CA, which nothing does by itself");
         judged.findings.push(Finding::new(Problem::CaExpiresFirst, message));
     }
-    if entry.owner == Owner::None && !entry.is_ca() {
+    if (entry.owner == Owner::None && !entry.is_ca()) || entry.is_self_made() {
         // copies and the kubelet's self-signed certificate, which the API server does not verify
         severity = severity.min(Severity::Warning);
     }
@@ -91,7 +91,8 @@ pub(super) fn judge_time(
         && (late || has(judged, Problem::KeyMismatch))
         // somebody else's certificate in kubeadm's place: whether to replace it is a person's decision
         && !has(judged, Problem::WrongIssuer);
-    judged.emergency = judged.due && own_left <= policy.renew.emergency_before.seconds();
+    // no gate gives way for what nobody can verify
+    judged.emergency = judged.due && !entry.is_self_made() && own_left <= policy.renew.emergency_before.seconds();
 }
 
 pub(super) fn has(judged: &Judged, problem: Problem) -> bool {

@@ -29,6 +29,24 @@ impl Default for Metrics {
     }
 }
 
+/// What the cluster is told of this node, with the kubelet's own credential.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Cluster {
+    /// Events on the Node.
+    pub events: bool,
+    /// `certwarden.io/…` on the Node.
+    pub annotations: bool,
+    /// The condition `CertificateProblem` of the Node.
+    pub condition: bool,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self { events: true, annotations: false, condition: false }
+    }
+}
+
 /// Somebody who is told of an outcome: a program, or a unit that is started.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

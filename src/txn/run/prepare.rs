@@ -62,7 +62,7 @@ impl Run<'_> {
         let freshness = match self.plan.source {
             Source::Generation { .. } => Freshness::Restored,
             Source::Identity { ref ways } if ways.iter().any(|w| matches!(w, Way::Adopt { .. })) => Freshness::Restored,
-            Source::Kubeadm | Source::Local | Source::Identity { .. } => Freshness::New,
+            Source::Kubeadm | Source::Local | Source::SelfMade | Source::Identity { .. } => Freshness::New,
         };
         let now = host.clock.now();
         for item in &self.plan.items {

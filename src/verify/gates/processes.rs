@@ -50,7 +50,7 @@ fn may_renew(status: &str) -> bool {
 /// A kubelet whose file was replaced since it started. The kernel marks such a process's executable (proc_pid_exe(5)),
 /// but shows it only to those who may trace it; a sandboxed daemon compares when the two began. By ctime: dpkg and rpm
 /// give a file the mtime that it had when the package was built, and nobody can set a ctime.
-pub(super) fn kubelet_binary(host: &Host, inventory: &Inventory) -> Option<Refusal> {
+pub(in crate::verify) fn kubelet_binary(host: &Host, inventory: &Inventory) -> Option<Refusal> {
     let unit = &inventory.node.kubelet.unit;
     let pid = host.services.status(unit).ok().map(|s| s.main_pid).filter(|pid| *pid != 0)?;
     let replaced = match host.root.read_link(&PathBuf::from(format!("/proc/{pid}/exe"))) {
@@ -85,7 +85,6 @@ fn started(host: &Host, pid: u32) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::fs;
     use std::time::Duration;
 
@@ -153,29 +152,8 @@ mod tests {
     }
 
     fn inventory() -> Inventory {
-        let kubelet = Kubelet {
-            unit: "kubelet.service".into(),
-            kubeconfig: None,
-            bootstrap_kubeconfig: None,
-            cert_dir: PathBuf::new(),
-            rotate_certificates: true,
-            server_tls_bootstrap: false,
-            static_pod_path: None,
-            healthz: None,
-            port: None,
-            address: None,
-            cri_socket: None,
-            identity: crate::model::identity::OnDisk::default(),
-        };
-        let node = Node {
-            name: None,
-            role: Role::ControlPlane,
-            static_pods: BTreeMap::new(),
-            other_pods: Vec::new(),
-            kubelet,
-            pki_dir: PathBuf::new(),
-            notes: Vec::new(),
-        };
+        let kubelet = Kubelet { unit: "kubelet.service".into(), ..Kubelet::default() };
+        let node = Node { role: Role::ControlPlane, kubelet, ..Node::default() };
         Inventory { collected_at: Timestamp::UNIX_EPOCH, node, entries: Vec::new(), copies: Vec::new() }
     }
 

@@ -1,0 +1,75 @@
+//! Records as JSON on stderr, one object in a line, for whoever collects them without journald: the names are journald's.
+
+use std::io::Write as _;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+
+/// See the module.
+pub(super) struct Json;
+
+impl<S: Subscriber> Layer<S> for Json {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut record = Record::new(*event.metadata().level(), Timestamp::now());
+        event.record(&mut record);
+        // stderr may be closed: then there is nobody to tell
+        let _ = std::io::stderr().lock().write_all(record.line().as_bytes());
+    }
+}
+
+struct Record(Map<String, Value>);
+
+impl Record {
+    fn new(level: Level, at: Timestamp) -> Self {
+        // syslog(3), as in the journal
+        let priority = match level {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            _ => 7,
+        };
+        let mut map = Map::new();
+        map.insert("timestamp".into(), Value::from(at.to_string()));
+        map.insert("PRIORITY".into(), Value::from(priority));
+        map.insert("SYSLOG_IDENTIFIER".into(), Value::from("certwarden"));
+        Self(map)
+    }
+
+    fn line(self) -> String {
+        Value::Object(self.0).to_string() + "\n"
+    }
+
+    fn put(&mut self, field: &Field, value: String) {
+        self.0.insert(field.name().to_ascii_uppercase(), Value::String(value));
+    }
+}
+
+impl Visit for Record {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value.to_owned());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.put(field, format!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_one_line_whatever_is_in_it() {
+        let mut record = Record::new(Level::WARN, Timestamp::UNIX_EPOCH);
+        record.0.insert("MESSAGE".into(), Value::from("two\nlines \"quoted\" \u{1b}[2J"));
+        let line = record.line();
+        assert_eq!(line.lines().count(), 1);
+        assert!(!line.contains('\u{1b}'));
+        let read: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&read["PRIORITY"], &read["timestamp"]), (&Value::from(4), &Value::from("1970-01-01T00:00:00Z")));
+    }
+}

@@ -1,0 +1,278 @@
+//! The cluster's Nodes, many in one small answer, and what others are doing to them.
+//!
+//! A Node is some 20 KiB, most of it a list of images. As a Table (what `kubectl get` asks for) it is one line and its metadata.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+
+use super::{Connection, KubeApi, KubeError};
+
+/// Nodes in one answer: with their metadata well below the size at which answers are cut.
+const PAGE: usize = 250;
+/// cluster-autoscaler: `taints.ToBeDeletedTaint`; Cluster API: `clusterv1.NodeOutdatedRevisionTaint`.
+const LEAVING: [&str; 2] = ["ToBeDeletedByClusterAutoscaler", "node.cluster.x-k8s.io/outdated-revision"];
+const AS_TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+
+/// A Node in short.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct NodeLine {
+    pub name: String,
+    /// As `kubectl get nodes` says: `Ready`, `NotReady,SchedulingDisabled`.
+    pub status: String,
+    pub control_plane: bool,
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl NodeLine {
+    pub fn is_ready(&self) -> bool {
+        self.status.split(',').any(|s| s == "Ready")
+    }
+}
+
+/// One answer, and where the next begins; empty: there is none.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Page {
+    pub nodes: Vec<NodeLine>,
+    pub next: String,
+}
+
+/// # Errors
+/// [`KubeError`].
+pub fn page(api: &dyn KubeApi, to: &Connection, selector: &str, from: &str) -> Result<Page, KubeError> {
+    let mut path = format!("/api/v1/nodes?includeObject=Metadata&limit={PAGE}");
+    for (key, value) in [("labelSelector", selector), ("continue", from)] {
+        if !value.is_empty() {
+            let _ = write!(path, "&{key}={}", escaped(value));
+        }
+    }
+    let mut to = to.clone();
+    to.headers.push(("accept".to_owned(), AS_TABLE.to_owned()));
+    let table: Table = fetch(api, &to, &path)?;
+    let status = table.column_definitions.iter().position(|c| c.name == "Status");
+    let line = |row: Row| {
+        let cell = status.and_then(|at| row.cells.get(at)).and_then(serde_json::Value::as_str).unwrap_or_default();
+        let labels = &row.object.metadata.labels;
+        NodeLine {
+            name: row.object.metadata.name,
+            status: cell.to_owned(),
+            // kubeadm before 1.24 has only the former, since then only the latter
+            control_plane: labels.contains_key("node-role.kubernetes.io/master")
+                || labels.contains_key("node-role.kubernetes.io/control-plane"),
+            annotations: row.object.metadata.annotations,
+        }
+    };
+    Ok(Page { nodes: table.rows.into_iter().map(line).collect(), next: table.metadata.r#continue })
+}
+
+/// All that fit the selector.
+///
+/// # Errors
+/// [`KubeError`].
+pub fn all(api: &dyn KubeApi, to: &Connection, selector: &str) -> Result<Vec<NodeLine>, KubeError> {
+    let (mut nodes, mut from) = (Vec::new(), String::new());
+    loop {
+        let mut page = page(api, to, selector, &from)?;
+        nodes.append(&mut page.nodes);
+        from = page.next;
+        // a server that never ends is none
+        if from.is_empty() || nodes.len() > 100_000 {
+            return Ok(nodes);
+        }
+    }
+}
+
+/// What others are doing to this very Node: clauses, for a person.
+///
+/// # Errors
+/// [`KubeError`].
+pub fn own(api: &dyn KubeApi, to: &Connection, name: &str) -> Result<Vec<String>, KubeError> {
+    let node: Node = fetch(api, to, &format!("/api/v1/nodes/{}", escaped(name)))?;
+    let mut found = Vec::new();
+    if node.metadata.deletion_timestamp.is_some() {
+        found.push("this node is being deleted".to_owned());
+    }
+    if let Some(taint) = node.spec.taints.iter().find(|t| LEAVING.contains(&t.key.as_str())) {
+        found.push(format!("this node is about to be replaced (taint {})", taint.key));
+    } else if node.spec.unschedulable {
+        found.push("this node is cordoned: somebody is at work on it or drains it".to_owned());
+    }
+    Ok(found)
+}
+
+/// Whoever holds kured's lock, because its node is about to be rebooted (kured: `pkg/daemonsetlock`). None, too, where it cannot be
+/// read: not everybody has it, and not everybody may.
+pub fn kured(api: &dyn KubeApi, to: &Connection) -> Option<String> {
+    const PATH: &str = "/apis/apps/v1/daemonsets?fieldSelector=metadata.name%3Dkured&limit=5";
+    let sets: List = fetch(api, to, PATH).ok()?;
+    let locks = sets.items.iter().filter_map(|set| set.metadata.annotations.get("weave.works/kured-node-lock"));
+    locks.filter_map(|text| serde_json::from_str::<KuredLock>(text).ok()).find_map(KuredLock::holder)
+}
+
+/// Every API server's address as a URL, as they themselves publish it; empty where it cannot be read.
+pub fn api_servers(api: &dyn KubeApi, to: &Connection) -> Vec<String> {
+    let Ok(endpoints) = fetch::<Endpoints>(api, to, "/api/v1/namespaces/default/endpoints/kubernetes") else {
+        return Vec::new();
+    };
+    let mut urls = Vec::new();
+    for subset in endpoints.subsets {
+        let port = subset.ports.first().map_or(6443, |p| p.port);
+        for address in subset.addresses {
+            let Ok(ip) = address.ip.parse::<std::net::IpAddr>() else { continue };
+            urls.push(if ip.is_ipv6() { format!("https://[{ip}]:{port}") } else { format!("https://{ip}:{port}") });
+        }
+    }
+    urls
+}
+
+fn fetch<T: serde::de::DeserializeOwned>(api: &dyn KubeApi, to: &Connection, path: &str) -> Result<T, KubeError> {
+    let answer = api.get(to, path)?;
+    let (server, path) = (to.server.clone(), path.to_owned());
+    let detail: String = answer.body.chars().take(200).collect();
+    match answer.status {
+        200 => {
+            serde_json::from_str(&answer.body).map_err(|e| KubeError::Malformed { server, path, detail: e.to_string() })
+        }
+        429 | 500.. => {
+            Err(KubeError::Unreachable { server, detail: format!("{} for {path}: {detail}", answer.status) })
+        }
+        status => Err(KubeError::Status { server, path, status, detail }),
+    }
+}
+
+/// For a query (RFC 3986, unreserved characters stay).
+fn escaped(text: &str) -> String {
+    let keep = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    text.bytes().map(|b| if keep(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Table {
+    #[serde(default)]
+    metadata: ListMeta,
+    column_definitions: Vec<Column>,
+    #[serde(default)]
+    rows: Vec<Row>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ListMeta {
+    r#continue: String,
+}
+
+#[derive(Deserialize)]
+struct Column {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    #[serde(default)]
+    cells: Vec<serde_json::Value>,
+    #[serde(default)]
+    object: Object,
+}
+
+#[derive(Default, Deserialize)]
+struct Object {
+    #[serde(default)]
+    metadata: Metadata,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Metadata {
+    name: String,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    deletion_timestamp: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    #[serde(default)]
+    metadata: Metadata,
+    #[serde(default)]
+    spec: NodeSpec,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct NodeSpec {
+    unschedulable: bool,
+    taints: Vec<Taint>,
+}
+
+#[derive(Deserialize)]
+struct Taint {
+    #[serde(default)]
+    key: String,
+}
+
+#[derive(Deserialize)]
+struct List {
+    #[serde(default)]
+    items: Vec<Object>,
+}
+
+/// One holder, or since 1.13 several. One with an end (`TTL`) is taken by kured itself once it is over.
+#[derive(Deserialize)]
+struct KuredLock {
+    #[serde(default, rename = "nodeID")]
+    node: String,
+    #[serde(default)]
+    locks: Vec<KuredLock>,
+}
+
+impl KuredLock {
+    fn holder(self) -> Option<String> {
+        let several = self.locks.into_iter().find_map(Self::holder);
+        several.or_else(|| Some(self.node).filter(|node| !node.is_empty()))
+    }
+}
+
+#[derive(Deserialize)]
+struct Endpoints {
+    #[serde(default)]
+    subsets: Vec<Subset>,
+}
+
+#[derive(Deserialize)]
+struct Subset {
+    #[serde(default)]
+    addresses: Vec<Address>,
+    #[serde(default)]
+    ports: Vec<Port>,
+}
+
+#[derive(Deserialize)]
+struct Address {
+    ip: String,
+}
+
+#[derive(Deserialize)]
+struct Port {
+    port: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kureds_lock_is_understood_in_both_of_its_forms() {
+        let one = r#"{"nodeID":"w1","metadata":{"unschedulable":false},"created":"2026-11-22T10:00:00Z","TTL":0}"#;
+        let many = r#"{"maxOwners":2,"locks":[{"nodeID":"w7","TTL":0}]}"#;
+        let holder = |text: &str| serde_json::from_str::<KuredLock>(text).unwrap().holder();
+        assert_eq!((holder(one), holder(many)), (Some("w1".into()), Some("w7".into())));
+        assert_eq!((holder("{}"), holder(r#"{"maxOwners":2,"locks":[]}"#)), (None, None));
+    }
+
+    #[test]
+    fn what_goes_into_a_query_is_escaped() {
+        assert_eq!(escaped("node-role.kubernetes.io/control-plane"), "node-role.kubernetes.io%2Fcontrol-plane");
+    }
+}

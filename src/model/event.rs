@@ -1,0 +1,448 @@
+//! What the cluster is told of this node's certificates, as Events on its Node: by stable reasons, the same thing as a
+//! repetition of one Event and not as many, rarely, and later if the API server is away now and it is still true.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::assess::{Assessment, Severity};
+use super::finding::Problem;
+use super::inventory::Inventory;
+use super::report::{Outcome, Report};
+
+/// `reportingController` of every Event (`events.k8s.io/v1`), and `source.component` of the older API.
+pub const CONTROLLER: &str = "certwarden.io/certwarden";
+/// What lasts is repeated so often. The API server keeps an Event for an hour by default (`--event-ttl`).
+const REPEAT: SignedDuration = SignedDuration::from_mins(50);
+/// What happened while nobody could be told is not told after this.
+const STALE: SignedDuration = SignedDuration::from_hours(24);
+/// What happened and waits to be told: more than this is a story for `certwarden history`.
+const MOST_WAITING: usize = 8;
+/// Of different Events that last; the rest is in `certwarden check`.
+const MOST_LASTING: usize = 16;
+/// `note` may have 1 kB (kubernetes: `pkg/apis/core/validation/events.go`).
+const LONGEST_NOTE: usize = 900;
+
+/// Stable reasons.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Reason {
+    CertificateRenewed,
+    CertificateCheckRecovered,
+    CertificateExpiringSoon,
+    CertificateExpired,
+    CertificateInvalid,
+    CertificateAuthorityExpiring,
+    CertificateRenewalFailed,
+    CertificateRolledBack,
+    CertificateRollbackFailed,
+    ServedCertificateDrift,
+    KubeletRotationOverdue,
+    KubeletCSRPending,
+    CertwardenSuspended,
+}
+
+impl Reason {
+    pub const ALL: [Self; 13] = [
+        Self::CertificateRenewed,
+        Self::CertificateCheckRecovered,
+        Self::CertificateExpiringSoon,
+        Self::CertificateExpired,
+        Self::CertificateInvalid,
+        Self::CertificateAuthorityExpiring,
+        Self::CertificateRenewalFailed,
+        Self::CertificateRolledBack,
+        Self::CertificateRollbackFailed,
+        Self::ServedCertificateDrift,
+        Self::KubeletRotationOverdue,
+        Self::KubeletCSRPending,
+        Self::CertwardenSuspended,
+    ];
+
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::CertificateRenewed => "CertificateRenewed",
+            Self::CertificateCheckRecovered => "CertificateCheckRecovered",
+            Self::CertificateExpiringSoon => "CertificateExpiringSoon",
+            Self::CertificateExpired => "CertificateExpired",
+            Self::CertificateInvalid => "CertificateInvalid",
+            Self::CertificateAuthorityExpiring => "CertificateAuthorityExpiring",
+            Self::CertificateRenewalFailed => "CertificateRenewalFailed",
+            Self::CertificateRolledBack => "CertificateRolledBack",
+            Self::CertificateRollbackFailed => "CertificateRollbackFailed",
+            Self::ServedCertificateDrift => "ServedCertificateDrift",
+            Self::KubeletRotationOverdue => "KubeletRotationOverdue",
+            Self::KubeletCSRPending => "KubeletCSRPending",
+            Self::CertwardenSuspended => "CertwardenSuspended",
+        }
+    }
+
+    fn kind(self) -> &'static str {
+        match self {
+            Self::CertificateRenewed | Self::CertificateCheckRecovered => "Normal",
+            _ => "Warning",
+        }
+    }
+
+    /// `action`: what was being done.
+    fn action(self) -> &'static str {
+        match self {
+            Self::CertificateRenewed | Self::CertificateRenewalFailed => "RenewCertificate",
+            Self::CertificateRolledBack | Self::CertificateRollbackFailed => "RollBack",
+            _ => "Check",
+        }
+    }
+}
+
+/// Something to tell.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct News {
+    pub reason: Reason,
+    /// The certificate or transaction it is about: with the reason, what makes two of them the same.
+    pub about: String,
+    pub note: String,
+}
+
+/// What lasts, from a look: one for each certificate, the gravest.
+pub fn lasting(inventory: &Inventory, assessment: &Assessment) -> Vec<News> {
+    let mut found = Vec::new();
+    for (entry, judged) in inventory.entries.iter().zip(&assessment.entries) {
+        let told = judged.findings.iter().filter_map(|f| Some((reason(f.id, entry.is_ca(), judged.severity)?, f)));
+        if let Some((reason, finding)) = told.min_by_key(|(reason, _)| rank(*reason)) {
+            let note = format!("{}: {}", entry.name, finding.message);
+            found.push(News { reason, about: entry.name.clone(), note });
+        }
+    }
+    found.sort_by_key(|n| rank(n.reason));
+    found.truncate(MOST_LASTING);
+    found
+}
+
+fn rank(reason: Reason) -> u8 {
+    match reason {
+        Reason::CertificateExpired => 0,
+        Reason::CertificateInvalid => 1,
+        _ => 2,
+    }
+}
+
+fn reason(problem: Problem, ca: bool, severity: Severity) -> Option<Reason> {
+    Some(match problem {
+        Problem::Expired => Reason::CertificateExpired,
+        Problem::Expiring if ca => Reason::CertificateAuthorityExpiring,
+        Problem::Expiring => Reason::CertificateExpiringSoon,
+        Problem::RotationOverdue => Reason::KubeletRotationOverdue,
+        Problem::RequestPending | Problem::RequestDenied | Problem::RequestFailed | Problem::RequestNotIssued => {
+            Reason::KubeletCSRPending
+        }
+        Problem::ServedDiffers => Reason::ServedCertificateDrift,
+        _ if severity == Severity::Critical => Reason::CertificateInvalid,
+        _ => return None,
+    })
+}
+
+/// What happened, from the end of a transaction; None: nothing that the cluster cares for.
+pub fn happened(report: &Report) -> Option<News> {
+    let reason = match report.outcome {
+        Outcome::Verified | Outcome::Committed | Outcome::Degraded if !report.renewed.is_empty() => {
+            Reason::CertificateRenewed
+        }
+        Outcome::Refused => Reason::CertificateRenewalFailed,
+        Outcome::RolledBack => Reason::CertificateRolledBack,
+        Outcome::RollbackFailed => Reason::CertificateRollbackFailed,
+        _ => return None,
+    };
+    let about = report.transaction.clone().unwrap_or_default();
+    let names = report.in_place().join(", ");
+    let note = match reason {
+        Reason::CertificateRenewed => format!("renewed {names} (transaction {about})"),
+        _ if about.is_empty() => report.reason.clone(),
+        _ => format!("transaction {about}: {}", report.reason),
+    };
+    Some(News { reason, about, note })
+}
+
+/// An Event that the API server has or is to have.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Told {
+    news: News,
+    /// It is true until it is taken back; else it happened once.
+    lasts: bool,
+    since: Timestamp,
+    /// Name of the Event, once there is one, and when it was told last.
+    delivered: Option<(String, Timestamp)>,
+    count: u32,
+}
+
+/// What the API server is to be asked to do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Delivery {
+    Create {
+        key: String,
+        name: String,
+        event: Value,
+    },
+    /// A merge patch of that Event.
+    Repeat {
+        key: String,
+        name: String,
+        patch: Value,
+    },
+}
+
+impl Delivery {
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Create { key, .. } | Self::Repeat { key, .. } => key,
+        }
+    }
+}
+
+/// The Node that Events are about.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Regarding {
+    pub name: String,
+    /// `kubectl describe node` finds Events by it.
+    pub uid: String,
+}
+
+/// What is to be told, and what has been.
+#[derive(Clone, Debug, Default)]
+pub struct Outbox {
+    entries: BTreeMap<String, Told>,
+    /// Something that lasted was told: its end is worth telling.
+    troubled: bool,
+}
+
+impl Outbox {
+    /// What lasts now, by a look. What does not any more is not told any more, delivered or not.
+    pub fn look(&mut self, news: Vec<News>, now: Timestamp) {
+        let known: Vec<String> = news.iter().map(key).collect();
+        self.entries.retain(|k, told| !told.lasts || known.contains(k));
+        if news.is_empty() && self.troubled {
+            self.troubled = false;
+            let note = "every certificate of this node is well again".to_owned();
+            self.add(News { reason: Reason::CertificateCheckRecovered, about: String::new(), note }, false, now);
+        }
+        for news in news {
+            self.add(news, true, now);
+        }
+    }
+
+    /// What has happened once.
+    pub fn happened(&mut self, news: News, now: Timestamp) {
+        self.add(news, false, now);
+        let mut waiting: Vec<(Timestamp, String)> = self.waiting().map(|(k, t)| (t.since, k.clone())).collect();
+        waiting.sort();
+        for (_, key) in waiting.iter().rev().skip(MOST_WAITING) {
+            self.entries.remove(key);
+        }
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = (&String, &Told)> {
+        self.entries.iter().filter(|(_, t)| !t.lasts && t.delivered.is_none())
+    }
+
+    fn add(&mut self, news: News, lasts: bool, now: Timestamp) {
+        let new = Told { news: news.clone(), lasts, since: now, delivered: None, count: 0 };
+        let told = self.entries.entry(key(&news)).or_insert(new);
+        // the words change with the days that are left; it is the same Event
+        told.news = news;
+    }
+
+    /// What is to be delivered now.
+    pub fn due(&mut self, to: &Regarding, now: Timestamp) -> Vec<Delivery> {
+        self.entries.retain(|_, t| t.lasts || now.duration_since(t.since) < STALE);
+        let mut all = Vec::new();
+        for (key, told) in &self.entries {
+            match &told.delivered {
+                None => {
+                    let name = format!("{}.{:x}", to.name, now.as_nanosecond());
+                    // a name for each, also where two are made in one instant
+                    let name = format!("{name}{:02x}", all.len());
+                    let event = event(told, &name, to, now);
+                    all.push(Delivery::Create { key: key.clone(), name, event });
+                }
+                Some((name, last)) if told.lasts && now.duration_since(*last) >= REPEAT => {
+                    let series = json!({"count": told.count + 1, "lastObservedTime": micro(now)});
+                    let patch = json!({"series": series, "note": cut(&told.news.note)});
+                    all.push(Delivery::Repeat { key: key.clone(), name: name.clone(), patch });
+                }
+                Some(_) => {}
+            }
+        }
+        all
+    }
+
+    /// It was accepted.
+    pub fn delivered(&mut self, delivery: &Delivery, now: Timestamp) {
+        let (Delivery::Create { key, name, .. } | Delivery::Repeat { key, name, .. }) = delivery;
+        if let Some(told) = self.entries.get_mut(key) {
+            (told.delivered, told.count) = (Some((name.clone(), now)), told.count + 1);
+            self.troubled |= told.lasts;
+        }
+    }
+
+    /// The Event is gone (its time is over, or somebody deleted it): the next is a new one.
+    pub fn gone(&mut self, key: &str) {
+        if let Some(told) = self.entries.get_mut(key) {
+            told.delivered = None;
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+fn key(news: &News) -> String {
+    format!("{}/{}", news.reason.id(), news.about)
+}
+
+/// `events.k8s.io/v1`. Cluster-scoped objects have their Events in `default`.
+fn event(told: &Told, name: &str, to: &Regarding, now: Timestamp) -> Value {
+    json!({
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": "default"},
+        "eventTime": micro(now),
+        "type": told.news.reason.kind(),
+        "reason": told.news.reason.id(),
+        "action": told.news.reason.action(),
+        "note": cut(&told.news.note),
+        "regarding": {"apiVersion": "v1", "kind": "Node", "name": to.name, "uid": to.uid},
+        "reportingController": CONTROLLER,
+        "reportingInstance": to.name,
+    })
+}
+
+/// `MicroTime` (apimachinery: `meta/v1/micro_time.go`).
+fn micro(at: Timestamp) -> String {
+    format!("{at:.6}")
+}
+
+fn cut(note: &str) -> String {
+    let mut text: String = note.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    while text.len() > LONGEST_NOTE {
+        text.pop();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minutes: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + minutes * 60).unwrap()
+    }
+
+    fn news(reason: Reason, about: &str) -> News {
+        News { reason, about: about.into(), note: format!("{about} is told") }
+    }
+
+    fn node() -> Regarding {
+        Regarding { name: "n1".into(), uid: "u-1".into() }
+    }
+
+    /// Delivers everything that is due; what was delivered, in words.
+    fn deliver(outbox: &mut Outbox, now: Timestamp) -> Vec<String> {
+        let due = outbox.due(&node(), now);
+        due.iter()
+            .map(|delivery| {
+                outbox.delivered(delivery, now);
+                match delivery {
+                    Delivery::Create { event, .. } => format!("new {}", event["reason"].as_str().unwrap()),
+                    Delivery::Repeat { patch, .. } => format!("again {}", patch["series"]["count"]),
+                }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_lasts_is_one_event_that_is_repeated_rarely() {
+        let mut outbox = Outbox::default();
+        let expired = || vec![news(Reason::CertificateExpired, "apiserver")];
+        outbox.look(expired(), at(0));
+        assert_eq!(deliver(&mut outbox, at(0)), ["new CertificateExpired"]);
+        for minute in 1..49 {
+            outbox.look(expired(), at(minute));
+            assert_eq!(deliver(&mut outbox, at(minute)), [""; 0]);
+        }
+        outbox.look(expired(), at(50));
+        assert_eq!(deliver(&mut outbox, at(50)), ["again 2"]);
+        // its hour is over on the server
+        outbox.gone("CertificateExpired/apiserver");
+        assert_eq!(deliver(&mut outbox, at(100)), ["new CertificateExpired"]);
+    }
+
+    #[test]
+    fn what_is_not_true_any_more_when_the_api_is_back_is_not_told() {
+        let mut outbox = Outbox::default();
+        outbox.look(
+            vec![news(Reason::CertificateExpired, "apiserver"), news(Reason::CertificateExpiringSoon, "etcd-peer")],
+            at(0),
+        );
+        assert_eq!(outbox.due(&node(), at(1)).len(), 2, "nobody took them");
+        outbox.look(vec![news(Reason::CertificateExpiringSoon, "etcd-peer")], at(60));
+        assert_eq!(deliver(&mut outbox, at(61)), ["new CertificateExpiringSoon"]);
+        outbox.look(Vec::new(), at(120));
+        assert_eq!(deliver(&mut outbox, at(121)), ["new CertificateCheckRecovered"]);
+        outbox.look(Vec::new(), at(180));
+        assert_eq!(deliver(&mut outbox, at(181)), [""; 0]);
+    }
+
+    #[test]
+    fn trouble_that_nobody_was_told_of_has_no_recovery_to_tell() {
+        let mut outbox = Outbox::default();
+        outbox.look(vec![news(Reason::CertificateExpired, "apiserver")], at(0));
+        outbox.look(Vec::new(), at(60));
+        assert_eq!(deliver(&mut outbox, at(61)), [""; 0]);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn what_happened_is_told_once_and_a_long_outage_leaves_few_and_nothing_old() {
+        let mut outbox = Outbox::default();
+        for n in 0..20 {
+            outbox.happened(news(Reason::CertificateRolledBack, &format!("t{n:02}")), at(n));
+        }
+        assert_eq!(deliver(&mut outbox, at(30)).len(), MOST_WAITING);
+        assert_eq!(deliver(&mut outbox, at(31)), [""; 0]);
+        outbox.happened(news(Reason::CertificateRenewed, "t99"), at(40));
+        assert_eq!(outbox.due(&node(), at(40 + 24 * 60)), []);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn an_event_is_what_the_api_takes() {
+        let mut outbox = Outbox::default();
+        let long = News { note: "ü".repeat(2000) + "\u{1b}", ..news(Reason::CertificateRenewed, "t") };
+        outbox.happened(long, at(0));
+        outbox.happened(news(Reason::CertificateRolledBack, "u"), at(0));
+        let due = outbox.due(&node(), at(0));
+        let names: std::collections::BTreeSet<String> = due
+            .iter()
+            .map(|d| {
+                let Delivery::Create { event, name, .. } = d else { panic!("{d:?}") };
+                assert!(event["note"].as_str().unwrap().len() <= 1024);
+                assert_eq!(event["regarding"]["uid"], "u-1");
+                assert_eq!(event["metadata"]["namespace"], "default");
+                assert!(event["eventTime"].as_str().unwrap().ends_with(".000000Z"), "{}", event["eventTime"]);
+                // RFC 1123, and unique
+                assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.'));
+                name.clone()
+            })
+            .collect();
+        assert_eq!(names.len(), 2);
+    }
+
+    #[test]
+    fn reasons_are_what_they_are_called() {
+        for reason in Reason::ALL {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.id());
+            assert!(reason.id().len() <= 128);
+        }
+    }
+}

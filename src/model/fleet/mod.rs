@@ -1,0 +1,14 @@
+//! Many nodes, one cluster: who may act now. Pure; the requests that these decisions ask for are made by `txn::cluster`.
+//!
+//! | question | file |
+//! |---|---|
+//! | who holds the lock, and until when may I rely on it | [`lease`] |
+//! | what stands in the way: a pause, a harm that another node has come to | [`notes`] |
+//! | when is it time: maintenance windows, frozen periods, the last chance before a deadline | [`calendar`], [`window`] |
+//! | whose turn is it where nobody can be asked; how nodes are spread | [`turn`] |
+
+pub mod calendar;
+pub mod lease;
+pub mod notes;
+pub mod turn;
+pub mod window;

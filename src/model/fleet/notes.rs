@@ -1,0 +1,157 @@
+//! What people and nodes tell all agents of a cluster, as annotations on one Lease: a pause, and the harm that a renewal has
+//! done somewhere. Text that cannot be read counts as said: who wrote it wanted something to stop.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::report::Outcome;
+
+/// [`Pause`] as JSON.
+pub const PAUSE: &str = "certwarden.io/pause";
+/// Marks by node name as JSON: `{"cp2": {…}}`.
+pub const HARM: &str = "certwarden.io/harm";
+/// Who held a lock last (a node's name).
+pub const LAST: &str = "certwarden.io/last-holder";
+
+/// A sentence of a person or of a program: longer ones are cut, the API server refuses annotations of more than 256 KiB.
+const LONGEST_REASON: usize = 400;
+
+/// Nothing is renewed, but in an emergency.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Pause {
+    pub since: Timestamp,
+    /// None: until somebody resumes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    #[serde(default)]
+    pub reason: String,
+}
+
+impl Pause {
+    pub fn new(since: Timestamp, until: Option<Timestamp>, reason: &str) -> Self {
+        Self { since, until, reason: cut(reason) }
+    }
+
+    /// What is written where a pause stands.
+    pub fn parse(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_else(|e| Self {
+            since: Timestamp::UNIX_EPOCH,
+            until: None,
+            reason: cut(&format!("what is written there cannot be read ({e})")),
+        })
+    }
+
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.until.is_some_and(|until| now >= until)
+    }
+}
+
+impl std::fmt::Display for Pause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let until = self.until.map_or_else(|| "until somebody resumes".to_owned(), |at| format!("until {at:.0}"));
+        write!(f, "{until}")?;
+        if self.reason.is_empty() { Ok(()) } else { write!(f, ": {}", self.reason) }
+    }
+}
+
+/// A renewal that did not end well.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Harm {
+    pub at: Timestamp,
+    pub outcome: Outcome,
+    #[serde(default)]
+    pub reason: String,
+}
+
+impl Harm {
+    pub fn new(at: Timestamp, outcome: Outcome, reason: &str) -> Self {
+        Self { at, outcome, reason: cut(reason) }
+    }
+}
+
+/// Whether an end is harm that others should learn of before they do the same.
+pub fn is_harm(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::RolledBack | Outcome::RollbackFailed | Outcome::Degraded)
+}
+
+/// The cluster-wide pause that is not over.
+pub fn pause(annotations: &BTreeMap<String, String>, now: Timestamp) -> Option<Pause> {
+    annotations.get(PAUSE).map(|text| Pause::parse(text)).filter(|pause| !pause.is_over(now))
+}
+
+/// All marks of harm, by node.
+pub fn harm(annotations: &BTreeMap<String, String>) -> BTreeMap<String, Harm> {
+    let Some(text) = annotations.get(HARM) else { return BTreeMap::new() };
+    serde_json::from_str(text).unwrap_or_else(|e| {
+        let reason = cut(&format!("the mark of harm cannot be read ({e})"));
+        let mark = Harm { at: Timestamp::UNIX_EPOCH, outcome: Outcome::RolledBack, reason };
+        BTreeMap::from([("somebody".to_owned(), mark)])
+    })
+}
+
+/// Sets or removes the mark of `node`; None for `node`: of all. Whether that changes anything.
+pub fn set_harm(annotations: &mut BTreeMap<String, String>, node: Option<&str>, mark: Option<&Harm>) -> bool {
+    let before = annotations.get(HARM).cloned();
+    let mut marks = harm(annotations);
+    match (node, mark) {
+        (None, _) => marks.clear(),
+        (Some(node), None) => {
+            marks.remove(node);
+        }
+        (Some(node), Some(mark)) => {
+            marks.insert(node.to_owned(), mark.clone());
+        }
+    }
+    match serde_json::to_string(&marks) {
+        Ok(text) if !marks.is_empty() => annotations.insert(HARM.to_owned(), text),
+        _ => annotations.remove(HARM),
+    };
+    annotations.get(HARM) != before.as_ref()
+}
+
+fn cut(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_REASON).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_pause_ends_by_itself_when_it_was_given_an_end() {
+        let pause_of = |until| {
+            let text = serde_json::to_string(&Pause::new(at(10), until, "upgrade")).unwrap();
+            BTreeMap::from([(PAUSE.to_owned(), text)])
+        };
+        assert_eq!(pause(&pause_of(None), at(1 << 30)).unwrap().reason, "upgrade");
+        assert!(pause(&pause_of(Some(at(100))), at(99)).is_some());
+        assert!(pause(&pause_of(Some(at(100))), at(100)).is_none());
+        assert!(pause(&BTreeMap::new(), at(0)).is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_read_stops_everybody() {
+        let written = |key: &str| BTreeMap::from([(key.to_owned(), "yes, please".to_owned())]);
+        assert!(pause(&written(PAUSE), at(1 << 37)).unwrap().reason.contains("cannot be read"));
+        assert_eq!(harm(&written(HARM)).len(), 1);
+    }
+
+    #[test]
+    fn each_node_has_its_own_mark_and_a_person_clears_all() {
+        let mut notes = BTreeMap::new();
+        let mark = Harm::new(at(1), Outcome::RolledBack, "the kubelet\ndid not start");
+        assert!(set_harm(&mut notes, Some("cp2"), Some(&mark)));
+        assert!(set_harm(&mut notes, Some("cp3"), Some(&mark)));
+        assert!(set_harm(&mut notes, Some("cp2"), None));
+        assert!(!set_harm(&mut notes, Some("cp2"), None), "nothing to write");
+        assert_eq!(harm(&notes).into_keys().collect::<Vec<_>>(), ["cp3"]);
+        assert!(set_harm(&mut notes, None, None));
+        assert!(notes.is_empty());
+    }
+}

@@ -1,0 +1,126 @@
+//! Whose turn it is: nodes are spread by their machine-id, the same after every restart; control planes that can ask nobody
+//! act by rank, far apart.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::model::inventory::Role;
+use crate::model::policy::Policy;
+use crate::model::schedule::seed;
+
+/// How much more rarely workers look whose turn it is: five thousand that all wait must not ask more than twenty times a second.
+const WORKERS_MORE_RARELY: u32 = 30;
+/// Soonest, so that a wait that is nearly over does not become a loop.
+const SHORTEST_RETRY: Duration = Duration::from_secs(5);
+/// In the dark control planes act at least this far apart, if the time that is left allows it: a transaction and its way back,
+/// and time for somebody to see it.
+const DARK_SPACE: SignedDuration = SignedDuration::from_hours(6);
+
+/// How far into a span of time this node's place is.
+pub fn share(machine_id: &str, what: &str, of: Duration) -> Duration {
+    Duration::from_secs(seed(&format!("{}/{what}", machine_id.trim())) % of.as_secs().max(1))
+}
+
+/// How much later than its threshold says a node acts, so that workers come after the control planes and not all at once. No more
+/// than half of the time between the threshold and the emergency.
+pub fn delay(role: Role, machine_id: &str, policy: &Policy) -> Duration {
+    if role == Role::ControlPlane {
+        return Duration::ZERO; // the lock orders them
+    }
+    let room = policy.renew.renew_before.0.saturating_sub(policy.renew.emergency_before.0) / 4;
+    let (after, spread) = (policy.fleet.workers_after.0.min(room), policy.fleet.spread.0.min(room));
+    after + share(machine_id, "spread", spread)
+}
+
+/// Which of the workers' Leases a node competes for.
+pub fn slot(machine_id: &str, slots: u64) -> u64 {
+    seed(&format!("{}/slot", machine_id.trim())) % slots.max(1)
+}
+
+/// For how long nobody else begins after a renewal. A worker's disturbs nobody but itself.
+pub fn settle(role: Role, policy: &Policy) -> Duration {
+    let settle = policy.fleet.settle.0;
+    if role == Role::ControlPlane { settle } else { settle / 10 }
+}
+
+/// When to ask again: `wait` is until the lock can be taken if nothing happens, `settling` that nothing will happen before.
+pub fn retry(role: Role, machine_id: &str, attempt: u64, wait: Duration, settling: bool, policy: &Policy) -> Duration {
+    let often = policy.fleet.retry.0;
+    let usual = if role == Role::ControlPlane { often } else { often.saturating_mul(WORKERS_MORE_RARELY) };
+    // what settles is free at a known time; what is held may be given up before its end
+    let base = if settling { wait.max(SHORTEST_RETRY) } else { usual.max(SHORTEST_RETRY) };
+    // up to a half more, another one each time: those who met once do not meet again
+    base + share(machine_id, &format!("retry {attempt}"), base / 2)
+}
+
+/// When a node may act that can ask nobody: not before the emergency, and then one after another in the order of their names.
+/// `end`: of what ends first; `peers`: the control planes that are known, this one among them.
+pub fn in_the_dark(me: &str, peers: &[String], end: Timestamp, emergency_before: SignedDuration) -> Timestamp {
+    let mut names: Vec<&str> = peers.iter().map(String::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    let count = i32::try_from(names.len().max(1)).unwrap_or(i32::MAX);
+    // one whom nobody knows comes last
+    let rank = names.iter().position(|name| *name == me).unwrap_or(names.len());
+    let rank = i32::try_from(rank).unwrap_or(count).min(count);
+    let space = DARK_SPACE.min(emergency_before / (count.saturating_add(1)));
+    let begins = end.checked_sub(emergency_before).unwrap_or(Timestamp::MIN);
+    begins.checked_add(space * rank).unwrap_or(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::policy::Span;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn workers_act_after_the_control_planes_spread_over_the_time_they_are_given() {
+        let policy = Policy::default();
+        assert_eq!(delay(Role::ControlPlane, "a", &policy), Duration::ZERO);
+        let delays: Vec<u64> =
+            (0..1000).map(|n| delay(Role::Worker, &format!("{n:032x}"), &policy).as_secs()).collect();
+        let (after, spread) = (policy.fleet.workers_after.0.as_secs(), policy.fleet.spread.0.as_secs());
+        assert!(delays.iter().all(|d| (after..after + spread).contains(d)));
+        let first_half = delays.iter().filter(|d| **d < after + spread / 2).count();
+        assert!((400..600).contains(&first_half), "{first_half} of 1000 in the first half");
+    }
+
+    #[test]
+    fn a_short_life_leaves_less_time_to_spread_and_never_reaches_the_emergency() {
+        let mut policy = Policy::default();
+        policy.renew.renew_before = Span::secs(7200);
+        policy.renew.emergency_before = Span::secs(3600);
+        for n in 0..100 {
+            assert!(delay(Role::Worker, &format!("{n:032x}"), &policy) < Duration::from_secs(1800));
+        }
+    }
+
+    #[test]
+    fn in_the_dark_control_planes_act_one_after_another_and_all_before_the_end() {
+        let peers = ["cp3", "cp1", "cp2"].map(str::to_owned);
+        let (end, emergency) = (at(1_000_000), SignedDuration::from_hours(72));
+        let times: Vec<Timestamp> = ["cp1", "cp2", "cp3"].map(|me| in_the_dark(me, &peers, end, emergency)).into();
+        assert_eq!(times[0], at(1_000_000 - 72 * 3600));
+        assert!(times.windows(2).all(|t| t[1].duration_since(t[0]) == SignedDuration::from_hours(6)));
+        assert!(in_the_dark("stranger", &peers, end, emergency) > times[2]);
+        let short = SignedDuration::from_mins(8);
+        assert!(["cp1", "cp2", "cp3", "stranger"].iter().all(|me| in_the_dark(me, &peers, end, short) < end));
+    }
+
+    proptest! {
+        #[test]
+        fn waiting_never_is_a_loop_nor_forgets(id in "[0-9a-f]{32}", attempt in 0_u64..50, wait in 0_u64..4000, settling: bool) {
+            for role in [Role::ControlPlane, Role::Worker] {
+                let again = retry(role, &id, attempt, Duration::from_secs(wait), settling, &Policy::default());
+                prop_assert!(again >= SHORTEST_RETRY && again <= Duration::from_secs(6000));
+            }
+        }
+    }
+}

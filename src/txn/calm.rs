@@ -1,0 +1,92 @@
+//! When this node may act by its own rules: maintenance windows, frozen periods, a pause, its place among many.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::host::Host;
+use crate::host::zone::zone;
+use crate::model::fleet::turn;
+use crate::model::fleet::window::{Moment, Windows};
+use crate::model::gate::{Gate, Refusal};
+use crate::model::inventory::Inventory;
+use crate::model::policy::{Lock, Policy, Span, Threshold};
+use crate::model::repair::CLIENT;
+
+use super::cluster::pause;
+
+/// The gates `window` and `paused` as far as this node knows.
+pub fn closed(host: &Host, policy: &Policy) -> Vec<Refusal> {
+    let now = host.clock.now();
+    let mut found = Vec::new();
+    if let Moment::Closed { opens, frozen } = moment(policy, now) {
+        let why = if frozen { "this is a frozen period" } else { "this is outside of the maintenance windows" };
+        let next = opens.map_or_else(|| "none is to come".to_owned(), |at| format!("the next opens at {at:.0}"));
+        let remedy = "wait for it, or `renew --force window`";
+        found.push(Refusal::new(Gate::Window, format!("{why}; {next}"), remedy).until(opens));
+    }
+    if let Some(pause) = pause::read(&host.root, now) {
+        let remedy = "`certwarden resume` ends it; `renew --force paused` passes by";
+        found.push(Refusal::new(Gate::Paused, format!("this node is paused {pause}"), remedy).until(pause.until));
+    }
+    found
+}
+
+fn moment(policy: &Policy, now: Timestamp) -> Moment {
+    // what the configuration's own rules have refused does not come here
+    let windows = Windows::of(policy, &zone).unwrap_or_default();
+    windows.moment(now, policy.renew.renew_before.0)
+}
+
+/// The policy by which the daemon decides what is due at this moment: in the last window before a deadline earlier than by age
+/// alone, outside of windows only emergencies, on workers later than on control planes.
+pub fn policy_now(host: &Host, policy: &Policy, inventory: &Inventory) -> Policy {
+    let machine_id = host.root.read_text(Path::new("/etc/machine-id")).unwrap_or_default();
+    let delay = match policy.fleet.lock {
+        Lock::Auto => turn::delay(inventory.node.role, &machine_id, policy),
+        Lock::Off => Duration::ZERO,
+    };
+    let emergency = policy.renew.emergency_before.0;
+    let before = match moment(policy, host.clock.now()) {
+        Moment::Open { renew_before } if renew_before == policy.renew.renew_before.0 => {
+            renew_before.saturating_sub(delay)
+        }
+        Moment::Open { renew_before } => renew_before,
+        Moment::Closed { .. } => emergency,
+    };
+    let mut now = policy.clone();
+    now.renew.renew_before = Span(before.max(emergency));
+    // the kubelet rotates by itself long before; its own threshold only moves back
+    let life =
+        inventory.get(CLIENT).and_then(|e| e.leaf()).map_or(0, |c| c.not_after.duration_since(c.not_before).as_secs());
+    let own = u64::try_from(policy.kubelet.renew_before.seconds(life)).unwrap_or_default();
+    let own = Duration::from_secs(own);
+    let closed = before == emergency && before != policy.renew.renew_before.0;
+    let later = if closed { own.min(emergency) } else { own.saturating_sub(delay).max(emergency.min(own)) };
+    if later != own {
+        now.kubelet.renew_before = Threshold::Time(Span(later));
+    }
+    now
+}
+
+/// When the daemon will act on what is due by its age, if nothing is in the way then: `ends` are the ends of what is due.
+pub fn acts_at(
+    host: &Host,
+    policy: &Policy,
+    inventory: &Inventory,
+    ends: impl Iterator<Item = Timestamp>,
+) -> Option<Timestamp> {
+    let now = host.clock.now();
+    if let Some(pause) = pause::read(&host.root, now) {
+        return pause.until;
+    }
+    if let Moment::Closed { opens, .. } = moment(policy, now) {
+        // not all nodes at the stroke of the hour
+        let machine_id = host.root.read_text(Path::new("/etc/machine-id")).unwrap_or_default();
+        let share = turn::share(&machine_id, "window", policy.windows.duration.0 / 4);
+        return opens?.checked_add(SignedDuration::try_from(share).ok()?).ok();
+    }
+    let before = SignedDuration::try_from(policy_now(host, policy, inventory).renew.renew_before.0).ok()?;
+    ends.filter_map(|end| end.checked_sub(before).ok()).min().filter(|at| *at > now)
+}

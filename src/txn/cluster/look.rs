@@ -1,0 +1,259 @@
+//! Whether it is this node's turn, and what is in its way.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::host::kube::nodes::{self, NodeLine};
+use crate::model::fleet::lease::{Call, Claim, Ended, Record, Reply};
+use crate::model::fleet::{notes, turn};
+use crate::model::gate::{Gate, Refusal};
+use crate::model::inventory::Role;
+use crate::model::plan::Plan;
+use crate::verify::etcd;
+
+use super::memory::{Durable, OfBoot};
+use super::{CONTROL_PLANE, Cluster, Held, NOTES};
+
+/// Why nobody waits for a holder any more that goes on renewing the lock.
+const WAITED: &str = "waited";
+
+/// What a look at the cluster found.
+#[derive(Clone, Debug, Default)]
+pub struct Look {
+    pub refusals: Vec<Refusal>,
+    /// The lock has to be taken before anything is changed.
+    pub needs_lock: bool,
+}
+
+/// The node's name of a holder's identity.
+pub fn node_of(holder: &str) -> &str {
+    holder.rsplit_once('_').map_or(holder, |(node, _)| node)
+}
+
+impl<'a> Cluster<'a> {
+    /// What stands in the way of a plan, as far as the cluster knows. Takes nothing.
+    pub fn look(&self, plan: &Plan) -> Look {
+        let mut memory = OfBoot::load(&self.host.root);
+        let look = self.look_with(plan, &mut memory);
+        memory.save(&self.host.root);
+        look
+    }
+
+    fn look_with(&self, plan: &Plan, memory: &mut OfBoot) -> Look {
+        if self.asker.is_none() && self.role != Role::ControlPlane {
+            return Look::default(); // a worker without a credential is spread by time alone
+        }
+        let notes = match self.notes() {
+            Ok(notes) => notes,
+            Err(why) => return self.dark(plan, &why, memory),
+        };
+        let mut look = Look::default();
+        look.refusals.extend(self.paused(&notes));
+        if self.role == Role::ControlPlane {
+            match self.control_planes() {
+                Ok(peers) => {
+                    look.needs_lock = peers.len() > 1;
+                    look.refusals.extend(self.not_ready(&peers, memory));
+                }
+                Err(why) => return self.dark(plan, &why, memory),
+            }
+        } else {
+            look.needs_lock = true;
+            look.refusals.extend(self.after_control_planes(memory));
+        }
+        look.refusals.extend(self.harmed(&notes, memory));
+        look.refusals.extend(self.maintenance(memory));
+        look
+    }
+
+    fn notes(&self) -> Result<std::collections::BTreeMap<String, String>, String> {
+        match self.lease(NOTES, &Call::Get) {
+            Reply::Is(record) => Ok(record.annotations),
+            Reply::Absent => Ok(std::collections::BTreeMap::new()),
+            Reply::Conflict => Err("a conflict where nothing was written".to_owned()),
+            Reply::Silence(why) | Reply::Refused(why) => Err(why),
+        }
+    }
+
+    fn paused(&self, notes: &std::collections::BTreeMap<String, String>) -> Option<Refusal> {
+        let pause = notes::pause(notes, self.host.clock.now())?;
+        let remedy = "`certwarden resume --cluster` ends it; `--force paused` passes by";
+        Some(Refusal::new(Gate::Paused, format!("the cluster is paused {pause}"), remedy).until(pause.until))
+    }
+
+    /// All control planes, remembered for the day when nobody answers.
+    fn control_planes(&self) -> Result<Vec<NodeLine>, String> {
+        const SELECTORS: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+        let asker = self.asker.as_ref().ok_or("there is no credential to ask with")?;
+        let mut peers = Vec::new();
+        for selector in SELECTORS {
+            peers = asker.read(|api, to| nodes::all(api, to, selector)).map_err(|e| e.to_string())?;
+            if !peers.is_empty() {
+                break;
+            }
+        }
+        let servers = asker.read(|api, to| Ok(nodes::api_servers(api, to))).unwrap_or_default();
+        Durable::update(&self.host.root, |memory| {
+            memory.control_planes = peers.iter().map(|n| n.name.clone()).collect();
+            if !servers.is_empty() {
+                memory.servers = servers;
+            }
+        });
+        Ok(peers)
+    }
+
+    /// Whether what stands in the way has stood there for longer than others are waited for.
+    fn no_patience(&self, what: &str, memory: &mut OfBoot) -> bool {
+        memory.stands(what, self.host.clock.since_boot()) >= self.policy.fleet.patience.0
+    }
+
+    fn not_ready(&self, peers: &[NodeLine], memory: &mut OfBoot) -> Option<Refusal> {
+        let (ready, ill): (Vec<&NodeLine>, Vec<&NodeLine>) = peers.iter().partition(|n| n.is_ready());
+        for node in ready {
+            memory.since.remove(&format!("not-ready {}", node.name));
+        }
+        let waits = |n: &&&NodeLine| n.name != self.node;
+        let waited: Vec<&NodeLine> = ill.iter().filter(waits).copied().collect();
+        let node = waited.into_iter().find(|n| !self.no_patience(&format!("not-ready {}", n.name), memory))?;
+        let reason = format!("control plane {} is {}", node.name, node.status);
+        let remedy = format!(
+            "make it Ready, or take it out of the cluster; after {} (fleet.patience) it is not waited for any more",
+            self.policy.fleet.patience
+        );
+        let again = self.again(memory, self.policy.fleet.settle.0, false);
+        Some(Refusal::new(Gate::ClusterLock, reason, remedy).until(again))
+    }
+
+    fn harmed(&self, notes: &std::collections::BTreeMap<String, String>, memory: &mut OfBoot) -> Option<Refusal> {
+        let marks = notes::harm(notes);
+        self.marked.set(marks.contains_key(&self.node));
+        let key = |node: &str, at: Timestamp| format!("harm {node} {at}");
+        memory.since.retain(|what, _| {
+            !what.starts_with("harm ") || marks.iter().any(|(node, mark)| *what == key(node, mark.at))
+        });
+        let others = marks.iter().filter(|(node, _)| **node != self.node);
+        let mut others = others.filter(|(node, mark)| !self.no_patience(&key(node, mark.at), memory));
+        let (node, mark) = others.next()?;
+        let reason = format!("the renewal of {node} at {:.0} ended {}: {}", mark.at, mark.outcome.id(), mark.reason);
+        let remedy = "look at it (`certwarden history` there), then `certwarden fleet --clear-harm`; its next success clears it too";
+        let again = self.again(memory, self.policy.fleet.settle.0, false);
+        Some(Refusal::new(Gate::ClusterLock, reason, remedy).until(again))
+    }
+
+    fn maintenance(&self, memory: &mut OfBoot) -> Option<Refusal> {
+        let asker = self.asker.as_ref()?;
+        let mine = asker.read(|api, to| nodes::own(api, to, &self.node)).unwrap_or_default();
+        let reboots = || {
+            let node = asker.read(|api, to| Ok(nodes::kured(api, to))).ok().flatten()?;
+            Some(format!("kured is about to reboot {node}: it holds weave.works/kured-node-lock"))
+        };
+        let reason = mine.into_iter().next().or_else(reboots)?;
+        let again = self.again(memory, self.policy.fleet.settle.0, false);
+        Some(
+            Refusal::new(Gate::Maintenance, reason, "wait until they are done; `--force maintenance` passes by")
+                .until(again),
+        )
+    }
+
+    /// Workers come after the control planes.
+    fn after_control_planes(&self, memory: &mut OfBoot) -> Option<Refusal> {
+        let Reply::Is(record) = self.lease(CONTROL_PLANE, &Call::Get) else { return None };
+        let wait = memory.seen_mut(CONTROL_PLANE).wait(&record, self.host.clock.since_boot());
+        (!wait.is_zero()).then(|| self.busy(&record, wait, memory))
+    }
+
+    /// Somebody has it, or has just had it. Safe and short to wait for, so that an emergency waits too; not for ever.
+    fn busy(&self, record: &Record, wait: Duration, memory: &mut OfBoot) -> Refusal {
+        let settling = record.holder.is_empty();
+        let reason = if settling {
+            format!(
+                "{} has just been renewed; the cluster settles for {} s more",
+                node_of(&record.last),
+                wait.as_secs()
+            )
+        } else {
+            format!("{} holds the cluster's lock", node_of(&record.holder))
+        };
+        let waited = memory.stands(WAITED, self.host.clock.since_boot());
+        let again = self.again(memory, wait, settling);
+        let remedy = "wait; `certwarden fleet` shows who is at work";
+        let stands = waited < self.lasts().saturating_mul(2);
+        Refusal { doubts_emergency: stands, ..Refusal::new(Gate::ClusterLock, reason, remedy).until(again) }
+    }
+
+    /// Takes the lock.
+    ///
+    /// # Errors
+    /// The closed gate. What was said since the look counts: whoever came to harm has said so before giving the lock up.
+    pub fn take(&'a self, plan: &Plan) -> Result<Held<'a>, Refusal> {
+        let mut memory = OfBoot::load(&self.host.root);
+        let (name, clock) = (self.lock(), &self.host.clock);
+        let mut claim = Claim::new(self.me(), self.lasts(), memory.seen_of(&name));
+        let step = claim.take(clock.since_boot(), clock.now());
+        let ended = self.drive(&name, &mut claim, step);
+        memory.seen.insert(name.clone(), claim.seen().clone());
+        let taken = match ended {
+            Ended::Held => Ok(()),
+            Ended::Busy { holder, last, wait } => {
+                Err(self.busy(&Record { holder, last, ..Record::default() }, wait, &mut memory))
+            }
+            Ended::Unknown(why) => match self.dark(plan, &why, &mut memory).refusals.pop() {
+                Some(refusal) => Err(refusal),
+                None => Err(Refusal::new(Gate::ClusterLock, why, "see that the API server answers")),
+            },
+            Ended::Lost { .. } | Ended::Given => Err(Refusal::new(
+                Gate::ClusterLock,
+                "somebody else was first",
+                "wait",
+            )
+            .until(self.again(&mut memory, Duration::ZERO, false))),
+        };
+        if taken.is_ok() {
+            memory.since.remove(WAITED);
+            memory.attempt = 0;
+        }
+        memory.save(&self.host.root);
+        taken?;
+        let mut held = Held::new(self, name, claim);
+        let said = self.notes().map(|notes| self.paused(&notes).or_else(|| self.harmed(&notes, &mut memory)));
+        match said {
+            Ok(Some(refusal)) => {
+                held.drop_at_once();
+                Err(refusal)
+            }
+            Ok(None) | Err(_) => Ok(held),
+        }
+    }
+
+    /// Nobody can be asked. A single control plane needs nobody; of several, each waits for its own time.
+    pub(super) fn dark(&self, plan: &Plan, why: &str, memory: &mut OfBoot) -> Look {
+        let mut known = Durable::load(&self.host.root).control_planes;
+        if known.is_empty() && self.role == Role::ControlPlane {
+            let members = etcd::ask(self.host, self.inventory).and_then(Result::ok);
+            known = members.map(|m| m.peers.into_iter().map(|p| p.name).collect()).unwrap_or_default();
+        }
+        if self.role == Role::ControlPlane && known.len() <= 1 {
+            return Look::default();
+        }
+        let now = self.host.clock.now();
+        let emergency = SignedDuration::try_from(self.policy.renew.emergency_before.0).unwrap_or_default();
+        // what has no end is broken already
+        let end = plan.items.iter().map(|i| i.old_not_after.unwrap_or(now)).min().unwrap_or(now);
+        let at = if self.role == Role::ControlPlane {
+            turn::in_the_dark(&self.node, &known, end, emergency)
+        } else {
+            let begins = end.checked_sub(emergency).unwrap_or(Timestamp::MIN);
+            let share = turn::share(&self.machine_id, "dark", self.policy.renew.emergency_before.0 / 2);
+            begins.checked_add(SignedDuration::try_from(share).unwrap_or_default()).unwrap_or(end)
+        };
+        if now >= at {
+            return Look::default();
+        }
+        let reason =
+            format!("the cluster cannot be asked whose turn it is ({why}); without it this node acts at {at:.0}");
+        let again = self.again(memory, self.policy.fleet.settle.0, false).map(|again| again.min(at));
+        let refusal = Refusal::new(Gate::ClusterLock, reason, "see that an API server answers").until(again);
+        Look { refusals: vec![Refusal { doubts_emergency: true, ..refusal }], needs_lock: false }
+    }
+}

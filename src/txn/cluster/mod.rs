@@ -1,0 +1,169 @@
+//! This node's turn among those of its cluster. What is decided is in `model::fleet`; here it is asked for, remembered, and
+//! put into gates (`paused`, `cluster-lock`, `maintenance`).
+//!
+//! Three kinds of Lease, in `fleet.namespace`: [`NOTES`] is held by nobody and carries what all are to know, by annotations;
+//! [`CONTROL_PLANE`] is the lock of the control planes; `certwarden-worker-N` are as many as workers may act at once.
+
+mod asker;
+mod held;
+mod look;
+pub mod memory;
+pub mod pause;
+mod roster;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::host::Host;
+use crate::model::fleet::lease::{Call, Claim, Ended, Record, Reply, Step};
+use crate::model::fleet::{notes, turn};
+use crate::model::inventory::{Inventory, Role};
+use crate::model::policy::{Lock, Policy};
+use crate::model::schedule::seed;
+
+use asker::Asker;
+pub use held::Held;
+pub use look::{Look, node_of};
+pub use roster::{Desk, Roster};
+
+use memory::{Durable, OfBoot};
+
+/// Where everybody reads what everybody is to know.
+pub const NOTES: &str = "certwarden";
+/// The lock of the control planes.
+pub const CONTROL_PLANE: &str = "certwarden-control-plane";
+/// The locks of the workers, with a number.
+pub const WORKER: &str = "certwarden-worker";
+/// Two writers of notes in the same moment are one too many; more than a few are a defect.
+const MOST_TRIES: u8 = 5;
+
+/// This node among the others.
+#[derive(Debug)]
+pub struct Cluster<'a> {
+    host: &'a Host,
+    policy: &'a Policy,
+    inventory: &'a Inventory,
+    node: String,
+    machine_id: String,
+    role: Role,
+    /// None: there is nothing to ask with.
+    asker: Option<Asker<'a>>,
+    /// This node's own mark of harm is set.
+    marked: Cell<bool>,
+}
+
+impl<'a> Cluster<'a> {
+    /// None where nobody is to be asked: on an image, switched off, or a node that does not know its own name.
+    pub fn of(host: &'a Host, policy: &'a Policy, inventory: &'a Inventory) -> Option<Self> {
+        let role = inventory.node.role;
+        if !host.live || policy.fleet.lock == Lock::Off || role == Role::Unknown {
+            return None;
+        }
+        let node = inventory.node.name.clone()?;
+        let machine_id = host.root.read_text(Path::new("/etc/machine-id")).unwrap_or_default();
+        let own = &policy.fleet.kubeconfig;
+        let asker = if !own.as_os_str().is_empty() {
+            Asker::with(host, own)
+        } else if role == Role::ControlPlane {
+            Asker::administrator(host, inventory, &Durable::load(&host.root).servers)
+        } else {
+            None
+        };
+        Some(Self { host, policy, inventory, node, machine_id, role, asker, marked: Cell::new(false) })
+    }
+
+    /// The same after every restart, another one for a machine that was made anew under the same name.
+    fn me(&self) -> String {
+        format!("{}_{:08x}", self.node, seed(self.machine_id.trim()) & 0xffff_ffff)
+    }
+
+    /// Longer than a transaction and its way back, whatever is configured for these.
+    fn lasts(&self) -> Duration {
+        let transaction = self.policy.verify.timeout.0.saturating_mul(2).saturating_add(Duration::from_secs(60));
+        self.policy.fleet.lease_duration.0.max(transaction)
+    }
+
+    /// The lock that this node needs.
+    fn lock(&self) -> String {
+        match self.role {
+            Role::ControlPlane => CONTROL_PLANE.to_owned(),
+            _ => format!("{WORKER}-{}", turn::slot(&self.machine_id, self.policy.fleet.workers_at_once)),
+        }
+    }
+
+    fn lease(&self, name: &str, call: &Call) -> Reply {
+        match &self.asker {
+            Some(asker) => asker.lease(&self.policy.fleet.namespace, name, call),
+            None => Reply::Refused("there is no credential to ask with".to_owned()),
+        }
+    }
+
+    fn drive(&self, name: &str, claim: &mut Claim, mut step: Step) -> Ended {
+        loop {
+            match step {
+                Step::Done(ended) => return ended,
+                Step::Send(call) => {
+                    let reply = self.lease(name, &call);
+                    step = claim.on(&call, reply, self.host.clock.since_boot());
+                }
+            }
+        }
+    }
+
+    /// When to look again, `wait` being until something can have changed.
+    fn again(&self, memory: &mut OfBoot, wait: Duration, settling: bool) -> Option<Timestamp> {
+        memory.attempt = memory.attempt.saturating_add(1);
+        let wait = turn::retry(self.role, &self.machine_id, memory.attempt, wait, settling, self.policy);
+        self.host.clock.now().checked_add(SignedDuration::try_from(wait).ok()?).ok()
+    }
+
+    /// Marks this node's harm, or takes the mark away. What cannot be told now is owed.
+    fn tell(&self, harm: Option<&notes::Harm>) -> Option<String> {
+        let told = note(&|call| self.lease(NOTES, call), &|annotations| {
+            notes::set_harm(annotations, Some(&self.node), harm);
+        });
+        let root = &self.host.root;
+        Durable::update(root, |memory| {
+            memory.owed = told.is_err().then(|| memory::Owed { harm: harm.cloned() });
+        });
+        told.err().map(|why| format!("the other nodes could not be told yet how this one fared: {why}"))
+    }
+
+    /// Tells what is owed, if anything is.
+    pub fn settle_debts(&self) {
+        if let Some(owed) = Durable::load(&self.host.root).owed
+            && let Some(why) = self.tell(owed.harm.as_ref())
+        {
+            tracing::debug!("{why}");
+        }
+    }
+}
+
+/// Changes what all are to know, by requests about [`NOTES`].
+fn note(ask: &dyn Fn(&Call) -> Reply, change: &dyn Fn(&mut BTreeMap<String, String>)) -> Result<(), String> {
+    let mut why = "too many others write there".to_owned();
+    for _ in 0..MOST_TRIES {
+        let old = match ask(&Call::Get) {
+            Reply::Is(record) => record,
+            Reply::Absent => Record::default(),
+            Reply::Conflict => continue,
+            Reply::Silence(because) | Reply::Refused(because) => return Err(because),
+        };
+        let mut new = old.clone();
+        change(&mut new.annotations);
+        if new.annotations == old.annotations {
+            return Ok(());
+        }
+        match ask(&if new.version.is_empty() { Call::Create(new) } else { Call::Update(new) }) {
+            Reply::Is(_) => return Ok(()),
+            Reply::Absent | Reply::Conflict => {}
+            Reply::Silence(because) => why = because,
+            Reply::Refused(because) => return Err(because),
+        }
+    }
+    Err(why)
+}

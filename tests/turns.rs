@@ -1,0 +1,167 @@
+//! Nodes of one cluster take turns: what the lock, other nodes' harm and people's words do to a renewal of this one.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod fake;
+mod support;
+
+use certwarden::model::gate::Gate;
+use certwarden::model::planner::Selection;
+use certwarden::model::report::{Outcome, Report};
+use fake::Fault;
+use fake::node::{Node, assert_outcome, assert_unchanged, new_files};
+use serde_json::json;
+
+const LOCK: &str = "certwarden-control-plane";
+const NOTES: &str = "certwarden";
+
+/// One of three control planes, with everything due and days left.
+fn one_of_three() -> Node {
+    let node = Node::due();
+    node.fake.world(|w| w.members = 3);
+    node
+}
+
+fn holder(node: &Node) -> Option<String> {
+    node.fake.world(|w| w.cluster.holder(LOCK).map(str::to_owned))
+}
+
+fn all(node: &Node) -> Report {
+    node.renew(&Selection::All)
+}
+
+#[track_caller]
+fn assert_waits(node: &Node, report: &Report, gate: Gate, words: &str) {
+    assert_outcome(report, Outcome::Refused);
+    assert_eq!(report.refusals[0].gate, gate, "{}", report.reason);
+    assert!(report.refusals[0].reason.contains(words), "{}", report.refusals[0].reason);
+    assert!(node.ids().is_empty(), "a transaction was begun");
+}
+
+#[test]
+fn a_renewal_takes_the_lock_keeps_it_and_gives_it_up() {
+    let node = one_of_three();
+    assert_outcome(&all(&node), Outcome::Verified);
+    assert_eq!(holder(&node), None, "nobody holds it afterwards");
+    let last = node.fake.world(|w| w.cluster.annotation(LOCK, "certwarden.io/last-holder").map(str::to_owned));
+    assert!(last.unwrap().starts_with("node-1_"));
+    let puts = node.fake.details("put").len();
+    assert!(puts >= 3, "renewed before the commit and before each restart, then given up: {puts}");
+}
+
+#[test]
+fn a_single_control_plane_asks_for_no_lock() {
+    let node = Node::due();
+    assert_outcome(&all(&node), Outcome::Verified);
+    assert!(node.fake.world(|w| w.cluster.leases.is_empty()));
+}
+
+#[test]
+fn while_another_node_has_the_lock_nothing_is_begun() {
+    let node = one_of_three();
+    node.fake.world(|w| w.cluster.write(LOCK, "m1_00000001", 1200, &json!({})));
+    let before = node.live();
+    assert_waits(&node, &all(&node), Gate::ClusterLock, "m1 holds the cluster's lock");
+    assert_unchanged(&before, &node);
+    assert_eq!(holder(&node).as_deref(), Some("m1_00000001"));
+}
+
+#[test]
+fn a_holder_that_never_comes_back_is_waited_for_until_its_lease_has_been_seen_unchanged_for_its_duration() {
+    let node = one_of_three();
+    node.fake.world(|w| w.cluster.write(LOCK, "m1_00000001", 1200, &json!({})));
+    assert_waits(&node, &all(&node), Gate::ClusterLock, "m1");
+    node.fake.world(|w| w.pass(std::time::Duration::from_secs(1199)));
+    assert_waits(&node, &all(&node), Gate::ClusterLock, "m1");
+    node.fake.world(|w| w.pass(std::time::Duration::from_secs(2)));
+    assert_outcome(&all(&node), Outcome::Verified);
+}
+
+#[test]
+fn a_renewal_that_was_rolled_back_is_told_and_holds_the_other_nodes_back() {
+    let node = one_of_three();
+    node.fake.world(|w| w.never_ready_if = Some(new_files));
+    assert_outcome(&all(&node), Outcome::RolledBack);
+    let told = node.fake.world(|w| w.cluster.annotation(NOTES, "certwarden.io/harm").map(str::to_owned)).unwrap();
+    assert!(told.contains("node-1"), "{told}");
+
+    let other = one_of_three();
+    let told = told.replace("node-1", "m2");
+    other.fake.world(|w| w.cluster.write(NOTES, "", 1, &json!({"certwarden.io/harm": told})));
+    assert_waits(&other, &all(&other), Gate::ClusterLock, "the renewal of m2");
+    // what is about to end cannot wait for a person
+    let urgent = Node::due_but(&[("apiserver", 2 * support::DAY)]);
+    urgent.fake.world(|w| {
+        w.members = 3;
+        w.cluster.write(NOTES, "", 1, &json!({"certwarden.io/harm": told}));
+    });
+    assert_outcome(&urgent.renew(&Selection::Names(vec!["apiserver".into()])), Outcome::Verified);
+}
+
+#[test]
+fn success_takes_the_nodes_own_mark_away_and_leaves_those_of_others() {
+    let node = one_of_three();
+    let mark = |at: &str| json!({"at": at, "outcome": "rolled-back", "reason": "x"});
+    let old = "2020-01-01T00:00:00Z";
+    let marks = json!({"node-1": mark(old)}).to_string();
+    node.fake.world(|w| w.cluster.write(NOTES, "", 1, &json!({"certwarden.io/harm": marks})));
+    assert_outcome(&all(&node), Outcome::Verified);
+    let told = node.fake.world(|w| w.cluster.annotation(NOTES, "certwarden.io/harm").map(str::to_owned));
+    assert!(!told.unwrap_or_default().contains("node-1"));
+}
+
+#[test]
+fn a_control_plane_that_is_not_ready_holds_the_others_back() {
+    let node = one_of_three();
+    node.fake.world(|w| w.cluster.not_ready = vec!["m2"]);
+    assert_waits(&node, &all(&node), Gate::ClusterLock, "control plane m2 is NotReady");
+}
+
+#[test]
+fn a_paused_cluster_and_a_cordoned_node_are_left_alone() {
+    let node = one_of_three();
+    let pause = json!({"since": "2020-01-01T00:00:00Z", "reason": "holidays"}).to_string();
+    node.fake.world(|w| w.cluster.write(NOTES, "", 1, &json!({"certwarden.io/pause": pause})));
+    assert_waits(&node, &all(&node), Gate::Paused, "holidays");
+    let node = one_of_three();
+    node.fake.world(|w| w.cluster.cordoned = true);
+    assert_waits(&node, &all(&node), Gate::Maintenance, "cordoned");
+}
+
+#[test]
+fn where_nobody_can_be_asked_one_of_several_waits_for_its_own_time() {
+    let node = one_of_three();
+    // what the cluster is like was learnt when it answered
+    assert_outcome(&node.renew(&Selection::Names(vec!["admin.conf".into()])), Outcome::Verified);
+    let begun = node.ids().len();
+    node.fake.world(|w| w.api_is_down = true);
+    let report = all(&node);
+    assert_outcome(&report, Outcome::Refused);
+    assert!(report.refusals.iter().any(|r| r.gate == Gate::ClusterLock), "{}", report.reason);
+    assert_eq!(node.ids().len(), begun);
+    // the API server's own certificate is why: nobody waits for an answer that can never come
+    let dark = Node::expired();
+    dark.fake.world(|w| (w.members, w.api_is_down) = (3, true));
+    assert!(matches!(dark.renew_due().outcome, Outcome::Verified | Outcome::Degraded));
+}
+
+#[test]
+fn a_lock_that_is_lost_or_cannot_be_renewed_before_the_commit_ends_the_renewal_untouched() {
+    // the last: it is done each time, and the answer is lost
+    for fault in [Fault::Hang, Fault::Fail, Fault::Lie] {
+        let node = one_of_three();
+        let before = node.live();
+        // the lock is taken by POST, kept by PUT
+        node.fake.always("put", fault);
+        let report = all(&node);
+        assert_outcome(&report, Outcome::Refused);
+        assert!(report.reason.contains("lock"), "{}", report.reason);
+        assert_unchanged(&before, &node);
+    }
+}
