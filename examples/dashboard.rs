@@ -1,7 +1,7 @@
 //! `cargo run --example dashboard PROMETHEUS > docs/dashboard.svg`: the panels of packaging/monitoring/certwarden.dashboard.json drawn with what a real
 //! Prometheus (`host:port`) answers to their expressions. Not Grafana: a picture of its layout and of real data, for where there is no Grafana.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
-#![allow(clippy::cast_precision_loss, reason = "pixels")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "pixels")]
 
 use std::fmt::Write as _;
 use std::io::{Error, Read, Result, Write};
@@ -49,7 +49,7 @@ fn draw(prometheus: &str) -> Result<String> {
         let title = panel["title"].as_str().unwrap_or_default().replace("$instance", "node-1");
         let _ = write!(body, "<g transform=\"translate({x:.0},{y:.0})\">");
         if panel["type"] == "row" {
-            let _ = write!(body, "<text x=\"4\" y=\"20\" class=\"row\">{}</text></g>\n", escaped(&title));
+            let _ = writeln!(body, "<text x=\"4\" y=\"20\" class=\"row\">{}</text></g>", escaped(&title));
             continue;
         }
         let _ = write!(
