@@ -34,7 +34,7 @@ impl Exporter {
     /// The socket is made here and handed over as standard input, as systemd does it.
     fn start(credentials: &[(&str, &[u8])]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        for below in ["run/certwarden", "run/certwarden-watch", "credentials"] {
+        for below in ["run/certwarden", "credentials"] {
             std::fs::create_dir_all(dir.path().join(below)).unwrap();
         }
         for (name, bytes) in credentials {
@@ -55,8 +55,8 @@ impl Exporter {
         Self { dir, child, address }
     }
 
-    fn publish(&self, directory: &str, text: &str) {
-        let dir = self.dir.path().join("run").join(directory);
+    fn publish(&self, text: &str) {
+        let dir = self.dir.path().join("run/certwarden");
         std::fs::write(dir.join("new"), text).unwrap();
         std::fs::rename(dir.join("new"), dir.join("metrics.prom")).unwrap();
     }
@@ -96,14 +96,12 @@ fn what_the_daemon_wrote_is_served_and_the_next_text_at_once() {
     assert_eq!(status, 503, "no daemon has run: {answer}");
     assert!(answer.contains("does certwarden.service run?"));
     assert_eq!(exporter.get("/healthz").0, 503);
-    exporter.publish("certwarden", PAGE);
+    exporter.publish(PAGE);
     let (status, answer) = exporter.get("/metrics");
     assert_eq!((status, body(&answer)), (200, PAGE));
     assert!(answer.contains("content-type: text/plain; version=0.0.4"));
-    exporter.publish("certwarden", "# TYPE a gauge\na 2\n");
+    exporter.publish("# TYPE a gauge\na 2\n");
     assert_eq!(body(&exporter.get("/metrics").1), "# TYPE a gauge\na 2\n");
-    exporter.publish("certwarden-watch", "# TYPE a gauge\na{x=\"1\"} 3\n");
-    assert_eq!(body(&exporter.get("/metrics").1), "# TYPE a gauge\na 2\na{x=\"1\"} 3\n", "one page of both");
     assert_eq!((exporter.get("/healthz").0, exporter.get("/").0, exporter.get("/../etc/passwd").0), (200, 200, 404));
     assert_eq!(
         exporter.ask("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").0,
@@ -114,7 +112,7 @@ fn what_the_daemon_wrote_is_served_and_the_next_text_at_once() {
 #[test]
 fn who_has_no_password_sees_nothing() {
     let exporter = Exporter::start(&[("users", b"prometheus:s3cret\n")]);
-    exporter.publish("certwarden", PAGE);
+    exporter.publish(PAGE);
     let with = |header: &str| {
         exporter
             .ask(&format!("GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: {header}\r\nConnection: close\r\n\r\n"))
@@ -134,7 +132,7 @@ fn with_a_certificate_it_speaks_tls_and_nothing_else() {
     let [cert, key] =
         ["crt", "key"].map(|e| std::fs::read(tree.at(&format!("/etc/kubernetes/pki/apiserver.{e}"))).unwrap());
     let exporter = Exporter::start(&[("tls.crt", &cert), ("tls.key", &key)]);
-    exporter.publish("certwarden", PAGE);
+    exporter.publish(PAGE);
     let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
     connector.set_verify(SslVerifyMode::NONE);
     let configured = connector.build().configure().unwrap().verify_hostname(false);
@@ -159,7 +157,7 @@ fn half_a_pair_or_no_socket_is_told_at_the_start() {
 #[test]
 fn slow_and_huge_and_many_clients_do_not_keep_it_from_the_next() {
     let exporter = Exporter::start(&[]);
-    exporter.publish("certwarden", PAGE);
+    exporter.publish(PAGE);
     // a request without an end
     let huge = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(1 << 20));
     let mut stream = exporter.connect();
@@ -187,7 +185,7 @@ fn slow_and_huge_and_many_clients_do_not_keep_it_from_the_next() {
 #[test]
 fn one_connection_serves_many_requests() {
     let exporter = Exporter::start(&[]);
-    exporter.publish("certwarden", PAGE);
+    exporter.publish(PAGE);
     let stream = exporter.connect();
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     for _ in 0..100 {

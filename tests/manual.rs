@@ -34,6 +34,14 @@ fn the_reference_is_what_the_code_says() {
 }
 
 #[test]
+fn the_operators_rules_are_prometheus_own() {
+    for (path, text) in reference::prometheus_rules() {
+        let file = fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_default();
+        assert_eq!(file, text, "{path}: run `make reference`");
+    }
+}
+
+#[test]
 fn every_command_and_every_argument_is_described() {
     for command in all_commands() {
         let name = command.get_bin_name().unwrap().to_owned();

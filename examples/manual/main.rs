@@ -31,7 +31,9 @@ fn main() -> ExitCode {
 fn write_reference() -> io::Result<()> {
     let dir = reference::dir();
     fs::create_dir_all(&dir)?;
-    reference::pages().iter().try_for_each(|(name, text)| fs::write(dir.join(name), text))
+    reference::pages().iter().try_for_each(|(name, text)| fs::write(dir.join(name), text))?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    reference::prometheus_rules().iter().try_for_each(|(path, text)| fs::write(root.join(path), text))
 }
 
 /// `DIR/man/certwarden*.{5,8}` and `DIR/completions/{bash,zsh,fish}`.

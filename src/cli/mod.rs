@@ -37,7 +37,7 @@ use crate::host::{Host, journal};
 use crate::model::assess::Severity;
 use crate::model::plan::Plan;
 use crate::model::planner::Selection;
-use crate::model::policy::Policy;
+use crate::model::policy::{Hook, Policy};
 use crate::model::report::{Outcome, Report};
 use crate::txn::engine::EngineError;
 use crate::txn::lock::LockError;
@@ -82,6 +82,19 @@ fn acts(command: &Command) -> bool {
     )
 }
 
+/// What is asked of no node, or of one whose configuration does not matter.
+fn without_policy(command: &Command, root: &Root) -> Option<u8> {
+    Some(match command {
+        Command::Config(ConfigCommand::Check) => tell(config::check(root)),
+        Command::Config(ConfigCommand::Show { origin }) => tell(config::show(root, *origin)),
+        Command::History { id, output } => show_history(root, id.as_deref(), *output),
+        Command::NpdPlugin => npd::run(root),
+        Command::Runbook { id } => runbook::run(id.as_deref()),
+        Command::Status { output } => status::run(root, *output == Output::Json),
+        _ => return None,
+    })
+}
+
 fn dispatch(args: &Args, root: Root) -> u8 {
     let acts = acts(&args.command);
     if acts && root.is_live() && !nix::unistd::geteuid().is_root() {
@@ -91,15 +104,11 @@ fn dispatch(args: &Args, root: Root) -> u8 {
         let service = matches!(args.command, Command::Daemon);
         journal::init(if service { journal::Target::Service } else { journal::Target::Detect }, args.verbose);
     }
-    match &args.command {
-        Command::Config(ConfigCommand::Check) => return tell(config::check(&root)),
-        Command::Config(ConfigCommand::Show { origin }) => return tell(config::show(&root, *origin)),
-        Command::History { id, output } => return show_history(&root, id.as_deref(), *output),
-        Command::NpdPlugin => return npd::run(&root),
-        Command::Runbook { id } => return runbook::run(id.as_deref()),
-        Command::Status { output } => return status::run(&root, *output == Output::Json),
-        Command::Export { listen } => return export::run(root, listen.clone()),
-        _ => {}
+    if let Some(code) = without_policy(&args.command, &root) {
+        return code;
+    }
+    if let Command::Export { listen } = &args.command {
+        return export::run(root, listen.clone());
     }
     let policy = match (configuration::load(&root), &args.command) {
         (Ok(settings), _) => settings.policy,
@@ -128,10 +137,12 @@ fn dispatch(args: &Args, root: Root) -> u8 {
                 Ok(plan) => plan,
                 Err(e) => return fail(&e, USAGE),
             };
-            finish(&host.root, session.carry_out(&plan, *dry_run, force, &watched()).map_err(Into::into), *output)
+            let result = session.carry_out(&plan, *dry_run, force, &watched()).map_err(Into::into);
+            finish(&host.root, &policy.hook, result, *output)
         }
         Command::Rollback { id, force, output } => {
-            finish(&host.root, session.rollback(id.as_deref(), force, &watched()), *output)
+            let result = session.rollback(id.as_deref(), force, &watched());
+            finish(&host.root, &policy.hook, result, *output)
         }
         Command::Diagnose { subject, all, output } => diagnose::run(&session, subject.as_deref(), *all, *output),
         Command::Recover { files_only, output } => recover(&session, *files_only, *output),
@@ -149,13 +160,15 @@ fn dispatch(args: &Args, root: Root) -> u8 {
 fn recover(session: &Session<'_>, files_only: bool, output: Output) -> u8 {
     let host = session.host;
     let reach = if files_only { Reach::FilesOnly } else { Reach::Full };
+    // at boot the kubelet waits for this, and units that hooks start may wait for the kubelet
+    let hooks: &[Hook] = if files_only { &[] } else { &session.policy.hook };
     match session.recover(reach, true, &watched()) {
-        Ok(Some(report)) => finish(&host.root, Ok(report), output),
+        Ok(Some(report)) => finish(&host.root, hooks, Ok(report), output),
         Ok(None) => {
             let nothing = Report::new(Outcome::NothingToDo, "no transaction is unfinished", host.clock.now());
-            finish(&host.root, Ok(nothing), output)
+            finish(&host.root, hooks, Ok(nothing), output)
         }
-        Err(e) => finish(&host.root, Err(e.into()), output),
+        Err(e) => finish(&host.root, hooks, Err(e.into()), output),
     }
 }
 
@@ -237,8 +250,8 @@ fn told(report: &Report) -> String {
     terminal::headline(severity, &report::render(report), terminal::colour())
 }
 
-/// Remembers and tells a report, or tells why there is none.
-fn finish(root: &Root, result: Result<Report, SessionError>, output: Output) -> u8 {
+/// Remembers and tells a report, also to hooks, or tells why there is none.
+fn finish(root: &Root, hooks: &[Hook], result: Result<Report, SessionError>, output: Output) -> u8 {
     terminal::rest();
     match result {
         Ok(report) => {
@@ -248,6 +261,10 @@ fn finish(root: &Root, result: Result<Report, SessionError>, output: Output) -> 
                     print_json(&report);
                 }
                 Output::Table => print(&told(&report)),
+            }
+            // a person has seen the refusal
+            if report.outcome != Outcome::Refused {
+                daemon::tell_hooks(root, hooks, &report);
             }
             report.exit_code()
         }

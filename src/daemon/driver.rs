@@ -5,13 +5,14 @@ use std::path::Path;
 use std::task::Poll;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use super::DaemonError;
 use super::alarm::Alarm;
 use super::approver::Approver;
 use super::cluster::{Cluster, Target};
+use super::hooks::Hooks;
 use super::metrics::Metrics;
 use super::mounts::Mounts;
 use super::report;
@@ -21,6 +22,7 @@ use crate::config::{self, Settings};
 use crate::host::fs::Root;
 use crate::host::notify;
 use crate::model::event::{self, News, Reason};
+use crate::model::hook::{Notice, Wanting};
 use crate::model::machine::{Activity, Effect, Event, Found, Standing, State};
 use crate::model::report::{Outcome, Report};
 use crate::model::schedule::Schedule;
@@ -34,6 +36,9 @@ const LONGEST_NAP: Duration = Duration::from_secs(60);
 const WORKING_NAP: Duration = Duration::from_secs(1);
 /// More time asked of systemd at each turn while the engine finishes: enough for several lost turns.
 const EXTENSION: Duration = Duration::from_secs(30);
+
+/// A refusal for the same reason is told again after this.
+const SAME_REFUSAL: SignedDuration = SignedDuration::from_hours(24);
 
 /// What ended a wait.
 enum Wake {
@@ -68,6 +73,9 @@ pub(super) struct Driver {
     metrics: Metrics,
     approver: Approver,
     cluster: Cluster,
+    hooks: Hooks,
+    /// What was refused last, and when that was told: the same refusal at each look is one notice a day.
+    refused: Option<(String, Timestamp)>,
 }
 
 impl Driver {
@@ -97,6 +105,8 @@ impl Driver {
             metrics: Metrics::new(memory.counters),
             approver: Approver::default(),
             cluster,
+            hooks: Hooks::default(),
+            refused: None,
         }
     }
 
@@ -208,6 +218,7 @@ impl Driver {
                 }
                 let unfinished = result.seen.unfinished;
                 let not_before = result.waits.as_ref().and_then(|w| w.until);
+                self.attention(&result.seen);
                 self.last_check = Some(CheckSeen { waits: result.waits, ..result.seen });
                 let decided = self.event(Event::CheckDone(Found { due: result.due, unfinished, not_before }));
                 self.tell_cluster(result.target, result.lasting);
@@ -238,6 +249,7 @@ impl Driver {
 
     fn remember(&mut self, report: &Report) {
         self.metrics.ended(report);
+        self.notify(report);
         for report in report.all() {
             if let Some(news) = event::happened(report) {
                 self.cluster.happened(news);
@@ -245,6 +257,35 @@ impl Driver {
         }
         if report.outcome != Outcome::NothingToDo {
             self.last_transaction = Some(report.into());
+        }
+    }
+
+    /// Tells hooks how an attempt ended.
+    fn notify(&mut self, report: &Report) {
+        let Some(notice) = Notice::of(report) else { return };
+        if report.outcome == Outcome::Refused {
+            let told = |(reason, at): &(String, Timestamp)| {
+                *reason == report.reason && report.ended_at.duration_since(*at) < SAME_REFUSAL
+            };
+            if self.refused.as_ref().is_some_and(told) {
+                return;
+            }
+            self.refused = Some((report.reason.clone(), report.ended_at));
+        } else {
+            self.refused = None;
+        }
+        self.hooks.tell(&self.root, &self.settings.policy.hook, &notice);
+    }
+
+    /// Tells hooks what wants attention and did not at the last look.
+    fn attention(&mut self, seen: &CheckSeen) {
+        let known = |name: &str| {
+            self.last_check.as_ref().is_some_and(|last| last.attention.iter().any(|known| known.name == name))
+        };
+        let new = seen.attention.iter().filter(|a| !known(&a.name));
+        let new: Vec<Wanting> = new.map(|a| Wanting { name: a.name.clone(), message: a.message.clone() }).collect();
+        if !new.is_empty() {
+            self.hooks.tell(&self.root, &self.settings.policy.hook, &Notice::expiring(seen.at, new));
         }
     }
 
@@ -344,6 +385,9 @@ impl Driver {
             if self.state.activity == Activity::Stopping {
                 notify::extend_timeout(EXTENSION);
             }
+        }
+        for ended in self.hooks.ended() {
+            self.metrics.hooked(&ended.name, ended.well);
         }
         self.publish();
         self.metrics.decided(self.approver.take());

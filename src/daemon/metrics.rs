@@ -63,6 +63,11 @@ impl Metrics {
         }
     }
 
+    pub(super) fn hooked(&mut self, name: &str, well: bool) {
+        self.counters.hooked(name, well);
+        self.stale = true;
+    }
+
     pub(super) fn configured(&mut self) {
         self.configured_at = Timestamp::now();
         self.stale = true;

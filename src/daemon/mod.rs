@@ -11,6 +11,7 @@ mod alarm;
 pub mod approver;
 mod cluster;
 mod driver;
+mod hooks;
 mod metrics;
 mod mounts;
 mod node;
@@ -19,6 +20,7 @@ mod signals;
 mod work;
 
 pub use cluster::Target;
+pub use hooks::tell_hooks;
 pub use node::NodeWork;
 pub use work::{CheckResult, Measured, Work};
 

@@ -281,6 +281,22 @@ fn foreign_hand(uid: u32, gid: u32, mode: u32) -> Option<String> {
     }
 }
 
+/// The program at `path` with every link resolved, if nobody but root could have written it or put it there.
+///
+/// # Errors
+/// [`ExecError::Untrusted`], [`ExecError::UntrustedDir`]; [`ExecError::Start`] if it is not there or cannot be run.
+pub fn trusted_program(path: &Path) -> Result<PathBuf, ExecError> {
+    let start = |source| ExecError::Start { path: path.to_path_buf(), source };
+    let real = path.canonicalize().map_err(start)?;
+    // the links on the way count as much as where they lead
+    path.ancestors().chain(real.ancestors()).skip(1).filter(|d| d.is_dir()).try_for_each(directory)?;
+    if !real.is_file() {
+        return Err(start(std::io::Error::from(std::io::ErrorKind::NotFound)));
+    }
+    trusted(&real)?;
+    Ok(real)
+}
+
 /// Refuses a program that somebody else than root could have written, when we are root.
 fn trusted(path: &Path) -> Result<(), ExecError> {
     let start = |source| ExecError::Start { path: path.to_path_buf(), source };

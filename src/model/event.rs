@@ -257,8 +257,8 @@ impl Outbox {
                     all.push(Delivery::Create { key: key.clone(), name, event });
                 }
                 Some((name, last)) if told.lasts && now.duration_since(*last) >= REPEAT => {
-                    let note = cut(&told.news.note);
-                    let patch = json!({"count": told.count + 1, "lastTimestamp": whole(now), "message": note});
+                    let message = cut(&told.news.note);
+                    let patch = json!({"count": told.count + 1, "lastTimestamp": whole(now), "message": message});
                     all.push(Delivery::Repeat { key: key.clone(), name: name.clone(), patch });
                 }
                 Some(_) => {}

@@ -20,6 +20,7 @@ pub mod fleet;
 pub mod fuzz;
 pub mod gate;
 pub mod health;
+pub mod hook;
 pub mod identity;
 pub mod inventory;
 pub mod kubeconfig;

@@ -10,7 +10,7 @@ mod status;
 mod text;
 
 pub use line::line;
-pub use metrics::{METRICS_FILE, WATCH_METRICS_FILE, publish_metrics};
+pub use metrics::{METRICS_FILE, publish_metrics};
 pub use publish::{ObserveError, STATUS_FILE, publish, read};
 pub use status::{Attention, CheckSeen, Doing, NextEnd, SCHEMA, Status, Verdict, Waits};
 pub use text::render;

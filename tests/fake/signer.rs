@@ -51,7 +51,7 @@ pub struct Signer {
 }
 
 /// A part of a list, as the API server gives it, cut where certwarden cuts an answer.
-fn page(path: &str, items: Vec<Value>) -> Answer {
+fn page(path: &str, items: &[Value]) -> Answer {
     let query = |key| path.split(['?', '&']).find_map(|p| p.strip_prefix(key)).and_then(|n| n.parse().ok());
     let (limit, from): (usize, usize) = (query("limit=").unwrap(), query("continue=").unwrap_or(0));
     let end = items.len().min(from + limit);
@@ -86,7 +86,7 @@ impl Signer {
                 {"type": "InternalIP", "address": "127.0.0.1"}, {"type": "Hostname", "address": "node-1"}]}}));
         }
         if path.starts_with("/api/v1/nodes?") {
-            return Some(page(path, self.nodes.clone()));
+            return Some(page(path, &self.nodes));
         }
         let rest = path.strip_prefix(PATH)?;
         let user = self.user(to);
@@ -113,7 +113,7 @@ impl Signer {
             let found = self.requests.get(name).cloned();
             return found.map_or(Some(Answer { status: 404, body: String::new() }), ok);
         }
-        Some(page(path, self.requests.values().cloned().collect()))
+        Some(page(path, &self.requests.values().cloned().collect::<Vec<_>>()))
     }
 
     /// What an approver writes; only of what has not changed since it was read.

@@ -209,27 +209,18 @@ fn node() -> inventory::Node {
     inventory::Node {
         name: Some("n1".into()),
         role: inventory::Role::ControlPlane,
-        other_pods: Vec::new(),
         static_pods: BTreeMap::from([(
             Component::KubeApiserver,
             StaticPod { manifest, flags, version: Version::parse("v1.33.5"), ..StaticPod::default() },
         )]),
         kubelet: inventory::Kubelet {
             unit: "kubelet.service".into(),
-            kubeconfig: None,
-            bootstrap_kubeconfig: None,
             cert_dir: "/var/lib/kubelet/pki".into(),
             rotate_certificates: true,
-            server_tls_bootstrap: false,
-            static_pod_path: None,
-            healthz: None,
-            port: None,
-            address: None,
-            cri_socket: None,
-            identity: certwarden::model::identity::OnDisk::default(),
+            ..inventory::Kubelet::default()
         },
         pki_dir: "/etc/kubernetes/pki".into(),
-        notes: Vec::new(),
+        ..inventory::Node::default()
     }
 }
 

@@ -29,6 +29,30 @@ pub fn pages() -> [(&'static str, String); 5] {
     ]
 }
 
+/// The rules once more, as the Prometheus operator takes them: path below the sources, and text.
+pub fn prometheus_rules() -> [(&'static str, String); 2] {
+    [
+        ("packaging/monitoring/certwarden.prometheusrule.yaml", operators("certwarden", CERTWARDEN_RULES)),
+        (
+            "packaging/monitoring/kubernetes-certificates.prometheusrule.yaml",
+            operators("kubernetes-certificates", KUBERNETES_RULES),
+        ),
+    ]
+}
+
+const CERTWARDEN_RULES: &str = include_str!("../../packaging/monitoring/certwarden.rules.yml");
+const KUBERNETES_RULES: &str = include_str!("../../packaging/monitoring/kubernetes-certificates.rules.yml");
+
+fn operators(name: &str, rules: &str) -> String {
+    let head = format!(
+        "# Made from {name}.rules.yml by `make reference`; `cargo test` compares. What is said of each rule stands there.\n\
+         apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: {name}\n  namespace: monitoring\n  \
+         labels: {{app.kubernetes.io/name: certwarden, role: alert-rules}}\nspec:\n"
+    );
+    let body = rules.lines().filter(|l| !l.trim_start().starts_with('#'));
+    body.fold(head, |text, line| if line.is_empty() { text + "\n" } else { text + "  " + line + "\n" })
+}
+
 /// One example of a `--help`: a command line and what it does.
 pub struct Example {
     pub line: String,

@@ -13,9 +13,9 @@ use std::time::Duration;
 use zbus::export::futures_core::Stream;
 use zbus::proxy::CacheProperties;
 use zbus::wire::{ObjectPath, OwnedObjectPath, OwnedVariant};
-use zbus::{Connection, connection, fdo};
+use zbus::{Connection, Variant, connection, fdo};
 
-use super::{Failure, JobResult, SystemdError, UnitStatus, Verb};
+use super::{Failure, JobResult, Once, SystemdError, UnitStatus, Verb};
 
 /// The system bus (D-Bus specification, "Well-known Message Bus Instances"). Fixed: a process of root does not let its
 /// environment choose whom it obeys.
@@ -36,6 +36,13 @@ trait Manager {
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn start_transient_unit(
+        &self,
+        name: &str,
+        mode: &str,
+        properties: &[(&str, Variant<'_>)],
+        aux: &[(&str, Vec<(&str, Variant<'_>)>)],
+    ) -> zbus::Result<OwnedObjectPath>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn system_state(&self) -> zbus::Result<String>;
     #[zbus(signal)]
@@ -133,20 +140,20 @@ impl Bus {
         }
         .map_err(|e| context.failure(e))?;
         let limit = self.job.unwrap_or_else(|| verb.limit(&before.status()));
-        let wait = async {
-            while let Some(signal) = poll_fn(|cx| Pin::new(&mut ended).poll_next(cx)).await {
-                match signal.args() {
-                    Ok(end) if *end.job() == job.as_ref() => return Ok(JobResult((*end.result()).to_owned())),
-                    Ok(_) => {} // another job of the same unit
-                    Err(e) => return Err(context.failure(e)),
-                }
-            }
-            Err(Failure::Bus("the connection was lost during the job".to_owned()))
-        };
-        match tokio::time::timeout(limit, wait).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::Systemd(SystemdError::TimedOut { what: context.what(), limit })),
-        }
+        await_end(&context, &mut ended, &job, limit).await
+    }
+
+    pub(super) fn run_once(&self, once: &Once) -> Result<JobResult, Failure> {
+        self.run(async |bus| {
+            let context = self.context("run", &once.unit);
+            let manager = manager(&bus).await.map_err(|e| context.failure(e))?;
+            manager.subscribe().await.map_err(|e| context.failure(e))?;
+            let ended = manager.receive_job_removed_with_args(&[(2, once.unit.as_str())]).await;
+            let mut ended = ended.map_err(|e| context.failure(e))?;
+            let job = manager.start_transient_unit(&once.unit, "fail", &once.properties(), &[]).await;
+            let job = job.map_err(|e| context.failure(e))?;
+            await_end(&context, &mut ended, &job, self.job.unwrap_or_else(|| once.patience())).await
+        })
     }
 
     /// Connects and runs `operation`, blocking.
@@ -169,6 +176,29 @@ impl Bus {
 
     fn context<'a>(&self, what: &'a str, unit: &'a str) -> Context<'a> {
         Context { what, unit, limit: self.call }
+    }
+}
+
+/// Waits for the end of a job among the ends of all jobs of its unit.
+async fn await_end(
+    context: &Context<'_>,
+    ended: &mut JobRemovedStream,
+    job: &OwnedObjectPath,
+    limit: Duration,
+) -> Result<JobResult, Failure> {
+    let wait = async {
+        while let Some(signal) = poll_fn(|cx| Pin::new(&mut *ended).poll_next(cx)).await {
+            match signal.args() {
+                Ok(end) if *end.job() == job.as_ref() => return Ok(JobResult((*end.result()).to_owned())),
+                Ok(_) => {} // another job of the same unit
+                Err(e) => return Err(context.failure(e)),
+            }
+        }
+        Err(Failure::Bus("the connection was lost during the job".to_owned()))
+    };
+    match tokio::time::timeout(limit, wait).await {
+        Ok(result) => result,
+        Err(_) => Err(Failure::Systemd(SystemdError::TimedOut { what: context.what(), limit })),
     }
 }
 

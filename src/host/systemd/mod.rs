@@ -7,6 +7,9 @@ mod bus;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod systemctl;
+mod transient;
+
+pub use transient::Once;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -187,6 +190,18 @@ impl Systemd {
     /// As [`at`](Self::at), with other time limits: for the answer to each call, and for the end of each job.
     pub fn with_limits(address: &str, programs: Arc<dyn Programs>, call: Duration, job: Duration) -> Self {
         Self { bus: Bus::new(address).with_limits(call, job), systemctl: Systemctl::new(programs) }
+    }
+
+    /// Runs a program as a unit of its own and waits for its end, at most for its time limit and a margin.
+    ///
+    /// # Errors
+    /// [`SystemdError`]: it could not be started, or systemd does not say how it ended.
+    pub fn run_once(&self, once: &Once) -> Result<JobResult, SystemdError> {
+        self.bus.run_once(once).map_err(|failure| match failure {
+            Failure::Systemd(e) => e,
+            // `systemd-run` needs the bus as well
+            Failure::Bus(detail) => SystemdError::Unreachable { detail: format!("D-Bus: {detail}") },
+        })
     }
 
     fn job(&self, verb: Verb, unit: &str) -> Result<JobResult, SystemdError> {

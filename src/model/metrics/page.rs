@@ -1,6 +1,6 @@
 //! The text itself (prometheus: `docs/instrumenting/exposition_formats.md`).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fmt::{Display, Write as _};
 
 use super::Family;
@@ -86,36 +86,4 @@ fn escaped(value: &str) -> String {
         }
     }
     text
-}
-
-/// Several pages as one: each family stands once, with the samples of all, which must be of different things.
-pub fn merge(pages: &[&str]) -> String {
-    let mut families: Vec<(&str, Vec<&str>)> = Vec::new();
-    let mut places: HashMap<&str, usize> = HashMap::new();
-    for page in pages {
-        let mut at = None;
-        for line in page.lines().filter(|l| !l.is_empty()) {
-            let comment = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE "));
-            let name = comment.unwrap_or(line).split(['{', ' ']).next().unwrap_or_default();
-            let place = *places.entry(name).or_insert_with(|| {
-                families.push((name, Vec::new()));
-                families.len() - 1
-            });
-            let Some((_, lines)) = families.get_mut(place) else { continue };
-            // a head that another page has written already
-            let known = comment.is_some() && at != Some(place) && !lines.is_empty();
-            if !known {
-                lines.push(line);
-                if comment.is_some() {
-                    at = Some(place);
-                }
-            }
-        }
-    }
-    let size = pages.iter().map(|p| p.len()).sum();
-    families.into_iter().flat_map(|(_, lines)| lines).fold(String::with_capacity(size), |mut text, line| {
-        text.push_str(line);
-        text.push('\n');
-        text
-    })
 }

@@ -21,18 +21,12 @@ pub struct Place {
     pub filepath: String,
     pub embedded_kind: &'static str,
     pub embedded_key: String,
-    pub secret_namespace: String,
-    pub secret_name: String,
-    pub secret_key: String,
-    pub bundle_kind: &'static str,
-    pub bundle_name: String,
-    pub bundle_entry: String,
 }
 
 /// A kind of places that is read as a whole.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Source<'a> {
-    /// `file`, `kubeconfig`, `kubernetes`, `cabundle`.
+    /// `file`, `kubeconfig`.
     pub kind: &'static str,
     pub up: bool,
     /// Certificates, DER, and where they are.
@@ -71,31 +65,17 @@ impl Row {
         Some(Self { place: place.clone(), serial, names, not_before, not_after })
     }
 
-    fn labels(&self) -> [&str; 23] {
+    fn labels(&self) -> [&str; 17] {
         let [ic, ist, il, io, iou, icn, sc, sst, sl, so, sou, scn] = self.names.each_ref().map(String::as_str);
-        let [filename, filepath, ek, ey, sns, sn, sk, bk, bn, be] = place(&self.place);
+        let [filename, filepath, kind, key] = place(&self.place);
         let serial = self.serial.as_str();
-        [
-            filename, filepath, ek, ey, sns, sn, sk, bk, bn, be, serial, ic, ist, il, io, iou, icn, sc, sst, sl, so,
-            sou, scn,
-        ]
+        [filename, filepath, kind, key, serial, ic, ist, il, io, iou, icn, sc, sst, sl, so, sou, scn]
     }
 }
 
-fn place(p: &Place) -> [&str; 10] {
+fn place(p: &Place) -> [&str; 4] {
     let filename = p.filepath.rsplit('/').next().unwrap_or_default();
-    [
-        filename,
-        &p.filepath,
-        p.embedded_kind,
-        &p.embedded_key,
-        &p.secret_namespace,
-        &p.secret_name,
-        &p.secret_key,
-        p.bundle_kind,
-        &p.bundle_name,
-        &p.bundle_entry,
-    ]
+    [filename, &p.filepath, p.embedded_kind, &p.embedded_key]
 }
 
 /// C, ST, L, O, OU, CN: the first value of each, as the exporter takes it.
@@ -124,7 +104,7 @@ pub fn certificates(page: &mut Page, sources: &[Source<'_>], now: Timestamp) {
     page.family(&X509_ERROR, |s| {
         // version 3: of the place alone
         let of_place = |p: &Place| {
-            let mut labels = [""; 23];
+            let mut labels = [""; 17];
             for (label, value) in labels.iter_mut().zip(place(p)) {
                 *label = value;
             }
