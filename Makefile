@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 
-.PHONY: help setup build reference lint advisories test fuzz torture reliability vm-test bench demo deb rpm package-lint
+.PHONY: help setup build reference lint advisories test fuzz torture reliability vm-test vm-test-long bench demo deb rpm package-lint
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
@@ -37,6 +37,9 @@ reliability: setup ## merge the results of test runs into docs/reliability.md
 
 vm-test: setup ## the product on real kubeadm nodes under real systemd (root)
 	@vm-tests/run
+
+vm-test-long: setup ## three control planes and a worker; some thirty broken nodes diagnosed (root, 45 minutes)
+	@vm-tests/run long
 
 fuzz: setup ## every parser with ten million inputs or for ten minutes each (FUZZ_RUNS, FUZZ_SECONDS)
 	@tools/setup fuzz

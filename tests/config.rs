@@ -149,7 +149,7 @@ fn each_fault_is_named_by_file_line_column_and_key() {
     each_says(&[
         ("[renew]\nrenew-befor = \"1d\"", ":2:1: renew.renew-befor: unknown key; did you mean `renew.renew-before`?"),
         ("[renew]\nrenew_before = \"1d\"", ":2:1: renew.renew_before: unknown key; did you mean `renew.renew-before`?"),
-        ("interval = \"1h\"", ":1:1: interval: unknown key; did you mean `check.interval`?"),
+        ("stability = \"1m\"", ":1:1: stability: unknown key; did you mean `verify.stability`?"),
         ("[chek]\ninterval = \"1h\"", ":1:2: chek: unknown key; did you mean `check`?"),
         ("frobnicate = 1", ":1:1: frobnicate: unknown key"),
         ("check = \"1h\"", ":1:1: check: is a section, not a value: write `[check]` and its keys below"),

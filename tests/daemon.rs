@@ -440,13 +440,13 @@ fn a_bad_file_keeps_the_old_configuration_and_says_so_until_a_good_one_comes() {
     node.configure("mode = \"observe\"");
     node.start();
     node.see("a look", |s| s.last_check.is_some() && s.doing == Doing::Idle);
-    node.configure("mode = \"enforce\"\nintervall = \"1h\"");
+    node.configure("mode = \"enforce\"\nstabilty = \"1m\"");
     node.signal(Signal::SIGHUP);
     let reloading = node.hear("RELOADING=1");
     assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
     node.hear("READY=1");
-    let told = "new configuration rejected, the old one stays in force: /etc/certwarden/certwarden.toml:2:1: intervall: \
-                unknown key; did you mean `check.interval`?";
+    let told = "new configuration rejected, the old one stays in force: /etc/certwarden/certwarden.toml:2:1: stabilty: \
+                unknown key; did you mean `verify.stability`?";
     let status = node.see("the rejection", |s| !s.warnings.is_empty());
     assert_eq!((status.warnings, status.mode), (vec![told.to_owned()], Mode::Observe));
     assert_eq!(node.count("transactions"), 0);
