@@ -126,7 +126,7 @@ mod tests {
         let schema = Schema::new();
         let fault = schema.check_leaf(&["renew-before".into()], &Value::from("1d")).unwrap_err();
         assert!(fault.to_string().contains("renew-before`?"), "{fault}");
-        let fault = schema.check_leaf(&["renew".into(), "stability".into()], &Value::from("1d")).unwrap_err();
-        assert_eq!(fault.to_string(), "unknown key; did you mean `verify.stability`?");
+        let fault = schema.check_leaf(&["renew".into(), "generations".into()], &Value::from("1d")).unwrap_err();
+        assert_eq!(fault.to_string(), "unknown key; did you mean `state.generations`?");
     }
 }
