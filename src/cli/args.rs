@@ -160,6 +160,9 @@ pub enum Command {
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Option<String>,
     },
+    /// Say as JSON what this node's sockets show (certwarden starts itself with this).
+    #[command(hide = true)]
+    Served,
     /// Run kubeadm over a private copy of the node's files (certwarden starts itself with this).
     #[command(hide = true)]
     InStaging {

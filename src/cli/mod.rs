@@ -45,6 +45,7 @@ use crate::txn::progress::Progress;
 use crate::txn::recover::Reach;
 use crate::txn::session::{Session, SessionError};
 use crate::txn::state::DaemonState;
+use crate::verify::endpoints;
 use crate::{config as configuration, daemon, renew};
 
 use args::{Args, Command, ConfigCommand, Output, ReachArgs, SelectionArgs};
@@ -144,6 +145,7 @@ fn dispatch(args: &Args, root: Root) -> u8 {
             let result = session.rollback(id.as_deref(), force, &watched());
             finish(&host.root, &policy.hook, result, *output)
         }
+        Command::Served => print_json(&endpoints::served(&host, &session.inventory)),
         Command::Diagnose { subject, all, output } => diagnose::run(&session, subject.as_deref(), *all, *output),
         Command::Recover { files_only, output } => recover(&session, *files_only, *output),
         Command::Pause { until, length, reason, reach } => {

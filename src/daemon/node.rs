@@ -84,7 +84,7 @@ impl Work for NodeWork {
         self.host.root.trust(&policy.gates.trusted_owners);
         let began = Instant::now();
         let mut session = Session::open(&self.host, policy);
-        let shown = endpoints::look(&self.host, &session.inventory);
+        let shown = endpoints::look(&self.host);
         endpoints::tell(&mut session.assessment, &session.inventory, &shown);
         let unfinished = store::unfinished(&self.host.root).map_or(true, |open| !open.is_empty());
         let clock = self.host.services.clock_synchronised();

@@ -20,7 +20,7 @@ pub enum Program {
     Kubelet,
     Systemctl,
     Journalctl,
-    /// certwarden itself, for the hidden staging subcommand.
+    /// certwarden itself, for its hidden subcommands.
     Certwarden,
 }
 
