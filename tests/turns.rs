@@ -11,6 +11,9 @@
 mod fake;
 mod support;
 
+use std::fs;
+use std::path::Path;
+
 use certwarden::model::gate::Gate;
 use certwarden::model::planner::Selection;
 use certwarden::model::report::{Outcome, Report};
@@ -164,4 +167,25 @@ fn a_lock_that_is_lost_or_cannot_be_renewed_before_the_commit_ends_the_renewal_u
         assert!(report.reason.contains("lock"), "{}", report.reason);
         assert_unchanged(&before, &node);
     }
+}
+
+#[test]
+fn a_transaction_that_cannot_be_recorded_gives_the_lock_up_at_once() {
+    let probe = one_of_three();
+    assert_outcome(&all(&probe), Outcome::Verified);
+    let taken = |name: &String| name == "asking for the cluster's lock/post";
+    let at = probe.fake.world(|w| w.tick_names.iter().position(taken)).unwrap() + 1;
+
+    let node = one_of_three();
+    let in_the_way = |root: &Path| {
+        let directory = root.join("var/lib/certwarden/transactions");
+        let _ = fs::remove_dir_all(&directory);
+        fs::write(directory, "").unwrap();
+    };
+    node.fake.world(|w| w.hook_at = Some((at as u64, Box::new(in_the_way))));
+    let session = node.session();
+    let plan = session.plan(&Selection::All).unwrap();
+    assert!(session.carry_out(&plan, false, &[], &Node::progress()).is_err());
+    assert!(node.fake.world(|w| w.cluster.leases.contains_key(LOCK)), "it was taken");
+    assert_eq!(holder(&node), None, "and given up");
 }

@@ -89,7 +89,16 @@ impl Engine<'_> {
             Ok(lock) => lock,
             Err(refusal) => return Ok(self.refusal(vec![*refusal])),
         };
-        let dir = store::create(&self.host.root, started)?;
+        let dir = match store::create(&self.host.root, started) {
+            Ok(dir) => dir,
+            Err(e) => {
+                // nothing was begun: the others need not wait until it ends by itself
+                if let Some(mut lock) = lock {
+                    lock.give_up();
+                }
+                return Err(e.into());
+            }
+        };
         story::opened(&dir.id, plan);
         let mut run = Run::new(*self, plan, dir);
         run.lock = lock;

@@ -58,7 +58,7 @@ impl<'a> Held<'a> {
     }
 
     /// Gives it up before anything was done.
-    pub(super) fn drop_at_once(&mut self) {
+    pub fn give_up(&mut self) {
         self.give(Duration::ZERO);
     }
 

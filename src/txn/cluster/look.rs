@@ -209,7 +209,7 @@ impl<'a> Cluster<'a> {
         let said = said.unwrap_or_default().or_else(|| self.alone(&mut held, &mut memory, stop));
         match said {
             Some(refusal) => {
-                held.drop_at_once();
+                held.give_up();
                 Err(refusal)
             }
             None => Ok(held),
