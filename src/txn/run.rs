@@ -29,6 +29,7 @@ use super::store::TxnDir;
 use super::{activate, before, copies, files, prove as checks, story};
 
 mod prepare;
+mod turn;
 
 /// Time limit of a step that works on files only: generous, because fsync on a loaded disk is slow.
 const FILES_LIMIT: Duration = Duration::from_secs(60);
@@ -294,29 +295,6 @@ impl<'a> Run<'a> {
         }
         story::committed(&dir.id, records.len());
         Ok(())
-    }
-
-    /// The last moment at which nothing is lost: a lock that is not ours for certain, from now on and for its whole duration,
-    /// ends the transaction.
-    fn still_our_turn(&mut self) -> Result<(), Stop> {
-        let Some(Err(why)) = self.lock.as_mut().map(Held::keep) else { return Ok(()) };
-        let refusal =
-            Refusal::new(Gate::ClusterLock, format!("the cluster's lock was lost: {why}"), "it is tried again");
-        match standing(&[refusal], &self.forced, self.plan.emergency).first() {
-            Some(refusal) => Err(Stop::Failed(format!("gate {refusal}"))),
-            None => Ok(()),
-        }
-    }
-
-    /// After the commit the transaction goes on to its proven end, with or without the lock: half of it is worse for everybody
-    /// than two at a time. Renewed before each restart, it is kept for as long as it takes.
-    fn keep_lock(&mut self) {
-        if let Some(Err(why)) = self.lock.as_mut().map(Held::keep) {
-            let note = format!("the cluster's lock was not certain to be ours after the commit: {why}");
-            if !self.report.notes.contains(&note) {
-                self.report.notes.push(note);
-            }
-        }
     }
 
     /// A kubelet could rotate in the middle of the exchange of its own link: it is stopped meanwhile. The ledger says

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::facts::{By, Seen};
 use super::node::told;
+use super::steps::{about, said};
 use super::{Cause, Playbook, Remedy, RootCause, Step};
 use crate::model::assess::Severity;
 
@@ -64,32 +65,13 @@ fn counted(c: &Clients) -> Option<u64> {
 }
 
 fn metric(c: &Clients) -> Step {
-    let title = "What has the API server counted?";
-    let mut step = Step {
-        id: "metric",
-        title,
-        verdict: Severity::Unknown,
-        identity: None,
-        text: "could not be seen".into(),
-        evidence: Vec::new(),
-        unseen: Vec::new(),
-    };
-    match &c.histogram {
-        Seen::Known(buckets, by) => {
-            step.identity = Some(by.to_string());
-            let soon = counted(c).unwrap_or(0);
-            step.verdict = if soon > 0 { Severity::Warning } else { Severity::Ok };
-            step.text = format!("{soon} requests since its start with a certificate that had less than a day left");
-            step.evidence = buckets
-                .iter()
-                .filter(|(le, n)| *n > 0 && le.is_finite())
-                .take(8)
-                .map(|(le, n)| format!("less than {} left: {n}", seconds(*le)))
-                .collect();
-        }
-        Seen::Unseen(why) => step.unseen.push(why.clone()),
-    }
-    step
+    about("metric", "What has the API server counted?", &c.histogram, |buckets| {
+        let soon = counted(c).unwrap_or(0);
+        let verdict = if soon > 0 { Severity::Warning } else { Severity::Ok };
+        let text = format!("{soon} requests since its start with a certificate that had less than a day left");
+        let first = buckets.iter().filter(|(le, n)| *n > 0 && le.is_finite()).take(8);
+        said(verdict, text).with(first.map(|(le, n)| format!("less than {} left: {n}", seconds(*le))))
+    })
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "bounds of a histogram, years at most")]
@@ -125,27 +107,11 @@ fn credentials(c: &Clients, soon: &[&Client]) -> Step {
 }
 
 fn refusals(c: &Clients) -> Step {
-    let title = "Whom has this node's API server refused?";
-    let mut step = Step {
-        id: "refused",
-        title,
-        verdict: Severity::Unknown,
-        identity: None,
-        text: "could not be seen".into(),
-        evidence: Vec::new(),
-        unseen: Vec::new(),
-    };
-    match &c.refused {
-        Seen::Known(serials, by) => {
-            step.identity = Some(by.to_string());
-            step.verdict = if serials.is_empty() { Severity::Ok } else { Severity::Warning };
-            step.text = format!("{} certificates in its log", serials.len());
-            step.evidence =
-                serials.iter().map(|(serial, n)| format!("serial {serial}: {n} times{}", owner(c, serial))).collect();
-        }
-        Seen::Unseen(why) => step.unseen.push(why.clone()),
-    }
-    step
+    about("refused", "Whom has this node's API server refused?", &c.refused, |serials| {
+        let verdict = if serials.is_empty() { Severity::Ok } else { Severity::Warning };
+        let each = serials.iter().map(|(serial, n)| format!("serial {serial}: {n} times{}", owner(c, serial)));
+        said(verdict, format!("{} certificates in its log", serials.len())).with(each)
+    })
 }
 
 fn owner(c: &Clients, decimal: &str) -> String {

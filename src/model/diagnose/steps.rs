@@ -36,18 +36,19 @@ pub(super) fn all(f: &Facts) -> Vec<Step> {
     ]
 }
 
-struct Said {
+/// What a step answers.
+pub(super) struct Said {
     verdict: Severity,
     text: String,
     evidence: Vec<String>,
 }
 
-fn said(verdict: Severity, text: impl Into<String>) -> Said {
+pub(super) fn said(verdict: Severity, text: impl Into<String>) -> Said {
     Said { verdict, text: text.into(), evidence: Vec::new() }
 }
 
 impl Said {
-    fn with(mut self, evidence: impl IntoIterator<Item = String>) -> Self {
+    pub(super) fn with(mut self, evidence: impl IntoIterator<Item = String>) -> Self {
         self.evidence.extend(evidence);
         self
     }
@@ -66,7 +67,7 @@ fn step(id: &'static str, title: &'static str, by: Option<String>, said: Said) -
 }
 
 /// A step about something that may not have been seen.
-fn about<T>(id: &'static str, title: &'static str, seen: &Seen<T>, tell: impl FnOnce(&T) -> Said) -> Step {
+pub(super) fn about<T>(id: &'static str, title: &'static str, seen: &Seen<T>, tell: impl FnOnce(&T) -> Said) -> Step {
     match seen {
         Seen::Known(value, _) => step(id, title, seen.by(), tell(value)),
         Seen::Unseen(why) => {
