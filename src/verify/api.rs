@@ -32,11 +32,6 @@ pub fn kubelets(host: &Host, inventory: &Inventory) -> Option<Connection> {
     connection(host, inventory, CLIENT)
 }
 
-/// The administrator's, where it is on this node.
-pub fn admins(host: &Host, inventory: &Inventory) -> Option<Connection> {
-    connection(host, inventory, "admin.conf")
-}
-
 fn connection(host: &Host, inventory: &Inventory, name: &str) -> Option<Connection> {
     let entry = inventory.get(name)?;
     let read = |form: &Form| material(form, &|path| host.root.read_secret(path)).ok();

@@ -99,7 +99,7 @@ fn histogram(look: Look<'_>) -> Seen<Vec<(f64, u64)>> {
         return unseen;
     }
     let readable = |name| look.inventory.get(name).is_some_and(|e| matches!(e.content, Content::Readable(_)));
-    let Some(to) = look.admins().filter(|_| readable("admin.conf")) else {
+    let Some(to) = look.administrators().filter(|_| readable("admin.conf")) else {
         return Seen::Unseen(
             "it takes admin.conf to read the API server's metrics: run it on a control plane".to_owned(),
         );

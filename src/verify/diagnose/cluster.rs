@@ -67,7 +67,7 @@ impl Asked {
             return nobody("the API server cannot be reached");
         }
         let node = look.kubelets().map(|c| (c, By::Node));
-        let admin = look.admins().map(|c| (c, By::Admin));
+        let admin = look.administrators().map(|c| (c, By::Admin));
         let to: Vec<_> = node.into_iter().chain(admin).map(|(c, by)| (Connection { limit: LIMIT, ..c }, by)).collect();
         Self { to, why: "no credential on this node can ask".to_owned() }
     }

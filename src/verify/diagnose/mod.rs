@@ -43,8 +43,8 @@ impl Look<'_> {
         api::kubelets(self.host, self.inventory)
     }
 
-    fn admins(&self) -> Option<Connection> {
-        api::admins(self.host, self.inventory)
+    fn administrators(&self) -> Option<Connection> {
+        api::administrators(self.host, self.inventory)
     }
 
     /// The reason for everything that is only to be had on a running node.
