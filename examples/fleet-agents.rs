@@ -5,7 +5,8 @@
 //! Each agent is a worker that takes its lock, renews it before its "commit", is at work for some tenths of a second, and gives it up. One is killed
 //! (SIGKILL) while it is at work. One is stopped (SIGSTOP) when it has just taken the lock, until another one has it, and continued: it
 //! must not work then. `kubectl get leases --watch` says who had which lock, beside what the agents say of themselves; the API server's own
-//! metrics (`apiserver_request_total`) say what it was asked. Needs kubectl and curl; waits are a hundred times shorter than the defaults.
+//! metrics (`apiserver_request_total`) say what it was asked. Needs kubectl and curl; waits are a hundred times shorter than the defaults, two days of
+//! spread are three minutes.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing, reason = "a program for people")]
 #![allow(clippy::cast_precision_loss, reason = "counts")]
@@ -31,6 +32,9 @@ const KILLED: u32 = 13;
 const STOPPED: u32 = 7;
 /// `fleet.lease-duration` here; the least that `txn::cluster` takes.
 const LASTS: Duration = Duration::from_secs(60);
+
+/// `fleet.spread` here.
+const SPREAD: Duration = Duration::from_secs(180);
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
@@ -290,6 +294,8 @@ fn agent(directory: &Path, number: u32, at_once: u64) {
     policy.fleet.lease_duration = Span(LASTS);
     policy.verify.timeout = Span::secs(0);
     let plan = plan(&host);
+    // as `turn::delay`, whose two days are minutes here
+    std::thread::sleep(turn::share(&id(number), "spread", SPREAD));
     loop {
         say("asks");
         let cluster = Cluster::of(&host, &policy, &inventory).unwrap();
