@@ -127,6 +127,43 @@ fn a_control_plane_that_is_not_ready_holds_the_others_back() {
 }
 
 #[test]
+fn a_control_plane_that_stays_away_is_waited_for_no_longer_than_a_silent_holder_and_etcds_leaves_wait_on() {
+    let node = one_of_three();
+    node.fake.world(|w| {
+        w.cluster.not_ready = vec!["m2"];
+        w.unhealthy_members = 1;
+    });
+    let before = node.live();
+    assert_waits(&node, &node.renew_due(), Gate::ClusterLock, "m2 is NotReady");
+    node.fake.world(|w| w.pass(std::time::Duration::from_secs(1199)));
+    assert_waits(&node, &node.renew_due(), Gate::ClusterLock, "m2 is NotReady");
+    node.fake.world(|w| w.pass(std::time::Duration::from_secs(2)));
+    let report = node.renew_due();
+    assert_outcome(&report, Outcome::Verified);
+    let after = node.live();
+    let changed = |path: &str| before.get(Path::new(path)) != after.get(Path::new(path));
+    for path in ["etc/kubernetes/controller-manager.conf", "etc/kubernetes/pki/apiserver.crt"] {
+        assert!(changed(path), "{path}");
+    }
+    for path in ["etc/kubernetes/pki/etcd/server.crt", "etc/kubernetes/pki/etcd/peer.crt"] {
+        assert!(!changed(path), "{path}: with it etcd might be restarted, and there is no member to spare");
+    }
+    assert!(!node.fake.details("stop-container").iter().any(|c| c.contains("etcd")), "etcd was restarted");
+}
+
+#[test]
+fn an_api_that_swallows_requests_after_the_commit_costs_seconds_in_all_and_not_for_each_restart() {
+    let node = one_of_three();
+    node.fake.world(|w| w.leases_vanish_if = Some(new_files));
+    let report = all(&node);
+    assert_outcome(&report, Outcome::Verified);
+    assert!(report.notes.iter().any(|note| note.contains("after the commit")), "{:?}", report.notes);
+    let vanished = node.fake.world(|w| w.vanished);
+    // ten for the restarts, and then, when all is done, for telling it and for giving the lock up
+    assert!((10..=30).contains(&vanished.as_secs()), "{vanished:?} of waiting");
+}
+
+#[test]
 fn a_paused_cluster_and_a_cordoned_node_are_left_alone() {
     let node = one_of_three();
     let pause = json!({"since": "2020-01-01T00:00:00Z", "reason": "holidays"}).to_string();

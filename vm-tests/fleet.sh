@@ -4,7 +4,7 @@ as() { local N=$N-$1; local M=$V/machines/$N CW_NODE=$N; shift; export CW_NODE; 
 
 settings() {    # shorter waits than the defaults; a lock ends after twice the timeout and a minute
   conf 20-fleet.toml <<< $'[check]\ninterval = "60s"\n[verify]\nstability = "12s"\ntimeout = "60s"\n[kubelet]\nrenew-before = "25d"
-[fleet]\nlease-duration = "60s"\nsettle = "10s"\nretry = "5s"\npatience = "45s"\nworkers-after = "0s"\nspread = "1s"\nkubeconfig = "'"${1:-}"$'"'
+[fleet]\nlease-duration = "60s"\nsettle = "10s"\nretry = "5s"\nworkers-after = "0s"\nspread = "1s"\nkubeconfig = "'"${1:-}"$'"'
 }
 # worker_credential -- packaging/kubernetes/fleet.yaml, and a kubeconfig of it on w1
 worker_credential() {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use jiff::SignedDuration;
 
+use crate::collect::collect;
 use crate::host::Host;
 use crate::model::assess::{Assessment, Judged, Severity, assess};
 use crate::model::cause::chain;
@@ -34,17 +35,23 @@ use super::work::{CheckResult, Measured, Work};
 /// What waits for nothing that is known to come is looked at again then.
 const LONG: SignedDuration = SignedDuration::from_hours(24);
 
+/// That there are no certificate signing requests of this node is believed for so many looks: a certificate that is due may
+/// wait for weeks for its turn, on thousands of nodes.
+const BELIEVED: u32 = 8;
+
 /// The real node.
 #[derive(Debug)]
 pub struct NodeWork {
     host: Host,
     /// What the last attempt waits for.
     waits: Option<Waits>,
+    /// Looks since the API said that there are no requests of this node.
+    no_requests: Option<u32>,
 }
 
 impl NodeWork {
     pub fn new(host: Host) -> Self {
-        Self { host, waits: None }
+        Self { host, waits: None, no_requests: None }
     }
 
     /// What is to be renewed now; or, where something is due and its time has not come, what it waits for.
@@ -84,7 +91,11 @@ impl Work for NodeWork {
     fn check(&mut self, policy: &Policy, _progress: &Arc<Progress>) -> CheckResult {
         self.host.root.trust(&policy.gates.trusted_owners);
         let began = Instant::now();
-        let mut session = Session::open(&self.host, policy);
+        self.no_requests = self.no_requests.map(|looks| looks.saturating_add(1)).filter(|looks| *looks < BELIEVED);
+        let mut session = Session::knowing(&self.host, policy, self.no_requests.map(|_| [].as_slice()));
+        if self.no_requests.is_none() && session.requests().is_some_and(<[_]>::is_empty) {
+            self.no_requests = Some(0);
+        }
         let shown = endpoints::look(&self.host);
         endpoints::tell(&mut session.assessment, &session.inventory, &shown);
         let unfinished = store::unfinished(&self.host.root).map_or(true, |open| !open.is_empty());
@@ -110,8 +121,9 @@ impl Work for NodeWork {
 
     fn transact(&mut self, policy: &Policy, progress: &Arc<Progress>) -> Report {
         self.host.root.trust(&policy.gates.trusted_owners);
-        let policy = &calm::policy_now(&self.host, policy, &Session::open(&self.host, policy).inventory);
-        let session = Session::open(&self.host, policy);
+        let inventory = collect(&self.host.root, self.host.clock.now(), &policy.kubeconfigs);
+        let policy = &calm::policy_now(&self.host, policy, &inventory);
+        let session = Session::knowing(&self.host, policy, self.no_requests.map(|_| [].as_slice()));
         let plan = match session.plan(&Selection::Due) {
             Ok(plan) => plan,
             Err(e) => return self.refused(e.to_string()),
@@ -145,7 +157,7 @@ fn measured(session: &Session<'_>, shown: &[Endpoint], clock_synchronised: Optio
         assessment: &session.assessment,
         policy: session.policy,
         endpoints: session.host.live.then_some(shown),
-        requests: Some(session.requests()),
+        requests: Some(session.requests().unwrap_or_default()),
         clock_synchronised,
         counters: &counters,
     });

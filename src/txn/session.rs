@@ -44,7 +44,7 @@ pub struct Session<'a> {
     pub inventory: Inventory,
     pub assessment: Assessment,
     /// Of this node, where the API was asked for them.
-    requests: Vec<Request>,
+    requests: Option<Vec<Request>>,
     /// Looked for when something is planned.
     places: OnceCell<Places>,
 }
@@ -63,6 +63,11 @@ pub enum SessionError {
 impl<'a> Session<'a> {
     /// Looks at the node and judges it.
     pub fn open(host: &'a Host, policy: &'a Policy) -> Self {
+        Self::knowing(host, policy, None)
+    }
+
+    /// The same, where it is known already which requests there are: the API is not asked for them.
+    pub fn knowing(host: &'a Host, policy: &'a Policy, known: Option<&[Request]>) -> Self {
         let now = host.clock.now();
         let mut inventory = collect(&host.root, now, &policy.kubeconfigs);
         if host.live && inventory.node.kubelet.identity.server.is_none() {
@@ -71,14 +76,15 @@ impl<'a> Session<'a> {
         }
         let mut assessment = assess(&inventory, policy, now);
         let asked = host.live && requests::worth_asking(&inventory, &assessment);
-        let requests = if asked { requests::own(host, &inventory) } else { None }.unwrap_or_default();
-        requests::tell(&mut assessment, &inventory, &requests);
+        let ask = || known.map(<[Request]>::to_vec).or_else(|| requests::own(host, &inventory));
+        let requests = asked.then(ask).flatten();
+        requests::tell(&mut assessment, &inventory, requests.as_deref().unwrap_or_default());
         Self { host, policy, inventory, assessment, requests, places: OnceCell::new() }
     }
 
-    /// Certificate signing requests of this node; empty where nobody asked for them.
-    pub fn requests(&self) -> &[Request] {
-        &self.requests
+    /// Certificate signing requests of this node; None: nobody asked for them, or nobody answered.
+    pub fn requests(&self) -> Option<&[Request]> {
+        self.requests.as_deref()
     }
 
     fn basis(&self) -> Basis<'_> {
@@ -157,7 +163,7 @@ impl<'a> Session<'a> {
         let now = self.host.clock.now();
         let node = self.inventory.node.name.as_deref()?;
         let kind = serving::kind(&plan.items.first()?.name);
-        if let Some(theirs) = csr::rotating(&self.requests, node, kind, now) {
+        if let Some(theirs) = csr::rotating(self.requests.as_deref().unwrap_or_default(), node, kind, now) {
             return Some(format!("the kubelet itself waits for its request {theirs}"));
         }
         let until = renew::csr::held_back(&self.host.root, kind, now)?;

@@ -161,6 +161,10 @@ pub struct World {
     /// Who answers certificate signing requests; None: nobody knows of any.
     pub signer: Option<signer::Signer>,
     pub cluster: cluster::Cluster,
+    /// Requests about Leases vanish while this is so: each takes all of its time.
+    pub leases_vanish_if: Option<About>,
+    /// What that took, in all.
+    pub vanished: Duration,
 }
 
 /// A handle on the world, shared by all fakes of a host.
@@ -237,6 +241,8 @@ impl Fake {
             aggregated: None,
             signer: None,
             cluster: cluster::Cluster::default(),
+            leases_vanish_if: None,
+            vanished: Duration::ZERO,
         };
         PODS.iter().chain(&["kubelet"]).for_each(|c| world.load(c));
         Self(Arc::new(Mutex::new(world)))
@@ -584,6 +590,19 @@ impl Fake {
 }
 
 impl Fake {
+    fn vanishes(&self, to: &Connection, path: &str) -> Result<(), KubeError> {
+        let gone = self.world(|w| {
+            let gone = path.contains("/kube-system/leases") && w.leases_vanish_if.is_some_and(|about| about(&w.root));
+            if gone {
+                w.elapsed += to.limit;
+                w.vanished += to.limit;
+            }
+            gone
+        });
+        let silence = || KubeError::Unreachable { server: to.server.clone(), detail: "timed out".into() };
+        if gone { Err(silence()) } else { Ok(()) }
+    }
+
     fn requests(&self, to: &Connection, path: &str, json: Option<&str>) -> Option<Answer> {
         self.world(|w| {
             let now = w.now;
@@ -595,6 +614,7 @@ impl Fake {
 impl KubeApi for Fake {
     fn get(&self, to: &Connection, path: &str) -> Result<Answer, KubeError> {
         let lies = self.ask("get", to)?;
+        self.vanishes(to, path)?;
         if let Some(answer) = self.requests(to, path, None) {
             return Ok(answer);
         }
@@ -636,6 +656,7 @@ impl KubeApi for Fake {
     }
     fn put(&self, to: &Connection, path: &str, json: &str) -> Result<Answer, KubeError> {
         let lies = self.ask("put", to)?;
+        self.vanishes(to, path)?;
         let lease = |w: &mut World| w.cluster.change(Write::Replace, path, json);
         let done = self.world(|w| w.signer.as_mut().and_then(|s| s.decide(path, json)).or_else(|| lease(w)));
         Ok(done.filter(|_| !lies).unwrap_or(Answer { status: 500, body: String::new() }))

@@ -6,9 +6,11 @@
 //! | what stands in the way: a pause, a harm that another node has come to | [`notes`] |
 //! | when is it time: maintenance windows, frozen periods, the last chance before a deadline | [`calendar`], [`window`] |
 //! | whose turn is it where nobody can be asked; how nodes are spread | [`turn`] |
+//! | when to ask again, and how long others are waited for that are ill | [`wait`] |
 
 pub mod calendar;
 pub mod lease;
 pub mod notes;
 pub mod turn;
+pub mod wait;
 pub mod window;

@@ -9,10 +9,6 @@ use crate::model::inventory::Role;
 use crate::model::policy::Policy;
 use crate::model::schedule::seed;
 
-/// How much more rarely workers look whose turn it is: five thousand that all wait must not ask more than twenty times a second.
-const WORKERS_MORE_RARELY: u32 = 30;
-/// Soonest, so that a wait that is nearly over does not become a loop.
-const SHORTEST_RETRY: Duration = Duration::from_secs(5);
 /// In the dark control planes act at least this far apart, if the time that is left allows it: a transaction and its way back,
 /// and time for somebody to see it.
 const DARK_SPACE: SignedDuration = SignedDuration::from_hours(6);
@@ -44,16 +40,6 @@ pub fn settle(role: Role, policy: &Policy) -> Duration {
     if role == Role::ControlPlane { settle } else { settle / 10 }
 }
 
-/// When to ask again: `wait` is until the lock can be taken if nothing happens, `settling` that nothing will happen before.
-pub fn retry(role: Role, machine_id: &str, attempt: u64, wait: Duration, settling: bool, policy: &Policy) -> Duration {
-    let often = policy.fleet.retry.0;
-    let usual = if role == Role::ControlPlane { often } else { often.saturating_mul(WORKERS_MORE_RARELY) };
-    // what settles is free at a known time; what is held may be given up before its end
-    let base = if settling { wait.max(SHORTEST_RETRY) } else { usual.max(SHORTEST_RETRY) };
-    // up to a half more, another one each time: those who met once do not meet again
-    base + share(machine_id, &format!("retry {attempt}"), base / 2)
-}
-
 /// When a node may act that can ask nobody: not before the emergency, and then one after another in the order of their names.
 /// `end`: of what ends first; `peers`: the control planes that are known, this one among them.
 pub fn in_the_dark(me: &str, peers: &[String], end: Timestamp, emergency_before: SignedDuration) -> Timestamp {
@@ -69,10 +55,15 @@ pub fn in_the_dark(me: &str, peers: &[String], end: Timestamp, emergency_before:
     begins.checked_add(space * rank).unwrap_or(end)
 }
 
+/// The same for a worker, and from when on it goes without a lock that it has not got: spread over the first half of the emergency.
+pub fn worker_alone(machine_id: &str, end: Timestamp, emergency_before: Duration) -> Timestamp {
+    let before = SignedDuration::try_from(emergency_before).unwrap_or_default();
+    let share = SignedDuration::try_from(share(machine_id, "dark", emergency_before / 2)).unwrap_or_default();
+    end.checked_sub(before).and_then(|begins| begins.checked_add(share)).unwrap_or(end)
+}
+
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::model::policy::Span;
 
@@ -103,6 +94,18 @@ mod tests {
     }
 
     #[test]
+    fn workers_that_go_without_the_lock_are_never_many_at_once() {
+        let (end, emergency) = (at(10_000_000), Duration::from_secs(3 * 86_400));
+        let mut begins: Vec<i64> =
+            (0..5000).map(|n| worker_alone(&format!("{n:032x}"), end, emergency).as_second()).collect();
+        begins.sort_unstable();
+        assert!(begins.iter().all(|b| (10_000_000 - 3 * 86_400..10_000_000 - 86_400).contains(b)));
+        // a worker's transaction takes a minute and a half at most
+        let most = begins.iter().map(|b| begins.iter().filter(|other| (*b..*b + 90).contains(*other)).count()).max();
+        assert!(most.unwrap() <= 50, "{most:?} of 5000 within a transaction");
+    }
+
+    #[test]
     fn in_the_dark_control_planes_act_one_after_another_and_all_before_the_end() {
         let peers = ["cp3", "cp1", "cp2"].map(str::to_owned);
         let (end, emergency) = (at(1_000_000), SignedDuration::from_hours(72));
@@ -112,15 +115,5 @@ mod tests {
         assert!(in_the_dark("stranger", &peers, end, emergency) > times[2]);
         let short = SignedDuration::from_mins(8);
         assert!(["cp1", "cp2", "cp3", "stranger"].iter().all(|me| in_the_dark(me, &peers, end, short) < end));
-    }
-
-    proptest! {
-        #[test]
-        fn waiting_never_is_a_loop_nor_forgets(id in "[0-9a-f]{32}", attempt in 0_u64..50, wait in 0_u64..4000, settling: bool) {
-            for role in [Role::ControlPlane, Role::Worker] {
-                let again = retry(role, &id, attempt, Duration::from_secs(wait), settling, &Policy::default());
-                prop_assert!(again >= SHORTEST_RETRY && again <= Duration::from_secs(6000));
-            }
-        }
     }
 }

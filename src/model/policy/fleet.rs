@@ -20,7 +20,7 @@ pub struct Fleet {
     pub lease_duration: Span,
     /// After a renewal the cluster gets this long before the next node begins.
     pub settle: Span,
-    /// How often a control plane that waits for its turn looks; a worker thirty times more rarely.
+    /// How often a control plane that waits for its turn looks; a worker thirty times more rarely at the most.
     pub retry: Span,
     /// Workers that may act at the same time.
     pub workers_at_once: u64,
@@ -28,7 +28,7 @@ pub struct Fleet {
     pub workers_after: Span,
     /// And spread over this time.
     pub spread: Span,
-    /// How long a control plane that is not Ready, or a mark of harm, holds the others back.
+    /// How long a mark of harm holds the others back.
     pub patience: Span,
 }
 

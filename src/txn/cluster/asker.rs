@@ -6,9 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::host::Host;
+use crate::host::clock::Clock;
 use crate::host::fs::MAX_FILE;
 use crate::host::kube::{Connection, KubeApi, KubeError, lease};
 use crate::model::fleet::lease::{Call, Reply};
+use crate::model::fleet::wait::PACE;
 use crate::model::inventory::{Form, Inventory};
 use crate::model::kubeconfig;
 use crate::verify::api::administrators;
@@ -20,9 +22,16 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// One credential, and the servers that take it, the configured one first.
 pub struct Asker<'a> {
     api: &'a dyn KubeApi,
+    clock: &'a dyn Clock,
     to: Vec<Connection>,
     /// Who answered last.
     best: Cell<usize>,
+    /// Between two requests.
+    pace: Duration,
+    /// When the last one was sent, by the clock since boot.
+    sent: Cell<Option<Duration>>,
+    /// Nobody is asked for longer, by the same clock.
+    until: Cell<Option<Duration>>,
 }
 
 impl std::fmt::Debug for Asker<'_> {
@@ -59,21 +68,48 @@ impl<'a> Asker<'a> {
         let others = servers.iter().filter(|url| **url != first.server);
         let others: Vec<Connection> = others.map(|url| Connection { server: url.clone(), ..first.clone() }).collect();
         let to = std::iter::once(first).chain(others).collect();
-        Self { api: &*host.kube, to, best: Cell::new(0) }
+        let (api, clock) = (&*host.kube, &*host.clock);
+        let (sent, until) = (Cell::new(None), Cell::new(None));
+        Self { api, clock, to, best: Cell::new(0), pace: Duration::ZERO, sent, until }
     }
 
-    /// All connections, beginning with the one that answered last.
-    fn in_turn(&self) -> impl Iterator<Item = (usize, &Connection)> {
+    /// The same, a worker's.
+    #[must_use]
+    pub fn unhurried(self) -> Self {
+        Self { pace: PACE, ..self }
+    }
+
+    /// Does what asks, for so long in all, and returns what is left of that time.
+    pub fn within<T>(&self, budget: Duration, ask: impl FnOnce() -> T) -> (T, Duration) {
+        let until = self.clock.since_boot().saturating_add(budget);
+        self.until.set(Some(until));
+        let done = ask();
+        self.until.set(None);
+        (done, until.saturating_sub(self.clock.since_boot()))
+    }
+
+    /// All connections, beginning with the one that answered last, as long as there is time.
+    fn in_turn(&self) -> impl Iterator<Item = (usize, Connection)> {
         let best = self.best.get();
-        self.to.iter().enumerate().cycle().skip(best).take(self.to.len())
+        self.to.iter().enumerate().cycle().skip(best).take(self.to.len()).map_while(|(at, to)| {
+            let clock = self.clock.since_boot();
+            let rests = self.sent.get().map(|sent| self.pace.saturating_sub(clock.saturating_sub(sent)));
+            if let Some(rest) = rests.filter(|rest| !rest.is_zero()) {
+                self.clock.sleep(rest);
+            }
+            let now = self.clock.since_boot();
+            self.sent.set(Some(now));
+            let limit = self.until.get().map_or(to.limit, |until| to.limit.min(until.saturating_sub(now)));
+            (!limit.is_zero()).then(|| (at, Connection { limit, ..to.clone() }))
+        })
     }
 
     /// One request about a Lease. Reads go on to the next server; a write whose fate is not known does not: the one who
     /// asked reads first.
     pub fn lease(&self, namespace: &str, name: &str, call: &Call) -> Reply {
-        let mut last = Reply::Silence("no API server is known".to_owned());
+        let mut last = Reply::Silence("nobody answered in time".to_owned());
         for (at, to) in self.in_turn() {
-            last = lease::exchange(self.api, to, namespace, name, call);
+            last = lease::exchange(self.api, &to, namespace, name, call);
             if !matches!(last, Reply::Silence(_)) {
                 self.best.set(at);
                 return last;
@@ -91,11 +127,13 @@ impl<'a> Asker<'a> {
     /// # Errors
     /// The last one's [`KubeError`].
     pub fn read<T>(&self, ask: impl Fn(&dyn KubeApi, &Connection) -> Result<T, KubeError>) -> Result<T, KubeError> {
-        let nobody =
-            || KubeError::Unreachable { server: "the cluster".to_owned(), detail: "no server is known".to_owned() };
+        let nobody = || KubeError::Unreachable {
+            server: "the cluster".to_owned(),
+            detail: "nobody answered in time".to_owned(),
+        };
         let mut last = Err(nobody());
         for (at, to) in self.in_turn() {
-            last = ask(self.api, to);
+            last = ask(self.api, &to);
             if !last.as_ref().is_err_and(KubeError::cannot_tell) {
                 self.best.set(at);
                 break;

@@ -10,17 +10,25 @@ use crate::model::report::{Outcome, Report};
 use super::Cluster;
 use super::memory::OfBoot;
 
+/// What asking for the lock may cost a transaction that is in place already, in all. Restarts wait for it, and nothing is
+/// decided by it any more.
+const AFTER_COMMIT: Duration = Duration::from_secs(10);
+/// For telling how it ended and giving the lock up; what is not done by then is owed, or ends by itself.
+const AT_THE_END: Duration = Duration::from_secs(20);
+
 /// The lock of [`Cluster::lock`].
 #[derive(Debug)]
 pub struct Held<'a> {
     cluster: &'a Cluster<'a>,
     name: String,
     claim: Claim,
+    /// What is left of [`AFTER_COMMIT`].
+    left: Duration,
 }
 
 impl<'a> Held<'a> {
     pub(super) fn new(cluster: &'a Cluster<'a>, name: String, claim: Claim) -> Self {
-        Self { cluster, name, claim }
+        Self { cluster, name, claim, left: AFTER_COMMIT }
     }
 
     /// Renews it. Afterwards nobody else can have it for its whole duration, whatever becomes of the API.
@@ -40,12 +48,27 @@ impl<'a> Held<'a> {
         }
     }
 
+    /// The same after the commit, which waits for no API server: all of these together take a few seconds at most.
+    ///
+    /// # Errors
+    /// As [`keep`](Self::keep).
+    pub fn keep_if_quick(&mut self) -> Result<(), String> {
+        let Some(asker) = &self.cluster.asker else { return Ok(()) };
+        let (kept, left) = asker.within(self.left, || self.keep());
+        self.left = left;
+        kept
+    }
+
     /// Gives it up, after a renewal with time to settle. A transaction that goes on after the next start keeps it.
     /// What could not be told comes back as notes.
     pub fn end(mut self, report: &Report) -> Vec<String> {
-        if report.outcome == Outcome::Interrupted {
-            return Vec::new();
+        match &self.cluster.asker {
+            Some(asker) if report.outcome != Outcome::Interrupted => asker.within(AT_THE_END, || self.ended(report)).0,
+            _ => Vec::new(),
         }
+    }
+
+    fn ended(&mut self, report: &Report) -> Vec<String> {
         // before somebody else can take it
         let notes = self.cluster.ended(report);
         let touched = !matches!(report.outcome, Outcome::Refused | Outcome::NothingToDo | Outcome::DryRun);

@@ -6,10 +6,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::host::kube::nodes::{self, NodeLine};
 use crate::model::fleet::lease::{Call, Claim, Ended, Record, Reply};
+use crate::model::fleet::wait::{Ill, LONGEST_PAUSE, patience};
 use crate::model::fleet::{notes, turn};
 use crate::model::gate::{Gate, Refusal};
 use crate::model::inventory::Role;
 use crate::model::plan::Plan;
+use crate::model::policy::Span;
 use crate::verify::etcd;
 
 use super::memory::{Durable, OfBoot};
@@ -37,6 +39,7 @@ impl<'a> Cluster<'a> {
     /// What stands in the way of a plan, as far as the cluster knows. Takes nothing.
     pub fn look(&self, plan: &Plan) -> Look {
         let mut memory = OfBoot::load(&self.host.root);
+        self.end.set(self.first_end(plan));
         let look = self.look_with(plan, &mut memory);
         memory.save(&self.host.root);
         look
@@ -46,12 +49,24 @@ impl<'a> Cluster<'a> {
         if self.asker.is_none() && self.role != Role::ControlPlane {
             return Look::default(); // a worker without a credential is spread by time alone
         }
+        if self.role != Role::ControlPlane {
+            // thousands may wait: as long as the lock is another's, that is all that they ask
+            match self.lease(&self.lock(), &Call::Get) {
+                Reply::Silence(why) | Reply::Refused(why) => return self.dark(plan, &why, memory),
+                Reply::Is(record) => {
+                    if let Some(refusal) = self.taken(&record, memory) {
+                        return Look { refusals: vec![refusal], needs_lock: true };
+                    }
+                }
+                Reply::Absent | Reply::Conflict => {}
+            }
+        }
         let notes = match self.notes() {
             Ok(notes) => notes,
             Err(why) => return self.dark(plan, &why, memory),
         };
         let mut look = Look::default();
-        look.refusals.extend(self.paused(&notes));
+        look.refusals.extend(self.paused(&notes, memory));
         if self.role == Role::ControlPlane {
             match self.control_planes() {
                 Ok(peers) => {
@@ -62,11 +77,28 @@ impl<'a> Cluster<'a> {
             }
         } else {
             look.needs_lock = true;
+            if !look.refusals.is_empty() {
+                return look;
+            }
             look.refusals.extend(self.after_control_planes(memory));
         }
         look.refusals.extend(self.harmed(&notes, memory));
         look.refusals.extend(self.maintenance(memory));
         look
+    }
+
+    /// What has no end is broken already.
+    fn first_end(&self, plan: &Plan) -> Timestamp {
+        let now = self.host.clock.now();
+        plan.items.iter().map(|i| i.old_not_after.unwrap_or(now)).min().unwrap_or(now)
+    }
+
+    /// Whether this node's lock cannot be taken now.
+    fn taken(&self, record: &Record, memory: &mut OfBoot) -> Option<Refusal> {
+        let me = self.me();
+        let ours = record.holder == me || (record.holder.is_empty() && record.last == me);
+        let wait = memory.seen_mut(&self.lock()).wait(record, self.host.clock.since_boot());
+        (!ours && !wait.is_zero()).then(|| self.busy(record, wait, memory))
     }
 
     fn notes(&self) -> Result<std::collections::BTreeMap<String, String>, String> {
@@ -78,10 +110,14 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    fn paused(&self, notes: &std::collections::BTreeMap<String, String>) -> Option<Refusal> {
-        let pause = notes::pause(notes, self.host.clock.now())?;
+    /// Somebody may end it before its time, and all who wait for that are not to come in the same second.
+    fn paused(&self, notes: &std::collections::BTreeMap<String, String>, memory: &mut OfBoot) -> Option<Refusal> {
+        let now = self.host.clock.now();
+        let pause = notes::pause(notes, now)?;
         let remedy = "`certwarden resume --cluster` ends it; `--force paused` passes by";
-        Some(Refusal::new(Gate::Paused, format!("the cluster is paused {pause}"), remedy).until(pause.until))
+        let left = pause.until.and_then(|until| Duration::try_from(until.duration_since(now)).ok());
+        let again = self.again(memory, left.unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE), false);
+        Some(Refusal::new(Gate::Paused, format!("the cluster is paused {pause}"), remedy).until(again))
     }
 
     /// All control planes, remembered for the day when nobody answers.
@@ -106,8 +142,8 @@ impl<'a> Cluster<'a> {
     }
 
     /// Whether what stands in the way has stood there for longer than others are waited for.
-    fn no_patience(&self, what: &str, memory: &mut OfBoot) -> bool {
-        memory.stands(what, self.host.clock.since_boot()) >= self.policy.fleet.patience.0
+    fn no_patience(&self, ill: Ill, what: &str, memory: &mut OfBoot) -> bool {
+        memory.stands(what, self.host.clock.since_boot()) >= patience(ill, self.lasts(), self.policy)
     }
 
     fn not_ready(&self, peers: &[NodeLine], memory: &mut OfBoot) -> Option<Refusal> {
@@ -117,11 +153,12 @@ impl<'a> Cluster<'a> {
         }
         let waits = |n: &&&NodeLine| n.name != self.node;
         let waited: Vec<&NodeLine> = ill.iter().filter(waits).copied().collect();
-        let node = waited.into_iter().find(|n| !self.no_patience(&format!("not-ready {}", n.name), memory))?;
+        let away = |n: &&NodeLine| !self.no_patience(Ill::NotReady, &format!("not-ready {}", n.name), memory);
+        let node = waited.into_iter().find(away)?;
         let reason = format!("control plane {} is {}", node.name, node.status);
         let remedy = format!(
-            "make it Ready, or take it out of the cluster; after {} (fleet.patience) it is not waited for any more",
-            self.policy.fleet.patience
+            "make it Ready, or take it out of the cluster; after {} it is not waited for any more",
+            Span(self.lasts())
         );
         let again = self.again(memory, self.policy.fleet.settle.0, false);
         Some(Refusal::new(Gate::ClusterLock, reason, remedy).until(again))
@@ -135,7 +172,7 @@ impl<'a> Cluster<'a> {
             !what.starts_with("harm ") || marks.iter().any(|(node, mark)| *what == key(node, mark.at))
         });
         let others = marks.iter().filter(|(node, _)| **node != self.node);
-        let mut others = others.filter(|(node, mark)| !self.no_patience(&key(node, mark.at), memory));
+        let mut others = others.filter(|(node, mark)| !self.no_patience(Ill::Harmed, &key(node, mark.at), memory));
         let (node, mark) = others.next()?;
         let reason = format!("the renewal of {node} at {:.0} ended {}: {}", mark.at, mark.outcome.id(), mark.reason);
         let remedy = "look at it (`certwarden history` there), then `certwarden fleet --clear-harm`; its next success clears it too";
@@ -180,8 +217,15 @@ impl<'a> Cluster<'a> {
         let waited = memory.stands(WAITED, self.host.clock.since_boot());
         let again = self.again(memory, wait, settling);
         let remedy = "wait; `certwarden fleet` shows who is at work";
-        let stands = waited < self.lasts().saturating_mul(2);
+        let stands = waited < self.lasts().saturating_mul(2) || self.not_alone_yet();
         Refusal { doubts_emergency: stands, ..Refusal::new(Gate::ClusterLock, reason, remedy).until(again) }
+    }
+
+    /// Workers are many: in an emergency they do not all pass by a lock that is not given up, but one after another.
+    fn not_alone_yet(&self) -> bool {
+        let before = self.policy.renew.emergency_before.0;
+        let alone = turn::worker_alone(&self.machine_id, self.end.get(), before);
+        self.role != Role::ControlPlane && self.host.clock.now() < alone
     }
 
     /// Takes the lock.
@@ -205,7 +249,8 @@ impl<'a> Cluster<'a> {
             return Err(refusal);
         }
         let mut held = Held::new(self, name, claim);
-        let said = self.notes().map(|notes| self.paused(&notes).or_else(|| self.harmed(&notes, &mut memory)));
+        let said =
+            self.notes().map(|notes| self.paused(&notes, &mut memory).or_else(|| self.harmed(&notes, &mut memory)));
         let said = said.unwrap_or_default().or_else(|| self.alone(&mut held, &mut memory, stop));
         match said {
             Some(refusal) => {
@@ -276,14 +321,11 @@ impl<'a> Cluster<'a> {
         }
         let now = self.host.clock.now();
         let emergency = SignedDuration::try_from(self.policy.renew.emergency_before.0).unwrap_or_default();
-        // what has no end is broken already
-        let end = plan.items.iter().map(|i| i.old_not_after.unwrap_or(now)).min().unwrap_or(now);
+        let end = self.first_end(plan);
         let at = if self.role == Role::ControlPlane {
             turn::in_the_dark(&self.node, &known, end, emergency)
         } else {
-            let begins = end.checked_sub(emergency).unwrap_or(Timestamp::MIN);
-            let share = turn::share(&self.machine_id, "dark", self.policy.renew.emergency_before.0 / 2);
-            begins.checked_add(SignedDuration::try_from(share).unwrap_or_default()).unwrap_or(end)
+            turn::worker_alone(&self.machine_id, end, self.policy.renew.emergency_before.0)
         };
         if now >= at {
             return Look::default();

@@ -20,6 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::host::Host;
 use crate::model::fleet::lease::{Call, Claim, Ended, Record, Reply, Step};
+use crate::model::fleet::wait::{Wait, retry};
 use crate::model::fleet::{notes, turn};
 use crate::model::inventory::{Inventory, Role};
 use crate::model::policy::{Lock, Policy};
@@ -54,6 +55,8 @@ pub struct Cluster<'a> {
     asker: Option<Asker<'a>>,
     /// This node's own mark of harm is set.
     marked: Cell<bool>,
+    /// Of what is to be renewed, what ends first.
+    end: Cell<Timestamp>,
 }
 
 impl<'a> Cluster<'a> {
@@ -67,13 +70,24 @@ impl<'a> Cluster<'a> {
         let machine_id = host.root.read_text(Path::new("/etc/machine-id")).unwrap_or_default();
         let own = &policy.fleet.kubeconfig;
         let asker = if !own.as_os_str().is_empty() {
-            Asker::with(host, own)
+            let asker = Asker::with(host, own);
+            if role == Role::ControlPlane { asker } else { asker.map(Asker::unhurried) }
         } else if role == Role::ControlPlane {
             Asker::administrator(host, inventory, &Durable::load(&host.root).servers)
         } else {
             None
         };
-        Some(Self { host, policy, inventory, node, machine_id, role, asker, marked: Cell::new(false) })
+        Some(Self {
+            host,
+            policy,
+            inventory,
+            node,
+            machine_id,
+            role,
+            asker,
+            marked: Cell::new(false),
+            end: Cell::new(Timestamp::MAX),
+        })
     }
 
     /// The same after every restart, another one for a machine that was made anew under the same name.
@@ -114,11 +128,15 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    /// When to look again, `wait` being until something can have changed.
-    fn again(&self, memory: &mut OfBoot, wait: Duration, settling: bool) -> Option<Timestamp> {
+    /// When to look again, `free` being until something can have changed.
+    fn again(&self, memory: &mut OfBoot, free: Duration, settling: bool) -> Option<Timestamp> {
         memory.attempt = memory.attempt.saturating_add(1);
-        let wait = turn::retry(self.role, &self.machine_id, memory.attempt, wait, settling, self.policy);
-        self.host.clock.now().checked_add(SignedDuration::try_from(wait).ok()?).ok()
+        let now = self.host.clock.now();
+        let left = Duration::try_from(self.end.get().duration_since(now)).unwrap_or_default();
+        let slack = left.saturating_sub(self.policy.renew.emergency_before.0);
+        let wait = Wait { attempt: memory.attempt, free, settling, slack };
+        let wait = retry(self.role, &self.machine_id, wait, self.policy);
+        now.checked_add(SignedDuration::try_from(wait).ok()?).ok()
     }
 
     /// Marks this node's harm, or takes the mark away. What cannot be told now is owed.

@@ -21,7 +21,7 @@ impl Run<'_> {
     /// After the commit the transaction goes on to its proven end, with or without the lock: half of it is worse for everybody
     /// than two at a time. Renewed before each restart, it is kept for as long as it takes.
     pub(super) fn keep_lock(&mut self) {
-        if let Some(Err(why)) = self.lock.as_mut().map(Held::keep) {
+        if let Some(Err(why)) = self.lock.as_mut().map(Held::keep_if_quick) {
             let note = format!("the cluster's lock was not certain to be ours after the commit: {why}");
             if !self.report.notes.contains(&note) {
                 self.report.notes.push(note);
