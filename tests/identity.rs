@@ -26,6 +26,7 @@ use certwarden::model::policy::{Span, Threshold};
 use certwarden::model::repair::{Choice, Way, With};
 use certwarden::model::report::Outcome;
 use certwarden::txn::recover::Reach;
+use certwarden::txn::session::Session;
 use fake::node::{Node, assert_outcome, assert_unchanged, on_the_loopback, temp};
 use fake::signer::{Signer, Signing};
 use fake::{Fault, World};
@@ -445,6 +446,13 @@ fn a_healthy_rotation_is_left_alone() {
     });
     let report = case.node.renew_due();
     assert_outcome(&report, Outcome::NothingToDo);
+    assert!(report.reason.contains("the kubelet itself waits for its request csr-x"), "{}", report.reason);
+    // begun since the last look, which found none
+    let session = Session::knowing(&case.node.host, &case.node.policy, Some(&[]));
+    let plan = session.plan(&Selection::Due).unwrap();
+    assert!(!plan.is_empty());
+    let report = session.carry_out(&plan, false, &[], &Node::progress()).unwrap();
+    assert_outcome(&report, Outcome::Refused);
     assert!(report.reason.contains("the kubelet itself waits for its request csr-x"), "{}", report.reason);
 }
 

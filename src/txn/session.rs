@@ -45,6 +45,8 @@ pub struct Session<'a> {
     pub assessment: Assessment,
     /// Of this node, where the API was asked for them.
     requests: Option<Vec<Request>>,
+    /// Nobody was asked for them: what is known is of an earlier look.
+    taken_for_granted: bool,
     /// Looked for when something is planned.
     places: OnceCell<Places>,
 }
@@ -67,6 +69,7 @@ impl<'a> Session<'a> {
     }
 
     /// The same, where it is known already which requests there are: the API is not asked for them.
+    /// Before one is filed they are asked for all the same.
     pub fn knowing(host: &'a Host, policy: &'a Policy, known: Option<&[Request]>) -> Self {
         let now = host.clock.now();
         let mut inventory = collect(&host.root, now, &policy.kubeconfigs);
@@ -79,7 +82,8 @@ impl<'a> Session<'a> {
         let ask = || known.map(<[Request]>::to_vec).or_else(|| requests::own(host, &inventory));
         let requests = asked.then(ask).flatten();
         requests::tell(&mut assessment, &inventory, requests.as_deref().unwrap_or_default());
-        Self { host, policy, inventory, assessment, requests, places: OnceCell::new() }
+        let taken_for_granted = known.is_some();
+        Self { host, policy, inventory, assessment, requests, taken_for_granted, places: OnceCell::new() }
     }
 
     /// Certificate signing requests of this node; None: nobody asked for them, or nobody answered.
@@ -160,14 +164,20 @@ impl<'a> Session<'a> {
     fn not_now(&self, plan: &Plan) -> Option<String> {
         let Source::Identity { ways } = &plan.source else { return None };
         let [Way::Request { .. }] = ways.as_slice() else { return None };
-        let now = self.host.clock.now();
-        let node = self.inventory.node.name.as_deref()?;
-        let kind = serving::kind(&plan.items.first()?.name);
-        if let Some(theirs) = csr::rotating(self.requests.as_deref().unwrap_or_default(), node, kind, now) {
-            return Some(format!("the kubelet itself waits for its request {theirs}"));
+        if let Some(why) = self.at_it_itself(plan, self.requests.as_deref().unwrap_or_default()) {
+            return Some(why);
         }
+        let now = self.host.clock.now();
+        let kind = serving::kind(&plan.items.first()?.name);
         let until = renew::csr::held_back(&self.host.root, kind, now)?;
         Some(format!("the last requests came to nothing: the next is filed after {until}, or by name at once"))
+    }
+
+    /// Whether the kubelet has a request of its own among `requests` that is not answered yet.
+    fn at_it_itself(&self, plan: &Plan, requests: &[Request]) -> Option<String> {
+        let (node, kind) = (self.inventory.node.name.as_deref()?, serving::kind(&plan.items.first()?.name));
+        let theirs = csr::rotating(requests, node, kind, self.host.clock.now())?;
+        Some(format!("the kubelet itself waits for its request {theirs}"))
     }
 
     fn view<'v>(&'v self, plan: &'v Plan, last_seen: Option<Timestamp>) -> View<'v> {
@@ -258,6 +268,9 @@ impl<'a> Session<'a> {
             needs_lock = look.needs_lock;
             refusals.extend(look.refusals);
         }
+        if self.taken_for_granted && standing(&refusals, forced, plan.emergency).is_empty() {
+            refusals.extend(self.meanwhile(plan));
+        }
         let cluster = cluster.as_ref().filter(|_| needs_lock);
         let options = Options { dry_run, forced: forced.to_vec(), refusals, cluster };
         let report = self.engine(progress).carry_out(plan, &options)?;
@@ -267,6 +280,18 @@ impl<'a> Session<'a> {
             renew::csr::succeeded(&self.host.root, serving::kind(&item.name));
         }
         Ok(report)
+    }
+
+    /// What the kubelet may have begun since it was last asked for.
+    fn meanwhile(&self, plan: &Plan) -> Option<Refusal> {
+        let Source::Identity { ways } = &plan.source else { return None };
+        let [Way::Request { .. }] = ways.as_slice() else { return None };
+        let why = self.at_it_itself(plan, &requests::own(self.host, &self.inventory)?)?;
+        Some(Refusal::new(
+            Gate::OtherRenewer,
+            why,
+            "it is looked at again; `certwarden diagnose` says what it waits for",
+        ))
     }
 
     /// Puts the files of an earlier transaction's backup back, as a transaction of its own.
