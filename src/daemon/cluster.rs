@@ -17,6 +17,10 @@ use crate::model::repair::CLIENT;
 use crate::observe::{CheckSeen, Status, Verdict};
 use crate::verify::material::material;
 
+/// What is to be told and has been, for the next start.
+const KEPT: &str = "/var/lib/certwarden/events.json";
+/// Some two dozen Events of 1 kB.
+const MOST_KEPT: u64 = 1 << 20;
 const EVENTS: &str = "/api/v1/namespaces/default/events";
 const MERGE: &str = "application/merge-patch+json";
 /// Conditions are merged by their type.
@@ -82,10 +86,12 @@ impl Cluster {
         let (queue, messages) = sync_channel(QUEUE);
         let run = move || {
             if let Ok(root) = Root::open(Path::new("/")) {
+                let outbox = kept(&root);
                 Teller {
                     root,
                     kube: Box::new(Https),
-                    outbox: Outbox::default(),
+                    kept: outbox.clone(),
+                    outbox,
                     target: None,
                     wanted: Wanted::default(),
                     state: State::default(),
@@ -122,11 +128,19 @@ struct Teller {
     root: Root,
     kube: Box<dyn KubeApi>,
     outbox: Outbox,
+    /// As it is on the disk.
+    kept: Outbox,
     target: Option<Target>,
     wanted: Wanted,
     state: State,
     /// What was patched last, and when.
     patched: Option<(Value, Instant)>,
+}
+
+/// Empty if there is none, or none that can be read.
+fn kept(root: &Root) -> Outbox {
+    let text = root.read(Path::new(KEPT), MOST_KEPT).ok();
+    text.and_then(|t| serde_json::from_slice(&t).ok()).unwrap_or_default()
 }
 
 /// The API server did not take it; another attempt follows.
@@ -144,7 +158,9 @@ impl Teller {
             while let Ok(message) = messages.try_recv() {
                 self.take(message);
             }
-            wait = match self.tell() {
+            let told = self.tell();
+            self.keep();
+            wait = match told {
                 Ok(()) => HEARTBEAT,
                 Err(Later(why)) => {
                     tracing::debug!("the cluster could not be told: {why}");
@@ -162,6 +178,18 @@ impl Teller {
                 (self.target, self.wanted, self.state) = (target, wanted, *state);
             }
             Message::Happened(news) => self.outbox.happened(news, now),
+        }
+    }
+
+    /// Best effort: without it the next start makes a second Event of what lasts.
+    fn keep(&mut self) {
+        if self.outbox == self.kept {
+            return;
+        }
+        let written =
+            serde_json::to_vec(&self.outbox).is_ok_and(|j| self.root.write(Path::new(KEPT), &j, 0o600).is_ok());
+        if written {
+            self.kept.clone_from(&self.outbox);
         }
     }
 

@@ -96,7 +96,7 @@ impl Reason {
 }
 
 /// Something to tell.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct News {
     pub reason: Reason,
     /// The certificate or transaction it is about: with the reason, what makes two of them the same.
@@ -164,7 +164,7 @@ pub fn happened(report: &Report) -> Option<News> {
 }
 
 /// An Event that the API server has or is to have.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 struct Told {
     news: News,
     /// It is true until it is taken back; else it happened once.
@@ -199,8 +199,9 @@ impl Delivery {
     }
 }
 
-/// What is to be told, and what has been.
-#[derive(Clone, Debug, Default)]
+/// What is to be told, and what has been. It is kept over a restart, because a kubelet's credential may write Events and not read
+/// them (kubernetes: `plugin/pkg/auth/authorizer/rbac/bootstrappolicy/policy.go:NodeRules`): the next would be a second one.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Outbox {
     entries: BTreeMap<String, Told>,
     /// Something that lasted was told: its end is worth telling.
@@ -368,6 +369,21 @@ mod tests {
         // its hour is over on the server
         outbox.gone("CertificateExpired/apiserver");
         assert_eq!(deliver(&mut outbox, at(100)), ["new CertificateExpired"]);
+    }
+
+    #[test]
+    fn a_restart_repeats_an_event_and_makes_no_second_one() {
+        let expired = || vec![news(Reason::CertificateExpired, "apiserver")];
+        let mut outbox = Outbox::default();
+        outbox.look(expired(), at(0));
+        assert_eq!(deliver(&mut outbox, at(0)), ["new CertificateExpired"]);
+        let kept = serde_json::to_string(&outbox).unwrap();
+        let mut outbox: Outbox = serde_json::from_str(&kept).unwrap();
+        outbox.look(expired(), at(10));
+        assert_eq!(deliver(&mut outbox, at(10)), [""; 0]);
+        assert_eq!(deliver(&mut outbox, at(50)), ["again 2"]);
+        outbox.look(Vec::new(), at(60));
+        assert_eq!(deliver(&mut outbox, at(60)), ["new CertificateCheckRecovered"]);
     }
 
     #[test]
