@@ -153,15 +153,16 @@ impl<'a> Session<'a> {
     /// Why no request is filed now: the kubelet is at it itself, or the last ones came to nothing.
     fn not_now(&self, plan: &Plan) -> Option<String> {
         let Source::Identity { ways } = &plan.source else { return None };
-        let [Way::Request { .. }] = ways.as_slice() else { return None };
+        let (Way::Request { .. }, others) = ways.split_first()? else { return None };
         let now = self.host.clock.now();
         let node = self.inventory.node.name.as_deref()?;
         let kind = serving::kind(&plan.items.first()?.name);
-        if let Some(theirs) = csr::rotating(&self.requests, node, kind, now) {
+        if let Some(theirs) = csr::rotating(&self.requests, node, kind, now).filter(|_| others.is_empty()) {
             return Some(format!("the kubelet itself waits for its request {theirs}"));
         }
-        let until = renew::csr::held_back(&self.host.root, kind, now)?;
-        Some(format!("the last requests came to nothing: the next is filed after {until}, or by name at once"))
+        let held = renew::csr::held_back(&self.host.root, kind, now).filter(|h| h.denied || others.is_empty())?;
+        let what = if held.denied { "the last request was denied" } else { "the last requests came to nothing" };
+        Some(format!("{what}: the next is filed after {}, or by name at once", held.until))
     }
 
     fn view<'v>(&'v self, plan: &'v Plan, last_seen: Option<Timestamp>) -> View<'v> {
