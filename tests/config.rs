@@ -199,6 +199,10 @@ fn values_that_cannot_work_or_do_not_go_together_are_refused_with_the_reason() {
              otherwise every renewal is an emergency and no soft gate ever holds",
         ),
         (
+            "kubelet.request-timeout = \"1h\"",
+            ":1:9: kubelet.request-timeout: is 1h, the most is 15m: nothing else is renewed meanwhile",
+        ),
+        (
             "verify.timeout = \"30s\"",
             ":1:8: verify.timeout: verify.stability (30s) must be shorter than verify.timeout (30s): \
              otherwise no renewal can be proven in time and each is rolled back",

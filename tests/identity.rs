@@ -509,6 +509,7 @@ fn whoever_answers_a_request_wrongly_changes_nothing_and_is_not_asked_again_at_o
         (ForAnotherUse, "it lacks the usages clientAuth"),
         (Rubbish, "what was issued is unusable"),
         (Lost, "is gone from the API server"),
+        (Overloaded, "is filed, and what became of it cannot be told"),
     ] {
         let case = overdue();
         let before = case.node.live();
@@ -524,7 +525,7 @@ fn whoever_answers_a_request_wrongly_changes_nothing_and_is_not_asked_again_at_o
         // again and again within the hour
         for _ in 0..3 {
             let again = case.node.renew_due();
-            let waits = matches!(signing, NeverApproved | NotIssued);
+            let waits = matches!(signing, NeverApproved | NotIssued | Overloaded);
             assert_outcome(&again, if waits { Outcome::Refused } else { Outcome::NothingToDo });
             assert_eq!(filed(), 1, "{signing:?}: no pile of requests");
         }
@@ -538,6 +539,55 @@ fn whoever_answers_a_request_wrongly_changes_nothing_and_is_not_asked_again_at_o
         let plan = session.plan(&Selection::Due).unwrap();
         let report = session.carry_out(&plan, false, &[], &Node::progress()).unwrap();
         assert_eq!(report.outcome, Outcome::Verified, "{signing:?}: {} {:?}", report.reason, report.notes);
+    }
+}
+
+#[test]
+fn an_api_server_that_is_away_for_a_moment_while_a_request_is_waited_for_is_waited_for_too() {
+    let case = overdue();
+    case.node.fake.world(|w| w.signer.as_mut().unwrap().signing = Signing::OverloadedAtFirst);
+    assert_outcome(&case.node.renew_due(), Outcome::Verified);
+    assert_eq!(case.node.fake.world(|w| w.signer.as_ref().unwrap().requests.len()), 1);
+    assert_well(&case, "away for a moment");
+}
+
+#[test]
+fn a_denial_is_heeded_where_the_key_of_the_ca_is_at_hand_and_time_runs_out() {
+    let options = Options::default().left_of("kubelet-client", 2 * DAY);
+    let mut case = case_of(options, |_| {});
+    case.node.policy.kubelet.renew_before = Threshold::Time(Span::days(30));
+    case.node.fake.world(|w| w.signer.as_mut().unwrap().signing = Signing::Denied);
+    let before = case.node.live();
+    assert_eq!(ways(&case.node.plan(&Selection::Due)).iter().map(kind).collect::<Vec<_>>(), ["request", "sign"]);
+    assert_outcome(&case.node.renew_due(), Outcome::Refused);
+    for _ in 0..3 {
+        let report = case.node.renew_due();
+        assert_outcome(&report, Outcome::NothingToDo);
+        assert!(report.reason.contains("the last request was denied: the next is filed after"), "{}", report.reason);
+    }
+    assert_unchanged(&before, &case.node);
+    assert_eq!(case.node.fake.world(|w| w.signer.as_ref().unwrap().requests.len()), 1);
+}
+
+#[test]
+fn an_answer_that_comes_late_and_is_a_no_holds_the_next_request_back_too() {
+    use Signing::*;
+    for answer in [Denied, Failed, AnotherKey, AnotherName, ShortLife, Rubbish, Lost] {
+        let case = overdue();
+        let signing = |how| case.node.fake.world(|w| w.signer.as_mut().unwrap().signing = how);
+        signing(NeverApproved);
+        assert_outcome(&case.node.renew_due(), Outcome::Refused);
+        signing(answer);
+        let late = case.node.renew_due();
+        // one that is gone was for nobody to answer: the next takes its place, once
+        assert_outcome(&late, Outcome::Refused);
+        let filed = || case.node.fake.world(|w| w.calls.iter().filter(|c| c.method == "post").count());
+        let so_far = filed();
+        assert!(so_far <= 2 && (so_far == 1 || answer == Lost), "{answer:?}: {so_far}");
+        for _ in 0..3 {
+            assert_outcome(&case.node.renew_due(), Outcome::NothingToDo);
+            assert_eq!(filed(), so_far, "{answer:?}");
+        }
     }
 }
 

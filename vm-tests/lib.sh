@@ -30,8 +30,10 @@ put() { install -D -m "$1" "$2" "$M$3"; }    # put MODE FILE PATH-IN-NODE; a new
 new() { "$T/machine/clone" "$N"; }           # a node as after kubeadm init, not running
 boot() { "$T/machine/start" "$N" || fail "no boot"; poll 180 "node Ready after boot" ready; poll 60 "control plane healthy after boot" healthy; }
 
-api() { on curl -sS -m 5 --cacert /etc/kubernetes/pki/ca.crt --cert /etc/kubernetes/pki/apiserver-kubelet-client.crt \
-  --key /etc/kubernetes/pki/apiserver-kubelet-client.key "https://10.99.0.2:6443$1"; }
+api() { # api PATH CURL-OPTIONS...
+  on curl -sS -m 5 --cacert /etc/kubernetes/pki/ca.crt --cert /etc/kubernetes/pki/apiserver-kubelet-client.crt \
+    --key /etc/kubernetes/pki/apiserver-kubelet-client.key "https://10.99.0.2:6443$1" "${@:2}"
+}
 # healthy -- the hooks that run after the API server's start are done, controller-manager and scheduler answer
 healthy() { [ "$(api /readyz)" = ok ] && for p in 10257 10259; do on curl -skf -m 5 -o /dev/null "https://127.0.0.1:$p/healthz" || return; done; }
 heartbeat() { api /api/v1/nodes/node | jq -r '.status.conditions[]? | select(.type=="Ready" and .status=="True").lastHeartbeatTime | fromdate'; }

@@ -17,6 +17,10 @@ const SHORTEST_INTERVAL: Span = Span::secs(60);
 const SHORTEST_APPROVAL: Span = Span::secs(5);
 /// kubernetes: `pkg/apis/certificates/validation/validation.go`, the least that a request may ask for.
 const SHORTEST_LIFE: Span = Span::secs(600);
+/// An answer of the API server may take so long.
+const SHORTEST_REQUEST: Span = Span::secs(5);
+/// As a kubelet does (client-go: `util/certificate/certificate_manager.go`); nothing else is renewed meanwhile.
+const LONGEST_REQUEST: Span = Span::secs(15 * 60);
 /// A kubelet that dies does so within its first seconds; less proves nothing.
 const SHORTEST_STABILITY: Span = Span::secs(1);
 /// kubeadm needs a second; a limit below makes every renewal fail.
@@ -48,10 +52,16 @@ fn single(p: &Policy) -> Vec<Broken> {
         }
     };
     at_least(&["check.interval"], p.check.interval, SHORTEST_INTERVAL, "looking more often finds nothing sooner");
+    let request = p.kubelet.request_timeout;
+    at_least(&["kubelet.request-timeout"], request, SHORTEST_REQUEST, "the API server could not answer in time");
     at_least(&["verify.stability"], p.verify.stability, SHORTEST_STABILITY, "a shorter look proves nothing");
     at_least(&["exec.kubeadm-timeout"], p.exec.kubeadm_timeout, SHORTEST_KUBEADM, "kubeadm could never end in time");
     at_least(&["approver.interval"], p.approver.interval, SHORTEST_APPROVAL, "the API server has other work");
     at_least(&["approver.longest"], p.approver.longest, SHORTEST_LIFE, "no request may ask for less");
+    if request > LONGEST_REQUEST {
+        let why = format!("is {request}, the most is {LONGEST_REQUEST}: nothing else is renewed meanwhile");
+        broken.push((&["kubelet.request-timeout"], why));
+    }
     if p.state.generations == 0 {
         broken.push((&["state.generations"], "is 0, the least is 1: without a backup there is no rollback".to_owned()));
     }

@@ -254,11 +254,14 @@ pub enum Renewer {
 pub struct Kubelet {
     /// Time left at which the kubelet's own rotation is taken to have failed (it rotates at 70–90 % of life).
     pub renew_before: Threshold,
+    /// How long a renewal waits for the answer to a certificate signing request. The controller manager approves and signs
+    /// within a second; a person does not, and is looked for again at the next check.
+    pub request_timeout: Span,
 }
 
 impl Default for Kubelet {
     fn default() -> Self {
-        Self { renew_before: Threshold::Percent(10) }
+        Self { renew_before: Threshold::Percent(10), request_timeout: Span::secs(60) }
     }
 }
 

@@ -22,6 +22,7 @@ use crate::model::csr::{self, Kind, Stage};
 use crate::model::identity::{GROUP, USER};
 use crate::model::kubeconfig::{self, Material};
 use crate::model::plan::Item;
+use crate::model::policy::Span;
 use crate::model::repair::With;
 use crate::model::schedule::back_off_until;
 use crate::model::version::Version;
@@ -44,8 +45,6 @@ fn tried(kind: Kind) -> &'static Path {
 }
 
 const HEAD: &str = "# certwarden's key for the certificate signing request ";
-/// The controller manager approves and signs within a second; a person does not, and is waited for at the next look.
-pub const WAIT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(2);
 /// For one request to the API server.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -55,12 +54,23 @@ const LIMIT: Duration = Duration::from_secs(10);
 struct Attempts {
     failures: u32,
     until: Timestamp,
+    /// Somebody said no to the last one.
+    #[serde(default)]
+    denied: bool,
 }
 
-/// Until when no request is filed, because the last ones came to nothing.
-pub fn held_back(root: &Root, kind: Kind, now: Timestamp) -> Option<Timestamp> {
-    let attempts = attempts(root, kind);
-    (attempts.until > now).then_some(attempts.until)
+/// Why no request is filed for the moment.
+#[derive(Clone, Copy, Debug)]
+pub struct HeldBack {
+    pub until: Timestamp,
+    /// Somebody said no: then no other way is taken either.
+    pub denied: bool,
+}
+
+/// Set while no request is filed, because the last ones came to nothing.
+pub fn held_back(root: &Root, kind: Kind, now: Timestamp) -> Option<HeldBack> {
+    let Attempts { until, denied, .. } = attempts(root, kind);
+    (until > now).then_some(HeldBack { until, denied })
 }
 
 fn attempts(root: &Root, kind: Kind) -> Attempts {
@@ -68,8 +78,9 @@ fn attempts(root: &Root, kind: Kind) -> Attempts {
     text.and_then(|t| serde_json::from_slice(&t).ok()).unwrap_or_default()
 }
 
-/// A request led to what it was for: the next may be filed at any time.
+/// There is what a request would be for: the next may be filed at any time, and one that is still open is of no use.
 pub fn succeeded(root: &Root, kind: Kind) {
+    forget(root, kind);
     let _ = root.remove_file(tried(kind)); // should it stay, the next one comes later
 }
 
@@ -93,30 +104,44 @@ pub(super) fn obtain(
         Some(ours) => ours,
         None => file(host, &to, item, Wanted { kind, node, names: &names }, request.now)?,
     };
-    let until = Deadline::after(host.clock.as_ref(), WAIT);
+    let wait = request.policy.kubelet.request_timeout;
+    let until = Deadline::after(host.clock.as_ref(), wait.0);
     loop {
-        match look(host, &to, &ours.name).map_err(|e| failed(chain(&e)))?.map(|r| r.stage) {
+        let is_over = until.is_over(host.clock.as_ref()) || request.patience.is_over();
+        let found = match look(host, &to, &ours.name) {
+            Err(e) if is_over || !may_pass(&e) => {
+                look_again_soon(&host.root, kind, request.now);
+                return Err(failed(unknown(&ours.name, &e)));
+            }
+            Err(_) => {
+                host.clock.sleep(LOOK);
+                continue;
+            }
+            Ok(found) => found,
+        };
+        match found.map(|r| r.stage) {
             Some(Stage::Issued { certificate }) => {
-                forget(&host.root, kind);
+                // what was issued may turn out to be unfit later on
+                settle(&host.root, kind, request.now, false);
                 fits(&certificate, &ours.key, &names).map_err(failed)?;
                 return Ok(joined(&certificate, &ours.key));
             }
             Some(Stage::Denied { why }) => {
-                forget(&host.root, kind);
+                settle(&host.root, kind, request.now, true);
                 return Err(RenewError::Denied { name: item.name.clone(), request: ours.name.clone(), why });
             }
             Some(Stage::Failed { why }) => {
-                forget(&host.root, kind);
+                settle(&host.root, kind, request.now, false);
                 return Err(failed(format!("the signer could not issue {}: {why}", ours.name)));
             }
             Some(stage @ (Stage::Pending | Stage::Approved)) => {
-                if until.is_over(host.clock.as_ref()) || request.patience.is_over() {
+                if is_over {
                     look_again_soon(&host.root, kind, request.now);
-                    return Err(failed(unanswered(&ours.name, &stage)));
+                    return Err(failed(unanswered(&ours.name, &stage, wait)));
                 }
             }
             None => {
-                forget(&host.root, kind);
+                settle(&host.root, kind, request.now, false);
                 return Err(failed(format!("the request {} is gone from the API server", ours.name)));
             }
         }
@@ -124,16 +149,24 @@ pub(super) fn obtain(
     }
 }
 
-fn unanswered(name: &str, stage: &Stage) -> String {
-    let seconds = WAIT.as_secs();
+/// Whether the server may answer soon: it may be restarted in this very moment, or be busy.
+fn may_pass(e: &KubeError) -> bool {
+    e.cannot_tell() || matches!(e, KubeError::Status { status: 429 | 500.., .. })
+}
+
+fn unknown(name: &str, e: &KubeError) -> String {
+    format!("request {name} is filed, and what became of it cannot be told: {}; it is looked for again", chain(e))
+}
+
+fn unanswered(name: &str, stage: &Stage, wait: Span) -> String {
     if *stage == Stage::Approved {
         return format!(
-            "request {name} is approved, and nothing was issued within {seconds} s: see that the controller manager has the \
+            "request {name} is approved, and nothing was issued within {wait}: see that the controller manager has the \
              CA's key; it is looked for again"
         );
     }
     format!(
-        "nobody approved request {name} within {seconds} s: `kubectl certificate approve {name}`, or see that the controller \
+        "nobody approved request {name} within {wait}: `kubectl certificate approve {name}`, or see that the controller \
          manager's approver runs; it is looked for again"
     )
 }
@@ -219,14 +252,25 @@ fn file(host: &Host, to: &Connection, item: &Item, wanted: Wanted<'_>, now: Time
             Err(failed(format!("{} does not take the request: {}", to.server, words(&answer))))
         }
         // perhaps it was taken: it is looked for before another is filed
-        Err(e) => Err(failed(chain(&e))),
+        Err(e) => {
+            look_again_soon(&host.root, kind, now);
+            Err(failed(unknown(&name, &e)))
+        }
     }
 }
 
 /// Should nothing come of it, the next one is filed later.
 fn count(root: &Root, kind: Kind, now: Timestamp) {
     let failures = attempts(root, kind).failures.saturating_add(1);
-    keep(root, kind, &Attempts { failures, until: back_off_until(failures, now) });
+    keep(root, kind, &Attempts { failures, until: back_off_until(failures, now), denied: false });
+}
+
+/// It was answered: it is not looked for again, and unless the answer leads to something the next one is filed later. From
+/// now on, because an answer can come days after the request.
+fn settle(root: &Root, kind: Kind, now: Timestamp, denied: bool) {
+    forget(root, kind);
+    let failures = attempts(root, kind).failures.max(1);
+    keep(root, kind, &Attempts { failures, until: back_off_until(failures, now), denied });
 }
 
 /// It is filed already: looking costs nobody anything.

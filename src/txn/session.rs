@@ -163,14 +163,16 @@ impl<'a> Session<'a> {
     /// Why no request is filed now: the kubelet is at it itself, or the last ones came to nothing.
     fn not_now(&self, plan: &Plan) -> Option<String> {
         let Source::Identity { ways } = &plan.source else { return None };
-        let [Way::Request { .. }] = ways.as_slice() else { return None };
-        if let Some(why) = self.at_it_itself(plan, self.requests.as_deref().unwrap_or_default()) {
+        let (Way::Request { .. }, others) = ways.split_first()? else { return None };
+        let theirs = self.at_it_itself(plan, self.requests.as_deref().unwrap_or_default());
+        if let Some(why) = theirs.filter(|_| others.is_empty()) {
             return Some(why);
         }
         let now = self.host.clock.now();
         let kind = serving::kind(&plan.items.first()?.name);
-        let until = renew::csr::held_back(&self.host.root, kind, now)?;
-        Some(format!("the last requests came to nothing: the next is filed after {until}, or by name at once"))
+        let held = renew::csr::held_back(&self.host.root, kind, now).filter(|h| h.denied || others.is_empty())?;
+        let what = if held.denied { "the last request was denied" } else { "the last requests came to nothing" };
+        Some(format!("{what}: the next is filed after {}, or by name at once", held.until))
     }
 
     /// Whether the kubelet has a request of its own among `requests` that is not answered yet.

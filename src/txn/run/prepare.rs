@@ -37,7 +37,7 @@ impl Run<'_> {
     pub(super) fn stage(&mut self) -> Result<(), Stop> {
         let limit = self.engine.policy.exec.kubeadm_timeout.0;
         let each = u32::try_from(self.plan.items.len()).unwrap_or(u32::MAX);
-        let limit = limit.saturating_mul(each) + renew::csr::WAIT + FILES_LIMIT;
+        let limit = limit.saturating_mul(each) + self.engine.policy.kubelet.request_timeout.0 + FILES_LIMIT;
         self.engine.progress.step(format!("staging {each} certificates"), limit);
         let going_on = || !self.engine.should_stop();
         let work = self.engine.host.root.on_host(&self.dir.work());
