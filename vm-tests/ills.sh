@@ -42,6 +42,9 @@ denied() { on kubectl certificate deny "$(on kubectl get csr -o json | jq -r '[.
 off() { sed -i 's/rotateCertificates: .*/rotateCertificates: false/' "$Y"; late; restart; }
 ahead() { mkdir -p "$M/var/lib/certwarden"; echo '{"schema":"certwarden.state/v1","last_seen":"2040-01-01T00:00:00Z"}' > "$M/var/lib/certwarden/state.json"; }
 deleted() { on kubectl delete node node; }
+# registered SINCE -- static pods that are admitted before are refused, etcd among them now and then: then the next start brings them back
+registered() { on journalctl -u kubelet --no-pager -q --since "@$1" --grep 'Successfully registered node' | grep -q .; }
+register() { local t; t=$(date +%s); restart; poll 60 "a registration" registered "$t"; }
 notready() { on kubectl get node node | grep -q NotReady; }
 no-network() { rm "$M"/etc/cni/net.d/*; poll 90 "a node without network" notready; }
 read-only() { on mount --bind /var/lib/kubelet/pki /var/lib/kubelet/pki; on mount -o remount,bind,ro /var/lib/kubelet/pki; }

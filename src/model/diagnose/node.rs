@@ -178,6 +178,8 @@ pub(super) fn missing(f: &Facts) -> Option<RootCause> {
         .mended([
             Remedy::restart_kubelet(&f.kubelet.unit),
             Remedy::note("it registers itself at its start; labels and taints that were set by hand are lost"),
+            // what is admitted before there is a Node to compare it with (kubernetes: `pkg/kubelet/lifecycle/predicate.go:Admit`)
+            Remedy::note("a static pod that it refuses meanwhile (`Failed to admit pod` in its log) comes back with one more restart"),
         ]),
     )
 }
