@@ -80,6 +80,7 @@ impl Work for Puppet {
             due,
             clock_trusted: true,
             waits: None,
+            paused: None,
             server: None,
             measured,
             target: None,

@@ -139,6 +139,7 @@ fn what_the_documentation_looks_at_a_node_with_works() {
             "{words:?}: {:?} {said}",
             output.status
         );
+        assert!(output.stdout.ends_with(b"\n"), "{words:?}: the prompt would stand behind what it says");
         run += 1;
     }
     assert!(run > 5, "only {run} were run");

@@ -97,7 +97,8 @@ fn render(fleet: &Fleet) -> String {
         let _ = writeln!(out, "{}", cells.join("  ").trim_end());
     }
     let agents = fleet.nodes.iter().filter(|n| n.agent).count();
-    let _ = writeln!(out, "\n{} nodes, {agents} with an agent that tells of itself", fleet.nodes.len());
+    let nodes = if fleet.nodes.len() == 1 { "node" } else { "nodes" };
+    let _ = writeln!(out, "\n{} {nodes}, {agents} with an agent that tells of itself", fleet.nodes.len());
     for lock in &fleet.locks {
         let holder = lock.holder.as_deref().map_or_else(
             || lock.last_holder.as_ref().map_or("free".to_owned(), |last| format!("free, last held by {last}")),

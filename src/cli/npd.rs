@@ -18,7 +18,7 @@ pub fn run(root: &Root) -> u8 {
         Ok(status) => judge(&status),
         Err(_) => (UNKNOWN, "certwarden has not run since boot".to_owned()),
     };
-    print(&(cut(&text) + "\n"));
+    print(&cut(&text));
     code
 }
 

@@ -17,18 +17,19 @@ pub const NOT_ROOT: u8 = 77;
 /// The configuration is faulty.
 pub const CONFIG: u8 = 78;
 
-/// Prints to standard output. A reader that has gone away (`| head`) is no error.
+/// Prints to standard output, whole lines. A reader that has gone away (`| head`) is no error.
 pub fn print(text: &str) {
     let mut out = io::stdout().lock();
+    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     // nothing can be done about a failure, and nobody reads about it
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.write_all(end.as_bytes())).and_then(|()| out.flush());
 }
 
 /// Prints a document as JSON.
 pub fn print_json<T: Serialize>(document: &T) -> u8 {
     match serde_json::to_string_pretty(document) {
         Ok(text) => {
-            print(&(text + "\n"));
+            print(&text);
             0
         }
         Err(e) => fail(&e, SOFTWARE),

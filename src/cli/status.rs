@@ -23,7 +23,7 @@ pub fn run(root: &Root, json: bool) -> u8 {
     if json {
         print_json(&status);
     } else {
-        print(&(observe::render(&status) + "\n"));
+        print(&observe::render(&status));
     }
     // a killed daemon cannot take back what it has published
     if root.is_live() && !is_alive(root, &status) {

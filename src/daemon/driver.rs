@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::path::Path;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::DaemonError;
 use super::alarm::Alarm;
 use super::approver::Approver;
+use super::clocks::Clocks;
 use super::cluster::{Cluster, Target};
 use super::hooks::Hooks;
 use super::metrics::Metrics;
@@ -54,6 +55,8 @@ pub(super) struct Driver {
     state: State,
     engine: Engine,
     last_check: Option<CheckSeen>,
+    told: report::Told,
+    clocks: Clocks,
     last_transaction: Option<LastTransaction>,
     /// The last look's time, if the clock was synchronised then.
     last_seen: Option<Timestamp>,
@@ -92,6 +95,8 @@ impl Driver {
             state,
             engine: Engine::new(work),
             last_check: None,
+            told: report::Told::default(),
+            clocks: Clocks::new(Timestamp::now(), Instant::now()),
             last_transaction: memory.last_transaction,
             last_seen: memory.last_seen,
             server: memory.server,
@@ -168,6 +173,9 @@ impl Driver {
     }
 
     fn tick(&mut self) -> Result<(), DaemonError> {
+        if let Some(step) = self.clocks.step(Timestamp::now(), Instant::now()) {
+            report::clock_stepped(step);
+        }
         if matches!(self.state.activity, Activity::Idle { .. })
             && let Some(directory) = self.mounts.outdated(&self.root)
         {
@@ -205,6 +213,8 @@ impl Driver {
             Done::Check(result) => {
                 let result = *result;
                 report::checked(self.last_check.as_ref(), &result.seen, &result.due);
+                self.told.news(&result.due, &result.lasting);
+                self.told.paused(result.paused);
                 self.metrics.looked(result.seen.at, result.seen.verdict != Verdict::Unknown, result.measured);
                 if result.clock_trusted {
                     self.last_seen = self.last_seen.max(Some(result.seen.at));

@@ -9,6 +9,7 @@
 
 mod alarm;
 pub mod approver;
+mod clocks;
 mod cluster;
 mod driver;
 mod hooks;

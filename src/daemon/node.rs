@@ -19,6 +19,7 @@ use crate::model::repair::{CLIENT, Choice};
 use crate::model::report::{Outcome, Report};
 use crate::observe::{Attention, CheckSeen, NextEnd, Verdict, Waits};
 use crate::txn::calm;
+use crate::txn::cluster::pause;
 use crate::txn::engine::EngineError;
 use crate::txn::lock::LockError;
 use crate::txn::progress::Progress;
@@ -116,6 +117,7 @@ impl Work for NodeWork {
             seen: seen(&session, unfinished),
             due,
             waits,
+            paused: pause::read(&self.host.root, session.at()).map(|pause| pause.to_string()),
             clock_trusted: clock == Some(true),
             server: Some(&session.inventory.node.kubelet.identity)
                 .filter(|identity| identity.config == Config::Current)

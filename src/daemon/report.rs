@@ -1,8 +1,11 @@
 //! What the daemon writes to the journal about itself. The engine tells its own story; together a whole renewal is
 //! meant to read in less than 40 lines, so a look that sees what the last one saw is not told.
 
+use jiff::SignedDuration;
+
 use crate::config::ConfigError;
-use crate::host::journal::id;
+use crate::host::journal::{CRIT, NOTICE, id};
+use crate::model::event::{News, Reason};
 use crate::model::machine::Standing;
 use crate::model::policy::Mode;
 use crate::observe::CheckSeen;
@@ -45,6 +48,67 @@ pub(super) fn checked(before: Option<&CheckSeen>, seen: &CheckSeen, due: &[Strin
     }
 }
 
+/// What has been told, so that each thing is told once and again when it comes back.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    due: Vec<String>,
+    wrong: Vec<(Reason, String)>,
+    paused: Option<String>,
+}
+
+impl Told {
+    /// Whether somebody has paused this node, as the last look found it.
+    pub(super) fn paused(&mut self, pause: Option<String>) {
+        match &pause {
+            Some(how) if self.paused != pause => {
+                tracing::info!(target: NOTICE, MESSAGE_ID = id::PAUSED.as_str(), "paused {how}; `certwarden resume` ends it");
+            }
+            None if self.paused.is_some() => {
+                tracing::info!(target: NOTICE, MESSAGE_ID = id::RESUMED.as_str(), "not paused any more");
+            }
+            _ => {}
+        }
+        self.paused = pause;
+    }
+
+    /// What is newly due, and what has newly gone wrong: `journalctl -p warning` shows what somebody should look at.
+    pub(super) fn news(&mut self, due: &[String], lasting: &[News]) {
+        let names =
+            due.iter().filter(|name| !self.due.contains(name)).map(String::as_str).collect::<Vec<_>>().join(", ");
+        if !names.is_empty() {
+            tracing::info!(target: NOTICE, MESSAGE_ID = id::CERTIFICATE_DUE.as_str(), cw_cert = names, "due for renewal: {names}");
+        }
+        let new =
+            |news: &&News| !self.wrong.iter().any(|(reason, about)| (*reason, about) == (news.reason, &news.about));
+        let (expired, others): (Vec<_>, Vec<_>) =
+            lasting.iter().filter(new).partition(|n| n.reason == Reason::CertificateExpired);
+        let names = expired.iter().map(|n| n.about.as_str()).collect::<Vec<_>>().join(", ");
+        if !names.is_empty() {
+            tracing::error!(target: CRIT, MESSAGE_ID = id::CERTIFICATE_EXPIRED.as_str(), cw_cert = names, "expired: {names}");
+        }
+        // what expires soon is due, or is told by the line about the look
+        for news in others.iter().filter(|n| n.reason != Reason::CertificateExpiringSoon) {
+            let (cert, problem) = (news.about.as_str(), news.reason.id());
+            let note = &news.note;
+            tracing::warn!(
+                MESSAGE_ID = id::CERTIFICATE_PROBLEM.as_str(),
+                cw_cert = cert,
+                cw_problem = problem,
+                "{note}"
+            );
+        }
+        self.due = due.to_vec();
+        self.wrong = lasting.iter().map(|n| (n.reason, n.about.clone())).collect();
+    }
+}
+
+/// The wall clock has moved by `step` more than time has passed.
+pub(super) fn clock_stepped(step: SignedDuration) {
+    let way = if step.is_negative() { "was set back" } else { "was set ahead, or the machine slept," };
+    let (seconds, size) = (step.as_secs(), step.abs());
+    tracing::warn!(MESSAGE_ID = id::CLOCK_STEPPED.as_str(), cw_seconds = seconds, "the clock {way} by {size:#}");
+}
+
 fn summary(seen: &CheckSeen, due: &[String]) -> String {
     let named: Vec<_> = seen.attention.iter().take(MOST_NAMES).map(|a| format!("{}: {}", a.name, a.message)).collect();
     let more = match seen.attention.len().saturating_sub(MOST_NAMES) {
@@ -68,9 +132,10 @@ pub(super) fn standing(before: &Standing, now: &Standing) {
         }
         (before, Standing::ObserveOnly { reason, .. }) if !matches!(before, Standing::ObserveOnly { .. }) => {
             tracing::error!(
-                MESSAGE_ID = id::OBSERVING_ONLY.as_str(),
-                "nothing is renewed any more, a rollback failed: {reason}; repair the node, then run `certwarden recover`"
-            );
+                    target: CRIT,
+            MESSAGE_ID = id::OBSERVING_ONLY.as_str(),
+                    "nothing is renewed any more, a rollback failed: {reason}; repair the node, then run `certwarden recover`"
+                );
         }
         (Standing::ObserveOnly { .. }, Standing::Free { .. }) => tracing::info!("renewals are allowed again"),
         _ => {}
@@ -78,7 +143,8 @@ pub(super) fn standing(before: &Standing, now: &Standing) {
 }
 
 pub(super) fn reloaded(files: usize) {
-    tracing::info!(MESSAGE_ID = id::CONFIG_RELOADED.as_str(), "configuration read again, {files} files");
+    tracing::info!(target: NOTICE,
+        MESSAGE_ID = id::CONFIG_RELOADED.as_str(), "configuration read again, {files} files");
 }
 
 /// Each problem is a record of its own, with its path; the returned sentence is for the status.

@@ -43,6 +43,8 @@ pub struct CheckResult {
     pub clock_trusted: bool,
     /// Why what is due is not renewed now, and until when.
     pub waits: Option<Waits>,
+    /// This node is paused: until when and why, in words.
+    pub paused: Option<String>,
     /// The API server, where the kubelet's kubeconfig is well and says it.
     pub server: Option<String>,
     pub measured: Measured,

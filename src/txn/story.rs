@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::host::journal::{about, id};
+use crate::host::journal::{ALERT, NOTICE, about, id};
 use crate::model::component::Component;
 use crate::model::gate::Refusal;
 use crate::model::ledger::State;
@@ -13,6 +13,7 @@ use crate::model::report::{Consumer, CredentialSeen, Report};
 pub(super) fn opened(txn: &str, plan: &Plan) {
     let names: Vec<&str> = plan.items.iter().map(|i| i.name.as_str()).collect();
     tracing::info!(
+        target: NOTICE,
         MESSAGE_ID = id::PLAN_MADE.as_str(),
         cw_txn = txn,
         "transaction {txn}: {} to be renewed by {} ({}): {}",
@@ -154,6 +155,7 @@ pub(super) fn verified(txn: &str, report: &Report, live: bool) {
     let node = report.node.as_ref().map(|n| format!("; node: {}", n.detail)).unwrap_or_default();
     let (count, proof) = (report.renewed.len(), proof(report, live));
     tracing::info!(
+        target: NOTICE,
         MESSAGE_ID = id::VERIFIED.as_str(),
         cw_txn = txn,
         OBJECT_SYSTEMD_UNIT = about(live), // it ends with a restart of the kubelet, as a rule
@@ -197,6 +199,7 @@ pub(super) fn rolled_back(txn: &str) {
 
 pub(super) fn rollback_failed(txn: &str, sentence: &str) {
     tracing::error!(
+        target: ALERT,
         MESSAGE_ID = id::ROLLBACK_FAILED.as_str(),
         cw_txn = txn,
         OBJECT_SYSTEMD_UNIT = about(true),

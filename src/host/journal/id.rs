@@ -107,6 +107,7 @@ pub const ALL: [MessageId; 29] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     const CATALOG: &str = include_str!("../../../packaging/certwarden.catalog");
 
@@ -121,6 +122,19 @@ mod tests {
         known.sort_unstable();
         explained.sort_unstable();
         assert_eq!(known, explained);
+    }
+
+    #[test]
+    fn every_kind_of_record_is_written_by_somebody() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let written: String = ["txn/story.rs", "daemon/report.rs", "daemon/approver.rs"]
+            .map(|file| std::fs::read_to_string(source.join(file)).unwrap())
+            .concat();
+        let names =
+            include_str!("id.rs").lines().filter_map(|l| l.strip_prefix("pub const ")?.split_once(": MessageId ="));
+        let silent: Vec<_> =
+            names.map(|(name, _)| name).filter(|name| !written.contains(&format!("id::{name}."))).collect();
+        assert!(silent.is_empty(), "{silent:?}");
     }
 
     #[test]

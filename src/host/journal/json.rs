@@ -5,7 +5,8 @@ use std::io::Write as _;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Subscriber};
+use tracing_journald::Priority;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
@@ -14,7 +15,8 @@ pub(super) struct Json;
 
 impl<S: Subscriber> Layer<S> for Json {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut record = Record::new(*event.metadata().level(), Timestamp::now());
+        let metadata = event.metadata();
+        let mut record = Record::new(super::priority(*metadata.level(), metadata.target()), Timestamp::now());
         event.record(&mut record);
         // stderr may be closed: then there is nobody to tell
         let _ = std::io::stderr().lock().write_all(record.line().as_bytes());
@@ -24,14 +26,9 @@ impl<S: Subscriber> Layer<S> for Json {
 struct Record(Map<String, Value>);
 
 impl Record {
-    fn new(level: Level, at: Timestamp) -> Self {
-        // syslog(3), as in the journal
-        let priority = match level {
-            Level::ERROR => 3,
-            Level::WARN => 4,
-            Level::INFO => 6,
-            _ => 7,
-        };
+    fn new(priority: Priority, at: Timestamp) -> Self {
+        // the digit of syslog(3) as a number
+        let priority = (priority as u8).saturating_sub(b'0');
         let mut map = Map::new();
         map.insert("timestamp".into(), Value::from(at.to_string()));
         map.insert("PRIORITY".into(), Value::from(priority));
@@ -64,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_record_is_one_line_whatever_is_in_it() {
-        let mut record = Record::new(Level::WARN, Timestamp::UNIX_EPOCH);
+        let mut record = Record::new(Priority::Warning, Timestamp::UNIX_EPOCH);
         record.0.insert("MESSAGE".into(), Value::from("two\nlines \"quoted\" \u{1b}[2J"));
         let line = record.line();
         assert_eq!(line.lines().count(), 1);

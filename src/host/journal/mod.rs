@@ -19,9 +19,30 @@ use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_journald::{Priority, PriorityMappings};
-use tracing_subscriber::Layer;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{Layer, registry};
+
+/// `target` of a record at ERROR that whoever looks after the node must see now: the node may be broken. Priority `alert`.
+pub const ALERT: &str = "certwarden::alert";
+/// `target` of a record at ERROR of what has stopped working, or of certwarden doing nothing more. Priority `crit`.
+pub const CRIT: &str = "certwarden::crit";
+/// `target` of a record at INFO of what is normal and does not happen every day. Priority `notice`, which journalctl shows in bold.
+pub const NOTICE: &str = "certwarden::notice";
+
+/// `PRIORITY=` of a record: who should read it (syslog(3)). tracing knows three levels of these, journald's readers six.
+fn priority(level: Level, target: &str) -> Priority {
+    match (level, target) {
+        (Level::ERROR, ALERT) => Priority::Alert,
+        (Level::ERROR, CRIT) => Priority::Critical,
+        (Level::ERROR, _) => Priority::Error,
+        (Level::WARN, _) => Priority::Warning,
+        (Level::INFO, NOTICE) => Priority::Notice,
+        (Level::INFO, _) => Priority::Informational,
+        _ => Priority::Debug,
+    }
+}
 
 /// The unit that a record is about, if it is the kubelet's.
 pub fn about(kubelet: bool) -> Option<&'static str> {
@@ -60,7 +81,7 @@ pub fn init(to: Target, verbose: bool) -> bool {
     } else {
         Level::INFO
     };
-    let records = tracing_subscriber::registry().with(filter(own)).with(journal).with(json).with(text);
+    let records = registry().with(filter(own)).with(journal).with(json).with(text);
     tracing::subscriber::set_global_default(records).is_ok()
 }
 
@@ -68,18 +89,28 @@ fn filter(own: Level) -> Targets {
     Targets::new().with_default(LevelFilter::WARN).with_target("certwarden", own)
 }
 
-/// None if journald's socket is missing (an initrd, a container).
-fn journald() -> Option<tracing_journald::Layer> {
-    let priorities = PriorityMappings {
-        error: Priority::Error,
-        warn: Priority::Warning,
-        info: Priority::Informational, // not Notice, which journalctl shows in bold
-        debug: Priority::Debug,
-        trace: Priority::Debug,
+/// None if journald's socket is missing (an initrd, a container). A layer has one priority for a level: so one for each target.
+fn journald<S>() -> Option<Vec<Box<dyn Layer<S> + Send + Sync>>>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    const NAMED: [&str; 3] = [ALERT, CRIT, NOTICE];
+    let layer = |of: &'static str| {
+        let priorities = PriorityMappings {
+            error: priority(Level::ERROR, of),
+            warn: priority(Level::WARN, of),
+            info: priority(Level::INFO, of),
+            debug: priority(Level::DEBUG, of),
+            trace: priority(Level::TRACE, of),
+        };
+        let layer = tracing_journald::layer().ok()?;
+        let layer = layer.with_field_prefix(None).with_syslog_identifier("certwarden".to_owned());
+        let own = move |target: &str| if NAMED.contains(&target) { target == of } else { of.is_empty() };
+        // spans belong to all: their fields are repeated with each record
+        let filter = filter_fn(move |metadata| metadata.is_span() || own(metadata.target()));
+        Some(layer.with_priority_mappings(priorities).with_filter(filter).boxed())
     };
-    let layer = tracing_journald::layer().ok()?;
-    let layer = layer.with_field_prefix(None).with_syslog_identifier("certwarden".to_owned());
-    Some(layer.with_priority_mappings(priorities))
+    NAMED.into_iter().chain([""]).map(layer).collect()
 }
 
 /// `systemd.exec(5)`, `$JOURNAL_STREAM`: device and inode of the stream; to be compared, since a child inherits the variable.
@@ -164,6 +195,16 @@ mod tests {
                 assert!(filter.would_enable(library, &Level::WARN), "{library}");
             }
         }
+    }
+
+    #[test]
+    fn a_priority_says_who_should_read_it() {
+        let seen = |level, target| priority(level, target) as u8 - b'0';
+        assert_eq!([ALERT, CRIT, "certwarden::txn"].map(|t| seen(Level::ERROR, t)), [1, 2, 3]);
+        assert_eq!([NOTICE, "certwarden::txn"].map(|t| seen(Level::INFO, t)), [5, 6]);
+        assert_eq!([Level::WARN, Level::DEBUG].map(|l| seen(l, "certwarden::daemon")), [4, 7]);
+        let filter = filter(Level::INFO);
+        assert!([ALERT, CRIT, NOTICE].iter().all(|t| filter.would_enable(t, &Level::INFO)), "certwarden's own");
     }
 
     #[test]
