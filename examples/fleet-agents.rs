@@ -5,7 +5,7 @@
 //! Each agent is a worker that takes its lock, renews it before its "commit", is at work for some tenths of a second, and gives it up. One is killed
 //! (SIGKILL) while it is at work. One is stopped (SIGSTOP) when it has just taken the lock, until another one has it, and continued: it
 //! must not work then. `kubectl get leases --watch` says who had which lock, beside what the agents say of themselves; the API server's own
-//! metrics (`apiserver_request_total`) say what it was asked. Needs kubectl and curl; waits are a hundred times shorter than the defaults, two days of
+//! metrics (`apiserver_request_total`) say what it was asked. Needs kubectl; waits are a hundred times shorter than the defaults, two days of
 //! spread are three minutes.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing, reason = "a program for people")]

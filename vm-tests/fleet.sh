@@ -5,6 +5,8 @@ as() { local N=$N-$1; local M=$V/machines/$N CW_NODE=$N; shift; export CW_NODE; 
 settings() {    # shorter waits than the defaults; a lock ends after twice the timeout and a minute
   conf 20-fleet.toml <<< $'[check]\ninterval = "60s"\n[verify]\nstability = "12s"\ntimeout = "60s"\n[kubelet]\nrenew-before = "25d"
 [fleet]\nlease-duration = "60s"\nsettle = "10s"\nretry = "5s"\nworkers-after = "0s"\nspread = "1s"\nkubeconfig = "'"${1:-}"$'"'
+  # systemd in a container with cgroup v1 is not told that a unit's last process is gone, and waits for the whole time
+  put 644 /dev/stdin /etc/systemd/system/certwarden.service.d/50-stop.conf <<< $'[Service]\nTimeoutStopSec=20s'; on systemctl daemon-reload
 }
 # worker_credential -- packaging/kubernetes/fleet.yaml, and a kubeconfig of it on w1
 worker_credential() {

@@ -78,6 +78,12 @@ impl NodeWork {
             let why = format!("due by age, not yet by the time given to this node: {}", by_age.join(", "));
             return (by_age, later(why));
         }
+        if !due.is_empty()
+            && !session.assessment.emergency()
+            && let Some(at) = calm::place(&self.host, policy, &session.inventory)
+        {
+            return (due, later(format!("this node's place in the maintenance window is at {at:.0}")));
+        }
         let waits = self.waits.clone().filter(|_| !due.is_empty());
         (due, waits)
     }

@@ -10,7 +10,7 @@ use crate::host::zone::zone;
 use crate::model::fleet::turn;
 use crate::model::fleet::window::{Moment, Windows};
 use crate::model::gate::{Gate, Refusal};
-use crate::model::inventory::Inventory;
+use crate::model::inventory::{Inventory, Role};
 use crate::model::policy::{Lock, Policy, Span, Threshold};
 use crate::model::repair::CLIENT;
 
@@ -33,10 +33,31 @@ pub fn closed(host: &Host, policy: &Policy) -> Vec<Refusal> {
     found
 }
 
-fn moment(policy: &Policy, now: Timestamp) -> Moment {
+fn windows(policy: &Policy) -> Windows {
     // what the configuration's own rules have refused does not come here
-    let windows = Windows::of(policy, &zone).unwrap_or_default();
-    windows.moment(now, policy.renew.renew_before.0)
+    Windows::of(policy, &zone).unwrap_or_default()
+}
+
+fn moment(policy: &Policy, now: Timestamp) -> Moment {
+    windows(policy).moment(now, policy.renew.renew_before.0)
+}
+
+/// When the window closes that is open now.
+pub fn closes(policy: &Policy, now: Timestamp) -> Option<Timestamp> {
+    windows(policy).closes(now)
+}
+
+/// This worker's place in the window that is open now, if it is still to come. Control planes have a lock.
+pub fn place(host: &Host, policy: &Policy, inventory: &Inventory) -> Option<Timestamp> {
+    let now = host.clock.now();
+    let opened = windows(policy).open_since(now).filter(|_| inventory.node.role != Role::ControlPlane)?;
+    in_window(host, policy, inventory, opened).filter(|at| *at > now)
+}
+
+fn in_window(host: &Host, policy: &Policy, inventory: &Inventory, opens: Timestamp) -> Option<Timestamp> {
+    let machine_id = host.root.read_text(Path::new("/etc/machine-id")).unwrap_or_default();
+    let into = turn::into_window(inventory.node.role, &machine_id, policy);
+    opens.checked_add(SignedDuration::try_from(into).ok()?).ok()
 }
 
 /// The policy by which the daemon decides what is due at this moment: in the last window before a deadline earlier than by age
@@ -82,10 +103,10 @@ pub fn acts_at(
         return pause.until;
     }
     if let Moment::Closed { opens, .. } = moment(policy, now) {
-        // not all nodes at the stroke of the hour
-        let machine_id = host.root.read_text(Path::new("/etc/machine-id")).unwrap_or_default();
-        let share = turn::share(&machine_id, "window", policy.windows.duration.0 / 4);
-        return opens?.checked_add(SignedDuration::try_from(share).ok()?).ok();
+        return in_window(host, policy, inventory, opens?);
+    }
+    if let Some(at) = place(host, policy, inventory) {
+        return Some(at);
     }
     let before = SignedDuration::try_from(policy_now(host, policy, inventory).renew.renew_before.0).ok()?;
     ends.filter_map(|end| end.checked_sub(before).ok()).min().filter(|at| *at > now)

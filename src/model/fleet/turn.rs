@@ -29,6 +29,14 @@ pub fn delay(role: Role, machine_id: &str, policy: &Policy) -> Duration {
     after + share(machine_id, "spread", spread)
 }
 
+/// How long after a window has opened a node begins. Not all at the stroke of the hour: control planes have a lock, workers, which may have none,
+/// take their places in nearly all of it.
+pub fn into_window(role: Role, machine_id: &str, policy: &Policy) -> Duration {
+    let lasts = policy.windows.duration.0;
+    let of = if role == Role::ControlPlane { lasts / 4 } else { lasts / 8 * 7 };
+    share(machine_id, "window", of)
+}
+
 /// Which of the workers' Leases a node competes for.
 pub fn slot(machine_id: &str, slots: u64) -> u64 {
     seed(&format!("{}/slot", machine_id.trim())) % slots.max(1)
@@ -81,6 +89,17 @@ mod tests {
         assert!(delays.iter().all(|d| (after..after + spread).contains(d)));
         let first_half = delays.iter().filter(|d| **d < after + spread / 2).count();
         assert!((400..600).contains(&first_half), "{first_half} of 1000 in the first half");
+    }
+
+    #[test]
+    fn workers_take_places_in_nearly_all_of_a_window_and_none_after_it() {
+        let policy = Policy::default();
+        let lasts = policy.windows.duration.0;
+        let places: Vec<Duration> =
+            (0..1000).map(|n| into_window(Role::Worker, &format!("{n:032x}"), &policy)).collect();
+        assert!(places.iter().all(|place| *place < lasts / 8 * 7), "the last one has to end in time");
+        let late = places.iter().filter(|place| **place > lasts / 2).count();
+        assert!((350..500).contains(&late), "{late} of 1000 in the second half");
     }
 
     #[test]

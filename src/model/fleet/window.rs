@@ -102,6 +102,22 @@ impl Windows {
         until_next.saturating_add(self.deadline).min(EARLIEST)
     }
 
+    /// Since when the window is open that is open at `now`. None: there are no windows, or none is.
+    pub fn open_since(&self, now: Timestamp) -> Option<Timestamp> {
+        self.open_until(now)?;
+        let lasts = SignedDuration::try_from(self.lasts).unwrap_or(SignedDuration::MAX);
+        let before = now.checked_sub(lasts).unwrap_or(Timestamp::MIN);
+        let opened = |(calendar, tz): &(Calendar, TimeZone)| calendar.next(before, tz).filter(|start| *start <= now);
+        let opened = self.openings.iter().filter_map(opened).min()?;
+        // it may have thawed in its middle
+        Some(self.frozen.iter().map(|p| p.to).filter(|to| *to <= now).fold(opened, Timestamp::max))
+    }
+
+    /// When the window closes that is open at `now`. None: there are no windows, or none is open.
+    pub fn closes(&self, now: Timestamp) -> Option<Timestamp> {
+        self.open_until(now).filter(|_| !self.openings.is_empty())
+    }
+
     /// The end of the window that is open at `now`.
     fn open_until(&self, now: Timestamp) -> Option<Timestamp> {
         if self.frozen(now).is_some() {
@@ -200,6 +216,17 @@ mod tests {
             closed("2026-12-05T02:00:00Z"),
             "two hours are over"
         );
+    }
+
+    #[test]
+    fn an_open_window_knows_since_when_and_until_when_it_is() {
+        let weekly = windows(&["Sat 02:00"], &[("2026-11-28T01:00:00Z", "2026-11-28T02:30:00Z")]);
+        let (inside, shut) = (at("2026-12-05T03:00:00Z"), at("2026-12-05T04:00:00Z"));
+        assert_eq!(weekly.open_since(inside), Some(at("2026-12-05T02:00:00Z")));
+        assert_eq!(weekly.closes(inside), Some(shut));
+        assert_eq!((weekly.open_since(shut), weekly.closes(shut)), (None, None));
+        assert_eq!(weekly.open_since(at("2026-11-28T03:00:00Z")), Some(at("2026-11-28T02:30:00Z")), "since it thawed");
+        assert_eq!((windows(&[], &[]).open_since(inside), windows(&[], &[]).closes(inside)), (None, None));
     }
 
     #[test]

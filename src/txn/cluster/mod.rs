@@ -26,6 +26,7 @@ use crate::model::inventory::{Inventory, Role};
 use crate::model::policy::{Lock, Policy};
 use crate::model::schedule::seed;
 
+use super::calm;
 use asker::Asker;
 pub use held::Held;
 pub use look::{Look, node_of};
@@ -134,6 +135,9 @@ impl<'a> Cluster<'a> {
         let now = self.host.clock.now();
         let left = Duration::try_from(self.end.get().duration_since(now)).unwrap_or_default();
         let slack = left.saturating_sub(self.policy.renew.emergency_before.0);
+        // where there are windows, there is time in this one only
+        let shuts = calm::closes(self.policy, now).and_then(|at| Duration::try_from(at.duration_since(now)).ok());
+        let slack = shuts.map_or(slack, |shuts| slack.min(shuts));
         let wait = Wait { attempt: memory.attempt, free, settling, slack };
         let wait = retry(self.role, &self.machine_id, wait, self.policy);
         now.checked_add(SignedDuration::try_from(wait).ok()?).ok()
