@@ -7,6 +7,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use openssl::asn1::Asn1Time;
+use openssl::base64::encode_block;
+use openssl::pkey::PKey;
+
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -41,7 +45,55 @@ fn main() {
         }
     }
     transaction(&mut seeds);
+    requests(&mut seeds);
     fixed(&mut seeds);
+}
+
+/// Answers to certificate signing requests, good and bad, and kubeconfigs with tokens.
+fn requests(seeds: &mut Seeds<'_>) {
+    let root = tempfile::tempdir().unwrap();
+    let tree = Tree::build(root.path(), Options { layout: Layout::Worker, ..Options::default() });
+    let pem = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/request.key")).unwrap();
+    let key = PKey::private_key_from_pem(&pem).unwrap();
+    let own = PKey::public_key_from_pem(&key.public_key_to_pem().unwrap()).unwrap();
+    let at = |second| Asn1Time::from_unix(second).unwrap();
+    // about the instant at which the target judges
+    let (from, to, soon) = (at(1_799_000_000), at(1_830_000_000), at(1_800_000_100));
+    let mut status = vec!["{}".to_owned()];
+    for (subject, serving, end, key) in [
+        (("system:node:node-1", "system:nodes"), false, &to, &own),
+        (("system:node:node-1", "system:nodes"), true, &to, &own),
+        (("system:node:node-2", "system:nodes"), false, &to, &own),
+        (("system:node:node-1", "system:masters"), false, &to, &own),
+        (("system:node:node-1", "system:nodes"), false, &soon, &own),
+        (("system:node:node-1", "system:nodes"), false, &to, &tree.ca.new_key()),
+    ] {
+        let issued = encode_block(&tree.ca.sign_public(key, subject, serving, None, (&from, end)));
+        status.push(format!("{{\"conditions\":[{{\"type\":\"Approved\"}}],\"certificate\":\"{issued}\"}}"));
+    }
+    for kind in ["Approved", "Denied", "Failed"] {
+        let more = "\"status\":\"True\",\"reason\":\"Policy\",\"message\":\"not \\u001b[31mthis\"";
+        status.push(format!("{{\"conditions\":[{{\"type\":\"{kind}\",{more}}}]}}"));
+    }
+    for signer in ["kubernetes.io/kube-apiserver-client-kubelet", "kubernetes.io/kubelet-serving"] {
+        for status in &status {
+            seeds.add(
+                "request",
+                format!(
+                    "{{\"metadata\":{{\"name\":\"csr-1\",\"creationTimestamp\":\"2027-01-15T07:00:00Z\"}},\"spec\":{{\"signerName\":\
+                     \"{signer}\",\"username\":\"system:node:node-1\"}},\"status\":{status}}}"
+                ),
+            );
+        }
+    }
+    for identity in [
+        "    token: abcdef.0123456789abcdef\n",
+        "    token: \"a\\r\\nX: y\"\n",
+        "    tokenFile: /a\n",
+        "    token: ' a b '\n",
+    ] {
+        seeds.add("token", tree.kubeconfig("tls-bootstrap", identity));
+    }
 }
 
 /// What a renewal and its rollback leave in the state directory.

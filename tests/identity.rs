@@ -13,9 +13,10 @@ mod fake;
 mod support;
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::Path;
 
+use certwarden::host::fs::MAX_FILE;
 use certwarden::model::finding::Problem;
 use certwarden::model::identity::{CURRENT, Config, Lies};
 use certwarden::model::inventory::{Content, Entry, Inventory};
@@ -48,7 +49,12 @@ struct Case {
 
 /// As the kubelet looks at it at its start.
 fn cannot_start(root: &Path) -> bool {
-    let read = |path: &str| fs::read(root.join(path.trim_start_matches('/')));
+    let read = |path: &str| {
+        let path = root.join(path.trim_start_matches('/'));
+        let file = fs::metadata(&path)?.is_file();
+        // it would wait for ever to read a FIFO
+        if file { fs::read(path) } else { Err(std::io::Error::other("no file")) }
+    };
     let target = fs::read_link(root.join(LINK.trim_start_matches('/')));
     let pem = target.map_or_else(|_| read(LINK), |to| read(&to.display().to_string()));
     let Ok(config) = read(CONF).map(|c| String::from_utf8_lossy(&c).into_owned()) else { return true };
@@ -415,14 +421,131 @@ fn a_worker_whose_kubeconfig_is_gone_remembers_the_server_or_says_what_to_do() {
     assert_well(&case, "remembered");
 }
 
+type Unreadable = (&'static str, fn(&Path), fn(&Path) -> bool);
+
+/// What cannot be read, whoever tries: how it is made at a path, and whether it is there still.
+fn unreadable() -> [Unreadable; 4] {
+    [
+        (
+            "a directory",
+            |path| {
+                fs::create_dir(path).unwrap();
+                fs::write(path.join("in"), "it").unwrap();
+            },
+            |path| fs::read(path.join("in")).is_ok_and(|b| b == b"it"),
+        ),
+        (
+            "a FIFO",
+            |path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+            |path| path.symlink_metadata().is_ok_and(|m| m.file_type().is_fifo()),
+        ),
+        (
+            "a socket",
+            |path| drop(std::os::unix::net::UnixListener::bind(path).unwrap()),
+            |path| path.symlink_metadata().is_ok_and(|m| m.file_type().is_socket()),
+        ),
+        (
+            "a file that is too large",
+            |path| fs::File::create(path).unwrap().set_len(MAX_FILE + 1).unwrap(),
+            |path| path.symlink_metadata().is_ok_and(|m| m.len() == MAX_FILE + 1),
+        ),
+    ]
+}
+
+fn aside(case: &Case, name: &str) -> Option<std::path::PathBuf> {
+    let begin = format!("{name}.aside-");
+    let mut found = fs::read_dir(case.node.path(PKI)).unwrap().map(|e| e.unwrap().path());
+    found.find(|p| p.file_name().unwrap().to_string_lossy().starts_with(&begin))
+}
+
 #[test]
-fn a_directory_in_the_links_place_is_for_the_operator() {
-    let case = case(Layout::ControlPlane, |t| {
-        t.remove(LINK);
-        fs::create_dir(t.at(LINK)).unwrap();
-    });
-    let Choice::Operator { remedy, .. } = case.node.session().assessment.identity else { panic!() };
-    assert!(remedy.starts_with("mv /var/lib/kubelet/pki/kubelet-client-current.pem "), "{remedy}");
+fn what_cannot_be_read_in_the_place_of_link_or_file_is_replaced_without_being_read_and_kept() {
+    // open(2) refuses a socket, and so does nothing else
+    let of = |what: &str| if what == "a socket" { Problem::Unreadable } else { Problem::Malformed };
+    for (what, make, still) in unreadable() {
+        // behind the link: it is left where it is
+        let behind = case(Layout::ControlPlane, |t| {
+            t.remove(DATED);
+            make(&t.at(DATED));
+        });
+        assert_found(&behind, "kubelet-client", of(what), what);
+        assert_outcome(&behind.node.renew_due(), Outcome::Verified);
+        assert_well(&behind, what);
+        assert!(still(&behind.node.path(DATED)), "{what}");
+
+        // at the link's own name, and at that of the kubelet's next one: it is moved aside
+        for name in [CURRENT, UPDATED] {
+            let at = format!("{PKI}/{name}");
+            let case = case(Layout::ControlPlane, |t| {
+                if name == CURRENT {
+                    t.remove(LINK);
+                }
+                make(&t.at(&at));
+            });
+            let problem = if name == CURRENT { of(what) } else { Problem::RotationBlocked };
+            assert_found(&case, "kubelet-client", problem, what);
+            let report = case.node.renew_due();
+            assert_outcome(&report, Outcome::Verified);
+            assert_well(&case, what);
+            let kept = aside(&case, name).unwrap_or_else(|| panic!("{what} at {name} is gone"));
+            assert!(still(&kept), "{what}");
+            let told = report
+                .notes
+                .iter()
+                .any(|n| n.contains(&at) && n.contains(&*kept.file_name().unwrap().to_string_lossy()));
+            assert!(told, "{what}: {:?}", report.notes);
+            assert_outcome(&case.node.renew_due(), Outcome::NothingToDo);
+        }
+    }
+}
+
+const UPDATED: &str = "kubelet-client-updated.pem";
+
+/// Its kubelet does not start where a link has taken the place of what lay in the way.
+fn starts_with_an_obstacle_only(root: &Path) -> bool {
+    root.join(&PKI[1..]).join(UPDATED).is_symlink()
+}
+
+#[test]
+fn what_has_to_make_room_is_in_its_place_or_beside_it_wherever_the_process_died_and_comes_back_with_a_rollback() {
+    for (what, make, still) in unreadable().into_iter().step_by(3) {
+        for (name, end) in [(CURRENT, State::Verified), (UPDATED, State::RolledBack)] {
+            let mut tick = 1;
+            loop {
+                let case = case(Layout::ControlPlane, |t| {
+                    if name == CURRENT {
+                        t.remove(LINK);
+                    }
+                    make(&t.at(PKI).join(name));
+                });
+                if name == UPDATED {
+                    case.node.fake.world(|w| w.kubelet_dies_if = Some(starts_with_an_obstacle_only));
+                }
+                let died = case.node.crash(tick, || drop(case.node.try_renew(&Selection::Due)));
+                if died {
+                    case.node.recover(Reach::Full, false).unwrap();
+                }
+                let what = format!("{what} at {name}, dead at {tick}: {:?}", case.node.last_state());
+                let place = case.node.path(PKI).join(name);
+                let (kept, leads) = (
+                    still(&place),
+                    fs::read_link(&place).is_ok_and(|to| case.node.path(&to.display().to_string()).is_file()),
+                );
+                assert!(kept || leads, "{what}");
+                match aside(&case, name) {
+                    Some(aside) => assert!(leads && still(&aside), "{what}"),
+                    None => assert!(kept, "{what}: it is gone"),
+                }
+                case.node.assert_nothing_left_over();
+                if !died {
+                    assert_eq!(case.node.last_state(), Some(end), "{what}");
+                    assert!(tick > 20 && kept == (end == State::RolledBack), "{what}");
+                    break;
+                }
+                tick += 7;
+            }
+        }
+    }
 }
 
 #[test]
@@ -701,34 +824,76 @@ fn a_kubelet_that_rotates_in_that_very_moment_keeps_what_it_made() {
     case.node.assert_nothing_left_over();
 }
 
-#[test]
-fn killed_anywhere_the_node_ends_with_a_whole_identity_and_a_kubelet_that_runs() {
-    let mut tick = 1;
+/// Every tick with `CERTWARDEN_TORTURE=1`.
+fn stride(sampled: u64) -> u64 {
+    if std::env::var_os("CERTWARDEN_TORTURE").is_some() { 1 } else { sampled }
+}
+
+/// No key that others can read, in the kubelet's directory or in certwarden's.
+#[track_caller]
+fn assert_keys_are_roots(node: &Node, what: &str) {
+    let mut open = vec![node.path(PKI), node.path("/var/lib/certwarden")];
+    while let Some(dir) = open.pop() {
+        for path in fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()) {
+            let meta = path.symlink_metadata().unwrap();
+            if meta.is_dir() {
+                open.push(path);
+            } else if meta.is_file() && String::from_utf8_lossy(&fs::read(&path).unwrap()).contains("PRIVATE KEY") {
+                assert_eq!(meta.permissions().mode() & 0o077, 0, "{what}: {}", path.display());
+            }
+        }
+    }
+}
+
+/// Kills it at one tick after another, and recovers. `before`: what is wrong at first, and stays so where nothing was done.
+fn killed_anywhere(what: &str, sampled: u64, before: &[Problem], make: impl Fn() -> Case) {
     let mut seen = 0;
-    loop {
-        let case = overdue();
-        let work = || drop(case.node.try_renew(&Selection::Due));
-        if !case.node.crash(tick, work) {
-            assert!(seen > 20, "{seen}");
+    for tick in (1..).step_by(usize::try_from(stride(sampled)).unwrap()) {
+        let case = make();
+        if !case.node.crash(tick, || drop(case.node.try_renew(&Selection::Due))) {
+            assert!(seen > 5, "{what}: {seen}");
             return;
         }
         seen += 1;
+        let what = format!("{what}, dead at {tick}");
         let report = case.node.recover(Reach::Full, false).unwrap();
-        assert!(
-            report.as_ref().is_none_or(|r| !matches!(r.outcome, Outcome::RollbackFailed | Outcome::Interrupted)),
-            "tick {tick}: {report:?}"
-        );
-        assert!(
-            matches!(case.node.last_state(), None | Some(State::Verified | State::RolledBack | State::Discarded)),
-            "tick {tick}: {:?}",
-            case.node.last_state()
-        );
-        let inventory = case.node.inventory();
-        assert_eq!(ids(&inventory, "kubelet-client"), [], "tick {tick}");
-        assert!(case.node.fake.world(|w| w.kubelet.is_running()), "tick {tick}");
+        let ends = |o| !matches!(o, Outcome::RollbackFailed | Outcome::Interrupted);
+        assert!(report.as_ref().is_none_or(|r| ends(r.outcome)), "{what}: {report:?}");
+        let state = case.node.last_state();
+        let closed = matches!(state, None | Some(State::Verified | State::RolledBack | State::Discarded));
+        assert!(closed, "{what}: {state:?}");
+        let found = ids(&case.node.inventory(), "kubelet-client");
+        assert!(found.is_empty() || found == before && state != Some(State::Verified), "{what}: {state:?} {found:?}");
+        assert!(case.node.fake.world(|w| w.kubelet.is_running()) || !found.is_empty(), "{what}");
+        assert_keys_are_roots(&case.node, &what);
         case.node.assert_nothing_left_over();
-        tick += 7;
+        // and nothing is in the way of the next
+        let next = case.node.renew(&Selection::Due);
+        assert!(
+            matches!(next.outcome, Outcome::Verified | Outcome::NothingToDo),
+            "{what}: {} {:?}",
+            next.reason,
+            next.notes
+        );
+        assert_eq!(ids(&case.node.inventory(), "kubelet-client"), [], "{what}");
     }
+}
+
+#[test]
+fn killed_anywhere_the_node_ends_with_a_whole_identity_and_a_kubelet_that_runs() {
+    killed_anywhere("a request with the node's own", 7, &[], overdue);
+    killed_anywhere("a request with a token", 17, &[Problem::DanglingSymlink], || {
+        case(Layout::Worker, |t| {
+            add_bootstrap(t);
+            t.remove(DATED);
+        })
+    });
+    killed_anywhere("the link to an older file", 17, &[Problem::Empty], || {
+        case(Layout::Worker, |t| {
+            add_older(t);
+            t.write(DATED, "", 0o600);
+        })
+    });
 }
 
 #[test]

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# rows.sh -- cw.sh and the ways to break the kubelet's identity, each undone by `certwarden renew` alone: 73 and 74
+# rows.sh -- cw.sh and the ways to break the kubelet's identity, each undone by `certwarden renew` alone: 73, 74 and 77
 . "${BASH_SOURCE[0]%/*}/cw.sh"
 P=$M/var/lib/kubelet/pki L=$P/kubelet-client-current.pem C=$M$K/kubelet.conf
 quickest() { conf 20-quick.toml <<< $'[verify]\nstability = "4s"\ntimeout = "60s"'; }
@@ -31,6 +31,10 @@ cut-off() { truncate -s 400 "$(file)"; }
 anothers() { hold leaf system:node:another ca; }
 foreign() { hold leaf system:node:node etcd/ca; }
 misfit() { openssl x509 -in "$(file)" > "$M.pem"; openssl ecparam -name prime256v1 -genkey -noout >> "$M.pem"; cat "$M.pem" > "$(file)"; }
+unreadable() { ln -sfn /proc/1/mem "$L"; }      # not even root reads that
+in-its-place() { rm "$(file)" "$L"; mkdir "$L"; touch "$L/in"; }
+next-obstructed() { mkdir "$P/kubelet-client-updated.pem"; touch "$P/kubelet-client-updated.pem/in"; }
+pipe() { local f; f=$(file); rm "$f"; mkfifo -m 600 "$f"; }
 expired() { "$T/inside/late" "$M" '-365 days' '-1 day'; }
 plain() { cat "$(file)" > "$M.pem"; rm "$(file)" "$L"; install -m 600 "$M.pem" "$L"; }
 older() { cp -p "$(file)" "$P/kubelet-client-2020-01-01-00-00-00.pem"; empty; }

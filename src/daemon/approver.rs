@@ -2,25 +2,22 @@
 //! unless the configuration says otherwise; on a thread of its own, so that nothing waits for the API server.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
-use zeroize::Zeroizing;
 
 use crate::collect::collect;
-use crate::host::fs::{MAX_FILE, Root};
+use crate::host::fs::Root;
 use crate::host::journal::id;
-use crate::host::kube::{Connection, Identity};
+use crate::host::kube::Connection;
 use crate::host::{Host, crypto};
 use crate::model::addresses::{self, Addresses};
 use crate::model::approve::{self, Decision, Filed, Known};
 use crate::model::cause::chain;
 use crate::model::csr::{self, SERVING_SIGNER, Stage};
 use crate::model::inventory::Role;
-use crate::model::kubeconfig::{self, Material};
 use crate::model::policy::{Approver as Rules, Policy};
-use crate::verify::{REQUEST, pages};
+use crate::verify::{REQUEST, api, pages};
 
 /// Decided in one pass; the rest is there in the next.
 const AT_ONCE: usize = 50;
@@ -108,7 +105,7 @@ fn here(host: &Host, policy: &Policy) -> Result<(), String> {
 /// # Errors
 /// A clause: why nothing could be looked at. What fails for one request is counted and told.
 pub fn pass(host: &Host, rules: &Rules, tally: &mut Tally) -> Result<(), String> {
-    let to = connection(host, &rules.kubeconfig)?;
+    let to = api::by_kubeconfig(host, &rules.kubeconfig, REQUEST)?;
     let filter = format!("&fieldSelector=spec.signerName%3D{}", SERVING_SIGNER.replace('/', "%2F"));
     let objects = pages::items(host, &to, csr::PATH, &filter)?;
     let all: Vec<(Filed, Value)> = objects.into_iter().filter_map(|o| Some((approve::filed(&o)?, o))).collect();
@@ -194,32 +191,4 @@ fn carry_out(host: &Host, to: &Connection, filed: &Filed, object: &Value, decisi
 fn failed(name: &str, why: &str) -> &'static str {
     tracing::warn!("request {name} is decided, and that cannot be said: {why}");
     "failed"
-}
-
-/// With a client certificate or a token, as the kubeconfig has it.
-fn connection(host: &Host, path: &Path) -> Result<Connection, String> {
-    let cannot = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
-    let text = host.root.read_text(path).map(Zeroizing::new).map_err(|e| chain(&e))?;
-    let config = kubeconfig::parse(&text).map_err(|e| cannot(&e))?;
-    let beside = |file: &Path| host.root.read_secret(&kubeconfig::relative_to(path, file)).map_err(|e| chain(&e));
-    let (identity, headers) = match config.identity {
-        kubeconfig::Identity::Embedded { cert, key } => (Some(Identity { cert, key }), Vec::new()),
-        kubeconfig::Identity::Files { cert, key } => {
-            (Some(Identity { cert: beside(&cert)?.to_vec(), key: beside(&key)? }), Vec::new())
-        }
-        kubeconfig::Identity::Other => {
-            let token = kubeconfig::token(&text).map_err(|e| cannot(&e))?;
-            let token = token.ok_or_else(|| cannot(&"it holds neither a certificate nor a token"))?;
-            (None, vec![("Authorization".to_owned(), format!("Bearer {}", token.as_str()))])
-        }
-    };
-    let ca = match config.ca {
-        Some(Material::Embedded(pem)) => pem,
-        Some(Material::File(file)) => {
-            host.root.read(&kubeconfig::relative_to(path, &file), MAX_FILE).map_err(|e| chain(&e))?
-        }
-        None => return Err(cannot(&"it names no CA, and nobody is trusted without")),
-    };
-    let server = config.server.ok_or_else(|| cannot(&"it names no server"))?;
-    Ok(Connection { server, ca: Some(ca), identity, headers, limit: REQUEST })
 }

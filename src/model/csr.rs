@@ -168,6 +168,8 @@ pub fn rotating(requests: &[Request], node: &str, kind: Kind, now: Timestamp) ->
     requests.iter().filter(theirs).find(waiting).map(|r| r.name.clone())
 }
 
+/// kubernetes: `apimachinery/pkg/util/validation/validation.go:DNS1123SubdomainMaxLength`.
+const LONGEST_NAME: usize = 253;
 /// How all of certwarden's requests begin.
 const PREFIX: &str = "certwarden-";
 
@@ -223,6 +225,11 @@ impl TryFrom<Object> for Request {
 
     fn try_from(object: Object) -> Result<Self, Odd> {
         let Object { metadata, spec, status } = object;
+        // it becomes part of paths, of messages, and of commands for people
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-.:".contains(&b);
+        if metadata.name.is_empty() || metadata.name.len() > LONGEST_NAME || !metadata.name.bytes().all(plain) {
+            return Err(Odd("its name is none that an object can have".to_owned()));
+        }
         Ok(Self {
             name: metadata.name,
             signer: spec.signer_name,
@@ -289,6 +296,9 @@ mod tests {
         assert_eq!(stage(ISSUED), Stage::Issued { certificate: b"PEM".to_vec() });
         assert!(parse(&object("a", "u", 0, r#"{"certificate":"%%"}"#)).is_err());
         assert!(parse("[]").is_err() && parse("{}").is_err());
+        for name in ["", "a/b", "a b", "a\\n", "../a", &"a".repeat(254)] {
+            assert!(parse(&object(name, "u", 0, "{}")).is_err(), "{name}");
+        }
     }
 
     #[test]

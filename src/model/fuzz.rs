@@ -41,6 +41,15 @@ pub fn kubeconfig(data: &[u8]) {
     assert_eq!(back.and_then(|text| kubeconfig::parse(&text)), Ok(old), "the way back");
 }
 
+/// A token is what a header can hold, and is in the text.
+pub fn token(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(Some(token)) = kubeconfig::token(text) else { return };
+    assert!(!token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()), "{:?}", token.as_str());
+    let parsed = kubeconfig::parse(text);
+    assert!(parsed.is_ok(), "a token of what is no kubeconfig");
+}
+
 /// `old` is `new` but for two values, which decode to what was there.
 fn two_places_differ(old: &str, new: &str, (cert, key): (&[u8], &[u8])) {
     let (new_cert, new_key) = (STANDARD.encode(CERT), STANDARD.encode(KEY));

@@ -49,7 +49,7 @@ pub enum Lies {
         to: PathBuf,
     },
     File,
-    /// A directory, a device: nothing that a rename may replace.
+    /// A directory, a FIFO, a device: it is never opened, and moved aside.
     Obstructed,
 }
 

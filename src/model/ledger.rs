@@ -99,7 +99,7 @@ pub struct FileRecord {
     pub path: PathBuf,
     /// Logical name of the entry that the file belongs to: its files stay together.
     pub entry: String,
-    /// Of the content; `link:TARGET` of a link, `nothing` where there was nothing.
+    /// Of the content; `link:TARGET` of a link, `nothing` where there was nothing, `unread` of what cannot be read.
     pub sha256: String,
     pub attributes: Attributes,
     /// The name itself is replaced, and not what a link of that name leads to.
@@ -109,6 +109,9 @@ pub struct FileRecord {
 
 /// The digest of a place where nothing is.
 pub const NOTHING: &str = "nothing";
+/// The digest of what is neither a link nor a file that can be read: a directory, a FIFO, a device, a file that is too large
+/// or on a bad block. It is not looked into; where its name is wanted it is moved aside, and back again.
+pub const UNREAD: &str = "unread";
 /// Before the target, the digest of a link.
 pub const LINK: &str = "link:";
 

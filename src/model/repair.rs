@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cert::CertFacts;
 use super::finding::Problem;
-use super::identity::{Config, Good, Lies, OnDisk, USER, breaks, sound};
+use super::identity::{Config, Good, OnDisk, USER, breaks, sound};
 use super::inventory::{Content, Entry, Inventory, Owner};
 use super::policy::Policy;
 
@@ -255,13 +255,6 @@ impl Present<'_> {
     }
 
     fn finish(&self, repair: Repair, identity: bool) -> Choice {
-        if self.disk.lies == Lies::Obstructed {
-            let current = self.disk.current.display();
-            return Choice::Operator {
-                reason: format!("{current} is neither a link nor a file, and cannot be replaced"),
-                remedy: format!("mv {current} {current}.aside && certwarden renew {CLIENT}"),
-            };
-        }
         if identity && repair.ways.is_empty() {
             let reason = format!(
                 "{}; and there is no good file of this node, no server or credential to ask for one, no bootstrap token, and no CA key",

@@ -67,10 +67,12 @@ pub struct HeldBack {
     pub denied: bool,
 }
 
-/// Set while no request is filed, because the last ones came to nothing.
+/// Set while no request is filed, because the last ones came to nothing. One that is filed already, or was about to be when
+/// the process died, is looked for at any time: that costs nobody anything.
 pub fn held_back(root: &Root, kind: Kind, now: Timestamp) -> Option<HeldBack> {
     let Attempts { until, denied, .. } = attempts(root, kind);
-    (until > now).then_some(HeldBack { until, denied })
+    let unanswered = root.symlink_metadata(kept(kind)).is_ok();
+    (until > now && !unanswered).then_some(HeldBack { until, denied })
 }
 
 fn attempts(root: &Root, kind: Kind) -> Attempts {
@@ -82,6 +84,13 @@ fn attempts(root: &Root, kind: Kind) -> Attempts {
 pub fn succeeded(root: &Root, kind: Kind) {
     forget(root, kind);
     let _ = root.remove_file(tried(kind)); // should it stay, the next one comes later
+}
+
+/// What was issued is of no use: it is not looked for again, and the next request is filed later.
+pub fn is_unfit(root: &Root, kind: Kind, now: Timestamp) {
+    if root.symlink_metadata(kept(kind)).is_ok() {
+        settle(root, kind, now, false);
+    }
 }
 
 /// Certificate and key for this node, as the kubelet keeps them.
@@ -110,7 +119,6 @@ pub(super) fn obtain(
         let is_over = until.is_over(host.clock.as_ref()) || request.patience.is_over();
         let found = match look(host, &to, &ours.name) {
             Err(e) if is_over || !may_pass(&e) => {
-                look_again_soon(&host.root, kind, request.now);
                 return Err(failed(unknown(&ours.name, &e)));
             }
             Err(_) => {
@@ -121,9 +129,11 @@ pub(super) fn obtain(
         };
         match found.map(|r| r.stage) {
             Some(Stage::Issued { certificate }) => {
-                // what was issued may turn out to be unfit later on
-                settle(&host.root, kind, request.now, false);
-                fits(&certificate, &ours.key, &names).map_err(failed)?;
+                if let Err(why) = fits(&certificate, &ours.key, &names) {
+                    settle(&host.root, kind, request.now, false);
+                    return Err(failed(why));
+                }
+                // its key is kept until it is in use: whoever dies before that finds it again
                 return Ok(joined(&certificate, &ours.key));
             }
             Some(Stage::Denied { why }) => {
@@ -136,7 +146,6 @@ pub(super) fn obtain(
             }
             Some(stage @ (Stage::Pending | Stage::Approved)) => {
                 if is_over {
-                    look_again_soon(&host.root, kind, request.now);
                     return Err(failed(unanswered(&ours.name, &stage, wait)));
                 }
             }
@@ -252,10 +261,7 @@ fn file(host: &Host, to: &Connection, item: &Item, wanted: Wanted<'_>, now: Time
             Err(failed(format!("{} does not take the request: {}", to.server, words(&answer))))
         }
         // perhaps it was taken: it is looked for before another is filed
-        Err(e) => {
-            look_again_soon(&host.root, kind, now);
-            Err(failed(unknown(&name, &e)))
-        }
+        Err(e) => Err(failed(unknown(&name, &e))),
     }
 }
 
@@ -271,11 +277,6 @@ fn settle(root: &Root, kind: Kind, now: Timestamp, denied: bool) {
     forget(root, kind);
     let failures = attempts(root, kind).failures.max(1);
     keep(root, kind, &Attempts { failures, until: back_off_until(failures, now), denied });
-}
-
-/// It is filed already: looking costs nobody anything.
-fn look_again_soon(root: &Root, kind: Kind, now: Timestamp) {
-    keep(root, kind, &Attempts { until: now, ..attempts(root, kind) });
 }
 
 fn keep(root: &Root, kind: Kind, attempts: &Attempts) {
@@ -312,7 +313,7 @@ fn words(answer: &Answer) -> String {
 }
 
 /// Before anything of it is kept: whoever signs may answer anything.
-fn fits(certificate: &[u8], key: &[u8], names: &[String]) -> Result<(), String> {
+pub(super) fn fits(certificate: &[u8], key: &[u8], names: &[String]) -> Result<(), String> {
     let chain = cert::parse_pem(certificate).map_err(|e| format!("what was issued is unusable: {e}"))?;
     let own = crypto::public_key_der(key).map_err(|e| format!("the key is {e}"))?;
     let leaf = chain.first().filter(|leaf| leaf.spki == own);

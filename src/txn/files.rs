@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::host::fs::replace::{Here, Place};
 use crate::host::fs::{FsError, Root};
 use crate::model::inventory::{Form, Inventory};
-use crate::model::ledger::{Attributes, FileRecord, LINK, NOTHING};
+use crate::model::ledger::{Attributes, FileRecord, LINK, NOTHING, UNREAD};
 use crate::model::places::Places;
 use crate::renew::Staged;
 
@@ -54,12 +54,18 @@ pub fn digest(bytes: &[u8]) -> String {
     crate::host::crypto::sha256_hex(bytes)
 }
 
-/// What is at a place, as a record has it: the SHA-256 of a file's content, `link:TARGET`, or `nothing`.
-fn seen(place: &Place) -> Result<String, FsError> {
+/// What is at a place, as a record has it: the SHA-256 of a file's content, `link:TARGET`, `nothing`; and where the name
+/// itself is wanted, `unread` of what cannot be read.
+fn seen(place: &Place, by_name: bool) -> Result<String, FsError> {
     Ok(match place.here()? {
         Here::Nothing => NOTHING.to_owned(),
         Here::Link(to) => format!("{LINK}{}", to.display()),
-        Here::File | Here::Other => digest(&place.read_secret()?),
+        Here::Other if by_name => UNREAD.to_owned(),
+        Here::File | Here::Other => match place.read_secret() {
+            Err(FsError::NotFound { .. }) => NOTHING.to_owned(),
+            Err(_) if by_name => UNREAD.to_owned(),
+            read => digest(&read?),
+        },
     })
 }
 
@@ -89,10 +95,15 @@ pub fn back_up(root: &Root, dir: &TxnDir, items: &[(&str, &Form)]) -> Result<Vec
                 return Err(FilesError::OnePlace { path: path.to_path_buf(), other });
             }
             let here = place.here()?;
+            record.sha256 =
+                if form.may_be_missing() { seen(&place, record.by_name)? } else { digest(&place.read_secret()?) };
+            if record.sha256 == UNREAD {
+                records.push(record); // it is kept itself
+                continue;
+            }
             if here == Here::File || !form.may_be_missing() {
                 record.attributes = place.attributes()?;
             }
-            record.sha256 = if form.may_be_missing() { seen(&place)? } else { digest(&place.read_secret()?) };
             // a link's copy is what it leads to, for whoever wants that back some day
             match root.read_secret(path) {
                 Ok(bytes) => {
@@ -136,11 +147,15 @@ pub struct Prepared {
     tag: &'static str,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 enum Act {
     Rename,
+    /// The same after what lies there was moved aside, with that at the end of its name.
+    Replace(String),
     /// There was nothing before.
     Remove,
+    /// The way back of [`Replace`](Self::Replace).
+    BringBack(String),
 }
 
 /// Puts the staged files beside the live ones, with the live ones' owner, mode and extended attributes.
@@ -153,7 +168,7 @@ pub fn prepare_new(
     files: &[FileRecord],
     staged: &BTreeMap<PathBuf, String>,
 ) -> Result<Prepared, FilesError> {
-    prepare(root, files, NEW, |place, file| {
+    prepare(root, dir, files, NEW, |place, file| {
         let not_staged = || FilesError::NotStaged { path: file.path.clone() };
         let wanted = staged.get(&file.path).ok_or_else(not_staged)?;
         if let Some(to) = wanted.strip_prefix(LINK) {
@@ -176,9 +191,20 @@ pub fn prepare_new(
     })
 }
 
-/// Neither a link nor nothing.
+/// Neither a link nor nothing, and it was read.
 fn is_content(recorded: &str) -> bool {
-    recorded != NOTHING && !recorded.starts_with(LINK)
+    recorded != NOTHING && recorded != UNREAD && !recorded.starts_with(LINK)
+}
+
+/// Sentences about what cannot be read and has to make room.
+pub fn set_aside(root: &Root, dir: &TxnDir, files: &[FileRecord]) -> Vec<String> {
+    let unread = files.iter().filter(|f| f.sha256 == UNREAD);
+    let aside = |f: &FileRecord| Some((f.path.display().to_string(), place_of(root, f).ok()?.aside(&dir.id)));
+    let told = unread.filter_map(aside);
+    told.map(|(path, to)| {
+        format!("what lies at {path} cannot be read: it makes room as {}, for you to look at", to.display())
+    })
+    .collect()
 }
 
 /// Of a file that was not there: certwarden's owner, and nobody else reads it.
@@ -193,11 +219,11 @@ fn own() -> Attributes {
 /// # Errors
 /// [`FilesError`]; a backup that is not what was recorded is never used.
 pub fn prepare_old(root: &Root, dir: &TxnDir, files: &[FileRecord]) -> Result<Prepared, FilesError> {
-    prepare(root, files, OLD, |place, file| {
+    prepare(root, dir, files, OLD, |place, file| {
         if let Some(to) = file.sha256.strip_prefix(LINK) {
             return Ok(place.link_temp(OLD, Path::new(to))?);
         }
-        if file.sha256 == NOTHING || is_whole(place, file) {
+        if !is_content(&file.sha256) || is_whole(place, file) {
             return Ok(());
         }
         let bytes = root.read_secret(&dir.old(&file.path))?;
@@ -210,6 +236,7 @@ pub fn prepare_old(root: &Root, dir: &TxnDir, files: &[FileRecord]) -> Result<Pr
 
 fn prepare(
     root: &Root,
+    dir: &TxnDir,
     files: &[FileRecord],
     tag: &'static str,
     mut put_beside: impl FnMut(&Place, &FileRecord) -> Result<(), FilesError>,
@@ -217,11 +244,14 @@ fn prepare(
     let mut places = Vec::new();
     for file in files {
         let place = place_of(root, file)?;
-        if !matches!(place.here()?, Here::Link(_)) {
-            place.replaceable()?;
-        }
+        place.replaceable()?;
         put_beside(&place, file)?;
-        let act = if tag == OLD && file.sha256 == NOTHING { Act::Remove } else { Act::Rename };
+        let act = match file.sha256.as_str() {
+            NOTHING if tag == OLD => Act::Remove,
+            UNREAD if tag == OLD => Act::BringBack(dir.id.clone()),
+            UNREAD => Act::Replace(dir.id.clone()),
+            _ => Act::Rename,
+        };
         places.push((place, act));
     }
     Ok(Prepared { places, tag })
@@ -245,7 +275,7 @@ impl Prepared {
     /// [`FilesError::ChangedMeanwhile`] names the first that is not; one that cannot be read is an error, too.
     pub fn unchanged(&self, files: &[FileRecord]) -> Result<(), FilesError> {
         for ((place, _), file) in self.places.iter().zip(files) {
-            match seen(place) {
+            match seen(place, file.by_name) {
                 Ok(live) if live == file.sha256 => {}
                 Ok(_) | Err(FsError::NotFound { .. }) => {
                     return Err(FilesError::ChangedMeanwhile { path: file.path.clone() });
@@ -261,11 +291,21 @@ impl Prepared {
     /// # Errors
     /// [`FilesError`]; some live files may then be replaced and others not.
     pub fn put_in_place(self) -> Result<(), FilesError> {
-        let of = |wanted: Act| self.places.iter().filter(move |(_, act)| *act == wanted).map(|(place, _)| place);
-        for place in of(Act::Rename) {
-            place.rename_temp(self.tag)?;
+        for (place, act) in &self.places {
+            match act {
+                Act::Rename => place.rename_temp(self.tag)?,
+                Act::Replace(aside) => {
+                    // a commit that is completed finds its own link here
+                    if !matches!(place.here()?, Here::Link(_)) {
+                        place.move_aside(aside)?;
+                    }
+                    place.rename_temp(self.tag)?;
+                }
+                Act::BringBack(aside) => place.bring_back(aside)?,
+                Act::Remove => {}
+            }
         }
-        for place in of(Act::Remove) {
+        for (place, _) in self.places.iter().filter(|(_, act)| *act == Act::Remove) {
             place.remove()?;
         }
         let mut synced = BTreeSet::new();
@@ -323,10 +363,12 @@ pub fn put_back(
 ) -> Result<Vec<String>, FilesError> {
     let live: Vec<Option<String>> = files
         .iter()
-        .map(|f| place_of(root, f).and_then(|p| seen(&p)).ok().filter(|s| s != NOTHING || f.by_name))
+        .map(|f| place_of(root, f).and_then(|p| seen(&p, f.by_name)).ok().filter(|s| s != NOTHING || f.by_name))
         .collect();
+    // between being moved aside and the link in its place there is nothing
+    let moved = |f: &FileRecord, now: &str| f.sha256 == UNREAD && now == NOTHING;
     let is_foreign = |f: &FileRecord, now: &Option<String>| {
-        now.as_ref().is_some_and(|d| *d != f.sha256 && staged.get(&f.path) != Some(d))
+        now.as_ref().is_some_and(|d| *d != f.sha256 && staged.get(&f.path) != Some(d) && !moved(f, d))
     };
     let mut whole_foreign: BTreeMap<&str, bool> = BTreeMap::new();
     for (file, now) in files.iter().zip(&live) {

@@ -1,9 +1,14 @@
 //! Ways to ask the API server about this node.
 
+use std::path::Path;
+use std::time::Duration;
+
 use crate::host::Host;
 use crate::host::fs::MAX_FILE;
 use crate::host::kube::{Connection, Identity};
+use crate::model::cause::chain;
 use crate::model::inventory::{Content, Form, Inventory};
+use crate::model::kubeconfig::{self, Material};
 use crate::model::repair::CLIENT;
 use crate::model::wiring;
 
@@ -49,4 +54,38 @@ fn connection(host: &Host, inventory: &Inventory, name: &str) -> Option<Connecti
         headers: Vec::new(),
         limit: REQUEST,
     })
+}
+
+/// kubeadm's, for kubeconfigs that name none.
+const CLUSTER_CA: &str = "/etc/kubernetes/pki/ca.crt";
+
+/// As somebody's kubeconfig says: with a client certificate or a token, and the CA that it names, else the cluster's on this
+/// disk.
+///
+/// # Errors
+/// A clause that names the file.
+pub fn by_kubeconfig(host: &Host, path: &Path, limit: Duration) -> Result<Connection, String> {
+    let cannot = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+    let bytes = host.root.read_secret(path).map_err(|e| chain(&e))?;
+    let text = std::str::from_utf8(&bytes).map_err(|e| cannot(&e))?;
+    let config = kubeconfig::parse(text).map_err(|e| cannot(&e))?;
+    let beside = |file: &Path| host.root.read_secret(&kubeconfig::relative_to(path, file)).map_err(|e| chain(&e));
+    let (identity, headers) = match config.identity {
+        kubeconfig::Identity::Embedded { cert, key } => (Some(Identity { cert, key }), Vec::new()),
+        kubeconfig::Identity::Files { cert, key } => {
+            (Some(Identity { cert: beside(&cert)?.to_vec(), key: beside(&key)? }), Vec::new())
+        }
+        kubeconfig::Identity::Other => {
+            let token = kubeconfig::token(text).map_err(|e| cannot(&e))?;
+            let token = token.ok_or_else(|| cannot(&"it holds neither a certificate nor a token"))?;
+            (None, vec![("Authorization".to_owned(), format!("Bearer {}", token.as_str()))])
+        }
+    };
+    let ca = match config.ca {
+        Some(Material::Embedded(pem)) => pem,
+        Some(Material::File(file)) => beside(&file)?.to_vec(),
+        None => host.root.read(Path::new(CLUSTER_CA), MAX_FILE).map_err(|e| chain(&e))?,
+    };
+    let server = config.server.ok_or_else(|| cannot(&"it names no server"))?;
+    Ok(Connection { server, ca: Some(ca), identity, headers, limit })
 }

@@ -1,18 +1,19 @@
 //! Gates: reasons not to touch the node now, looked for before anything is begun (DESIGN §6).
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 use crate::host::Host;
 use crate::host::fs::FsError;
+use crate::host::fs::replace::Place;
 use crate::model::assess::Assessment;
 use crate::model::cause::chain;
 use crate::model::finding::Problem;
 use crate::model::gate::{Gate, Refusal};
 use crate::model::inventory::{ContainerRef, Inventory};
-use crate::model::plan::{Activation, Plan, Source, Step};
+use crate::model::plan::{Activation, Item, Plan, Source, Step};
 use crate::model::policy::{Policy, Requirement};
 
 use super::api::connections;
@@ -92,13 +93,19 @@ fn ca(view: View<'_>, live: bool, now: Timestamp) -> Option<Refusal> {
 
 fn disk(host: &Host, view: View<'_>) -> Option<Refusal> {
     let need = view.policy.gates.free_mib.saturating_mul(1 << 20);
-    let targets: Vec<&Path> = view.plan.items.iter().flat_map(|i| i.form.files()).collect();
-    if let Some(refusal) = targets.iter().find_map(|path| not_replaceable(host, path)) {
+    // where a name is wanted it does not matter what a link of that name leads to
+    let by_name =
+        |i: &Item, path: &Path| if i.form.by_name() { host.root.place_by_name(path) } else { host.root.place(path) };
+    let of =
+        |i: &Item| i.form.files().into_iter().map(|path| (path.to_path_buf(), by_name(i, path))).collect::<Vec<_>>();
+    let targets: Vec<(PathBuf, Result<Place, FsError>)> = view.plan.items.iter().flat_map(of).collect();
+    if let Some(refusal) = targets.iter().find_map(|(_, place)| not_replaceable(host, place.as_ref())) {
         return Some(refusal);
     }
-    let state = Path::new("/var/lib/certwarden/lock");
-    targets.into_iter().chain([state]).find_map(|path| {
-        let free = host.root.place(path).and_then(|p| p.free_bytes()).ok()?;
+    let state = PathBuf::from("/var/lib/certwarden/lock");
+    let state = (state.clone(), host.root.place(&state));
+    targets.into_iter().chain([state]).find_map(|(path, place)| {
+        let free = place.and_then(|p| p.free_bytes()).ok()?;
         (free < need).then(|| {
             let dir = path.parent().unwrap_or(Path::new("/")).display();
             let reason = format!("only {} MiB are free in {dir}, and {} are wanted", free >> 20, need >> 20);
@@ -108,8 +115,8 @@ fn disk(host: &Host, view: View<'_>) -> Option<Refusal> {
 }
 
 /// Found out at the commit, it would be a rollback.
-fn not_replaceable(host: &Host, path: &Path) -> Option<Refusal> {
-    let place = match host.root.place(path) {
+fn not_replaceable(host: &Host, place: Result<&Place, &FsError>) -> Option<Refusal> {
+    let place = match place {
         Ok(place) => place,
         Err(e @ FsError::Untrusted { .. }) => {
             let remedy = "whoever has that user has this node";
@@ -245,8 +252,8 @@ mod tests {
         fs::create_dir_all(dir.path().join("etc/kubernetes")).unwrap();
         std::os::unix::fs::symlink("/srv/pki/a.crt", dir.path().join("etc/kubernetes/a.crt")).unwrap();
         let writable = host_at(dir.path());
-        assert_eq!(not_replaceable(&writable, Path::new("/etc/kubernetes/a.crt")), None);
-        assert_eq!(not_replaceable(&writable, Path::new("/none/a.crt")), None, "another's question");
+        assert_eq!(closed_at(&writable, Path::new("/etc/kubernetes/a.crt")), None);
+        assert_eq!(closed_at(&writable, Path::new("/none/a.crt")), None, "another's question");
         // mounts are this thread's own
         let frozen = std::thread::spawn(move || {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).ok()?;
@@ -260,7 +267,7 @@ mod tests {
             change(None, &pki, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY);
             let (live, image) = (host_at(dir.path()), Host { live: false, ..host_at(dir.path()) });
             let at = Path::new("/etc/kubernetes/a.crt");
-            Some((not_replaceable(&live, at).unwrap(), not_replaceable(&image, at).unwrap()))
+            Some((closed_at(&live, at).unwrap(), closed_at(&image, at).unwrap()))
         });
         let Some((live, image)) = frozen.join().unwrap() else { return }; // only root can mount, and not in a chroot
         assert_eq!(live.gate, Gate::Disk);
@@ -277,12 +284,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         put(dir.path(), "pki/a.crt", "");
         let (host, at) = (host_at(Path::new("/")), dir.path().join("pki/a.crt"));
-        assert_eq!(not_replaceable(&host, &at), None);
+        assert_eq!(closed_at(&host, &at), None);
         std::os::unix::fs::chown(dir.path().join("pki"), Some(1234), None).unwrap();
-        let refusal = not_replaceable(&host, &at).unwrap();
+        let refusal = closed_at(&host, &at).unwrap();
         assert!(refusal.gate == Gate::Ownership && refusal.gate.is_hard());
         assert!(refusal.reason.contains("it belongs to user 1234"), "{refusal}");
         assert!(refusal.reason.contains("gates.trusted-owners"), "what to do: {refusal}");
+    }
+
+    fn closed_at(host: &Host, path: &Path) -> Option<Refusal> {
+        not_replaceable(host, host.root.place(path).as_ref())
     }
 
     fn put(root: &Path, path: &str, text: &str) {

@@ -12,7 +12,7 @@ pub fn run(harness: &Harness, scenarios: &[Scenario], place: Place) -> Vec<Row> 
     let mut rows = Vec::new();
     for scenario in scenarios.iter().filter(|s| s.points.iter().all(|(_, trouble)| trouble.is_empty())) {
         let points = scenario.points_with_opens(&harness.dir);
-        let jobs = faults(harness, &points);
+        let jobs = faults(harness, &points, scenario.sampled(20));
         let tally = harness.spread(place, &jobs, |bench, (index, error)| at(bench, scenario, &points[*index], error));
         let note = format!("{} of {}; {}", jobs.len(), all(&points), ERRORS.join(", "));
         rows.push(harness.row("fault", scenario.name.to_owned(), &tally, note));
@@ -34,9 +34,9 @@ fn all(points: &[Point]) -> String {
     format!("{} errors of {} calls, opens too", every(points).len(), points.len())
 }
 
-fn faults(harness: &Harness, points: &[Point]) -> Vec<(usize, &'static str)> {
+fn faults(harness: &Harness, points: &[Point], sampled: usize) -> Vec<(usize, &'static str)> {
     let all = every(points);
-    harness.sample(all.len(), 20).into_iter().map(|i| all[i]).collect()
+    harness.sample(all.len(), sampled).into_iter().map(|i| all[i]).collect()
 }
 
 /// The recovery of a commit that was cut short in its middle meets an error at each of its calls.
@@ -49,7 +49,7 @@ fn recovery(harness: &Harness, scenario: &Scenario, place: Place) -> Row {
     let bench = Place::Directory.bench(&harness.dir, "trace");
     cut_short(&bench);
     let points = strace::points(&bench.node(), &["recover"], &[], true).0;
-    let jobs = faults(harness, &points);
+    let jobs = faults(harness, &points, 20);
     let tally = harness.spread(place, &jobs, |bench, (index, error)| {
         cut_short(bench);
         let ended = strace::end(strace::injected(&bench.node(), &["recover"], &[points[*index].fail(error)]));

@@ -12,7 +12,7 @@ pub fn run(harness: &Harness, scenarios: &[Scenario], place: Place) -> Vec<Row> 
     let deep = harness.every.is_some() && matches!(place, Place::Directory | Place::One(Kind::Ext4));
     for scenario in scenarios {
         let seen = Recoveries::default();
-        let jobs = harness.sample(scenario.points.len(), 8);
+        let jobs = harness.sample(scenario.points.len(), scenario.sampled(8));
         let tally = harness
             .spread(place, &jobs, |bench, index| interrupted::at(bench, scenario, *index, How::Kill, &seen, deep));
         let what = format!("{}, {}", scenario.name, place.name());

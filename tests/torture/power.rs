@@ -9,7 +9,8 @@ pub fn run(harness: &Harness, scenarios: &[Scenario], place: Place) -> Vec<Row> 
     let mut rows = Vec::new();
     for scenario in scenarios {
         let seen = Recoveries::default();
-        let mut jobs: Vec<Option<usize>> = harness.sample(scenario.points.len(), 6).into_iter().map(Some).collect();
+        let points = harness.sample(scenario.points.len(), scenario.sampled(6));
+        let mut jobs: Vec<Option<usize>> = points.into_iter().map(Some).collect();
         let calls = jobs.len();
         jobs.push(None);
         let tally = harness.spread(place, &jobs, |bench, job| match job {

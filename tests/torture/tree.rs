@@ -53,6 +53,31 @@ pub fn build(root: &Path, left: i64) {
     dress(root);
 }
 
+const KUBELETS: &str = "var/lib/kubelet/pki";
+const DATED: &str = "kubelet-client-2026-01-02-03-04-05.pem";
+
+/// The kubelet's link leads to nothing.
+pub fn lose_the_identity(root: &Path) {
+    fs::remove_file(root.join(KUBELETS).join(DATED)).unwrap();
+}
+
+/// A directory with something in it lies where the kubelet would make its next link.
+pub fn obstruct(root: &Path) {
+    let dir = root.join(KUBELETS).join("kubelet-client-updated.pem");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("in"), "somebody's").unwrap();
+}
+
+/// A path that holds the time of a run, as if it did not.
+fn timeless(path: &str) -> String {
+    let begin = format!("{KUBELETS}/kubelet-client-2");
+    match (path.find(&begin), path.find(".aside-")) {
+        (Some(at), _) if !path.contains(DATED) => format!("{}/kubelet-client-new.pem", &path[..at + KUBELETS.len()]),
+        (_, Some(at)) => format!("{}.aside/{}", &path[..at], path[at..].split_once('/').map_or("", |(_, rest)| rest)),
+        _ => path.to_owned(),
+    }
+}
+
 fn dress(root: &Path) {
     let leaves = ["pki/apiserver", "pki/etcd/peer", "pki/front-proxy-client"];
     for (i, leaf) in (0u32..).zip(leaves) {
@@ -95,7 +120,7 @@ pub fn snapshot(root: &Path) -> Snapshot {
                 continue;
             }
             let content = if meta.is_symlink() {
-                fs::read_link(root.join(&path)).unwrap().into_os_string().into_encoded_bytes()
+                timeless(fs::read_link(root.join(&path)).unwrap().to_str().unwrap()).into_bytes()
             } else {
                 fs::read(root.join(&path)).unwrap()
             };
@@ -104,7 +129,10 @@ pub fn snapshot(root: &Path) -> Snapshot {
                 |name: &std::ffi::OsString| xattr::get(root.join(&path), name).ok().flatten().unwrap_or_default();
             let xattrs = names.iter().map(|n| (n.to_string_lossy().into_owned(), value(n))).collect();
             let attributes = (meta.uid(), meta.gid(), meta.mode(), xattrs);
-            all.insert(path, Seen { content, attributes, mtime: (meta.mtime(), meta.mtime_nsec()) });
+            all.insert(
+                timeless(path.to_str().unwrap()).into(),
+                Seen { content, attributes, mtime: (meta.mtime(), meta.mtime_nsec()) },
+            );
         }
     }
     all
@@ -120,26 +148,52 @@ pub fn changed(before: &Snapshot, after: &Snapshot) -> BTreeSet<PathBuf> {
 pub fn judge(before: &Snapshot, targets: &BTreeSet<PathBuf>, after: &Snapshot) -> Result<Set, String> {
     pairs_fit(after)?;
     let names = |s: &Snapshot| s.keys().cloned().collect::<BTreeSet<_>>();
-    if let Some(path) = names(before).symmetric_difference(&names(after)).next() {
+    let moved = names(before).symmetric_difference(&names(after)).cloned().collect::<BTreeSet<_>>();
+    if let Some(path) = moved.difference(targets).next() {
         return Err(format!("{} appeared or vanished", path.display()));
     }
     let new = changed(before, after);
+    if !new.is_empty() {
+        links_lead_somewhere(after)?;
+    }
+    let loose = after.iter().find(|(p, s)| !before.contains_key(*p) && s.attributes.2 & 0o170_077 > 0o100_000);
+    if let Some((path, _)) = loose.filter(|(p, _)| p.ends_with("kubelet-client-new.pem")) {
+        return Err(format!("others can read {}", path.display()));
+    }
     if let Some(path) = new.difference(targets).next() {
         return Err(format!("{} is none of the transaction's and was changed", path.display()));
     }
     if !new.is_empty() && new != *targets {
         return Err(format!("{} of {} are new", new.len(), targets.len()));
     }
-    for (path, old) in before {
+    for (path, old) in before.iter().filter(|(path, _)| !moved.contains(*path)) {
         let now = &after[path];
+        let link = |seen: &Seen| seen.attributes.2 & 0o170_000 == 0o120_000;
+        if new.contains(path) && link(now) {
+            continue; // made anew
+        }
         if now.attributes != old.attributes {
             return Err(format!("{}: {:?} instead of {:?}", path.display(), now.attributes, old.attributes));
         }
-        if !new.contains(path) && now.mtime != old.mtime {
+        // a dated file that is adopted is written again
+        let adopted = !new.is_empty() && path.ends_with(DATED);
+        if !new.contains(path) && now.mtime != old.mtime && !adopted {
             return Err(format!("{}: the old file has another time", path.display()));
         }
     }
     Ok(if new.is_empty() { Set::Old } else { Set::New })
+}
+
+/// The kubelet's links lead to what is there.
+fn links_lead_somewhere(all: &Snapshot) -> Result<(), String> {
+    let links = all.iter().filter(|(p, s)| p.starts_with(KUBELETS) && s.attributes.2 & 0o170_000 == 0o120_000);
+    for (path, seen) in links {
+        let to = String::from_utf8_lossy(&seen.content).trim_start_matches('/').to_owned();
+        if !all.contains_key(Path::new(&to)) {
+            return Err(format!("{} leads to {to}, which is not there", path.display()));
+        }
+    }
+    Ok(())
 }
 
 /// Every key belongs to the certificate beside it.
@@ -215,7 +269,8 @@ pub fn shape_of_state(root: &Path) -> BTreeSet<(String, String)> {
 /// What can be rolled back to is what was recorded.
 fn backup_is_whole(dir: &Path, ledger: &str) -> Result<(), String> {
     let open: Record = serde_json::from_str(ledger.lines().next().unwrap_or_default()).map_err(|e| e.to_string())?;
-    for file in &open.files {
+    // what was a link, nothing, or could not be read has no copy
+    for file in open.files.iter().filter(|f| f.sha256.len() == 64) {
         let copy = dir.join("old").join(file.path.strip_prefix("/").unwrap());
         let whole = fs::read(&copy).is_ok_and(|bytes| sha256_hex(&bytes) == file.sha256);
         if !whole {

@@ -215,7 +215,13 @@ impl Place {
         };
         may_write(OsStr::new("."), AtFlags::empty())?;
         self.append_only(&self.dir)?;
-        let file = match self.open(OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY) {
+        let how = match self.here()? {
+            Here::Link(_) => return Ok(()),
+            // what is no file is not opened, only found: a socket cannot be, and a device may act upon it
+            Here::Other => OFlag::O_PATH,
+            Here::File | Here::Nothing => OFlag::O_RDONLY | OFlag::O_NONBLOCK,
+        };
+        let file = match self.open(how | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY) {
             Err(FsError::NotFound { .. }) => return Ok(()),
             other => other?,
         };

@@ -65,7 +65,9 @@ pub fn token(text: &str) -> Result<Option<Zeroizing<String>>, KubeconfigError> {
     let config = parse(text)?;
     let raw: File = yaml::parse(text)?;
     let user = pick("user", raw.users.unwrap_or_default(), &config.user)?.0.user.unwrap_or_default();
-    Ok(user.token.given().map(|t| Zeroizing::new(t.to_owned())))
+    // client-go trims what it reads from a file only; what no header can hold is no token
+    let token = user.token.given().filter(|t| t.bytes().all(|b| b.is_ascii_graphic()));
+    Ok(token.map(|t| Zeroizing::new(t.to_owned())))
 }
 
 #[cfg(test)]

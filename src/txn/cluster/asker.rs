@@ -7,14 +7,11 @@ use std::time::Duration;
 
 use crate::host::Host;
 use crate::host::clock::Clock;
-use crate::host::fs::MAX_FILE;
 use crate::host::kube::{Connection, KubeApi, KubeError, lease};
 use crate::model::fleet::lease::{Call, Reply};
 use crate::model::fleet::wait::PACE;
-use crate::model::inventory::{Form, Inventory};
-use crate::model::kubeconfig;
-use crate::verify::api::administrators;
-use crate::verify::material::material;
+use crate::model::inventory::Inventory;
+use crate::verify::api::{administrators, by_kubeconfig};
 
 /// For one answer. An API server that needs longer is not well, and there are others.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -48,19 +45,8 @@ impl<'a> Asker<'a> {
 
     /// With a kubeconfig of certwarden's own.
     pub fn with(host: &'a Host, kubeconfig: &Path) -> Option<Self> {
-        let form = Form::Kubeconfig { path: kubeconfig.to_path_buf() };
-        let cluster_ca = || host.root.read(Path::new("/etc/kubernetes/pki/ca.crt"), MAX_FILE).ok();
-        let to = match material(&form, &|path| host.root.read_secret(path)) {
-            Ok(material) => Connection {
-                server: material.server.clone()?,
-                ca: Some(material.ca.clone().or_else(cluster_ca)?),
-                identity: Some(material.identity()),
-                headers: Vec::new(),
-                limit: LIMIT,
-            },
-            Err(_) => by_token(host, kubeconfig, cluster_ca)?,
-        };
-        Some(Self::new(host, to, &[]))
+        let to = by_kubeconfig(host, kubeconfig, LIMIT).inspect_err(|why| tracing::debug!("nobody is asked: {why}"));
+        Some(Self::new(host, to.ok()?, &[]))
     }
 
     fn new(host: &'a Host, to: Connection, servers: &[String]) -> Self {
@@ -141,19 +127,4 @@ impl<'a> Asker<'a> {
         }
         last
     }
-}
-
-/// A service account's token instead of a certificate.
-fn by_token(host: &Host, path: &Path, cluster_ca: impl Fn() -> Option<Vec<u8>>) -> Option<Connection> {
-    let file = host.root.read_secret(path).ok()?;
-    let text = std::str::from_utf8(&file).ok()?;
-    let config = kubeconfig::parse(text).ok()?;
-    let token = kubeconfig::token(text).ok()??;
-    let ca = match config.ca {
-        Some(kubeconfig::Material::Embedded(pem)) => Some(pem),
-        Some(kubeconfig::Material::File(file)) => host.root.read(&kubeconfig::relative_to(path, &file), MAX_FILE).ok(),
-        None => cluster_ca(),
-    };
-    let headers = vec![("authorization".to_owned(), format!("Bearer {}", token.as_str()))];
-    Some(Connection { server: config.server?, ca: Some(ca?), identity: None, headers, limit: LIMIT })
 }

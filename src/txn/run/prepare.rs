@@ -4,6 +4,7 @@ use crate::model::inventory::Form;
 use crate::model::plan::{Proof, Source};
 use crate::model::repair::Way;
 use crate::model::report::{Renewed, When};
+use crate::model::serving;
 use crate::renew;
 use crate::renew::validate::{Freshness, validate};
 
@@ -30,6 +31,7 @@ impl Run<'_> {
                 ));
             }
         }
+        self.report.notes.extend(files::set_aside(&host.root, &self.dir, &records));
         self.ledger = Some(Ledger::open(&host.root, &self.dir, records, host.clock.now())?);
         Ok(())
     }
@@ -67,6 +69,7 @@ impl Run<'_> {
         let now = host.clock.now();
         for item in &self.plan.items {
             let facts = validate(host, item, &staged, now, freshness).map_err(|objections| {
+                self.is_unfit(&item.name);
                 let why: Vec<String> = objections.iter().map(ToString::to_string).collect();
                 Stop::Failed(format!("the staged {} is not fit to be used: {}", item.name, why.join("; ")))
             })?;
@@ -98,10 +101,19 @@ impl Run<'_> {
             let sentence = format!("{name} was refused before the commit by {}: {}", seen.against, seen.detail);
             self.report.credentials.push(seen);
             if refused {
+                self.is_unfit(name);
                 return Err(Stop::Failed(sentence));
             }
         }
         Ok(())
+    }
+
+    /// What came of a request, if it came of one, is not to be taken up again.
+    fn is_unfit(&self, name: &str) {
+        if matches!(self.plan.source, Source::Identity { .. }) {
+            let host = self.engine.host;
+            renew::csr::is_unfit(&host.root, serving::kind(name), host.clock.now());
+        }
     }
 
     /// The member list knows better than this node's flags under which names the others dial it, and who they are:
