@@ -45,9 +45,9 @@ fuzz: setup ## every parser with ten million inputs or for ten minutes each (FUZ
 	@tools/setup fuzz
 	@tools/fuzz
 
-bench: setup ## speed of check, memory and wake-ups of the idle daemon, scrapes of the exporter
+bench: setup ## speed of check, memory and wake-ups of the idle daemon, scrapes of the exporter, memory of watch with 10 000 Secrets
 	@tools/bench-idle
-	$(CARGO) bench --profile dev --locked --bench check --bench export # measure what tools/build builds
+	$(CARGO) bench --profile dev --locked --bench check --bench export --bench watch # measure what tools/build builds
 
 reference: setup ## docs/reference from the code
 	@$(CARGO) run --quiet --locked --example manual -- --reference

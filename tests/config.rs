@@ -221,6 +221,40 @@ fn values_that_cannot_work_or_do_not_go_together_are_refused_with_the_reason() {
 }
 
 #[test]
+fn a_probe_that_could_not_be_asked_or_would_ask_something_else_is_refused() {
+    each_says(&[
+        (
+            "probe = [{name = \"a b\", address = \"a:1\"}]",
+            ":1:1: probe: `a b` is no name; write letters, digits, `-` and `_`, at most 64",
+        ),
+        (
+            "probe = [{name = \"a\", address = \"a\"}]",
+            ":1:1: probe: `a` has a, which is no address; write host:port, IPv6 in brackets",
+        ),
+        (
+            "probe = [{name = \"a\", address = \"[::1]:65536\"}]",
+            ":1:1: probe: `a` has [::1]:65536, which is no address; write host:port, IPv6 in brackets",
+        ),
+        (
+            "probe = [{name = \"a\", address = \"a:1\", server-name = \"x' to='y\"}]",
+            ":1:1: probe: `a` has x' to='y, which is no name of a server",
+        ),
+        (
+            "probe = [{name = \"a\", address = \"a:1\", secret = \"shop\"}]",
+            ":1:1: probe: `a` has shop, which is no Secret; write namespace/name",
+        ),
+        (
+            "probe = [{name = \"a\", address = \"a:1\", interval = \"1s\"}]",
+            ":1:1: probe: `a` has interval 1s, the least is 10s",
+        ),
+        (
+            "probe = [{name = \"a\", address = \"a:1\", ca = \"ca.pem\"}]",
+            ":1:1: probe: `a` has ca.pem; write an absolute path without `..`",
+        ),
+    ]);
+}
+
+#[test]
 fn a_file_that_others_can_write_is_refused() {
     for (mode, who) in [(0o664, "its group"), (0o646, "everybody"), (0o666, "everybody")] {
         let tree = main_file("mode = \"observe\"");

@@ -88,7 +88,7 @@ fn succeeds(command: &mut Command) {
 #[test]
 fn promtool_takes_the_rules_and_each_alert_fires_when_it_should_and_not_otherwise() {
     let Some(promtool) = program("promtool") else { return };
-    for name in ["certwarden", "kubernetes-certificates"] {
+    for name in ["certwarden", "certwarden-layers", "kubernetes-certificates"] {
         succeeds(Command::new(&promtool).current_dir(FILES).args(["check", "rules", &format!("{name}.rules.yml")]));
         succeeds(Command::new(&promtool).current_dir(FILES).args(["test", "rules", &format!("{name}.rules.test.yml")]));
     }
@@ -121,7 +121,7 @@ fn expressions(file: &str) -> Vec<(String, String)> {
 
 #[test]
 fn every_alert_has_a_page_of_its_name_and_a_unit_test_and_says_whom_it_concerns() {
-    for (file, least) in [("certwarden", 20), ("kubernetes-certificates", 9)] {
+    for (file, least) in [("certwarden", 20), ("certwarden-layers", 9), ("kubernetes-certificates", 9)] {
         let rules = std::fs::read_to_string(format!("{FILES}/{file}.rules.yml")).unwrap();
         let tests = std::fs::read_to_string(format!("{FILES}/{file}.rules.test.yml")).unwrap();
         let alerts: Vec<&str> = rules.split("- alert: ").skip(1).collect();
@@ -163,7 +163,8 @@ fn metrics(expr: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn rules_and_dashboard_know_only_metrics_that_there_are() {
     let mut seen = 0;
-    for (of, expr) in expressions("certwarden.rules.yml").into_iter().chain(dashboard()) {
+    let rules = ["certwarden.rules.yml", "certwarden-layers.rules.yml"].into_iter().flat_map(expressions);
+    for (of, expr) in rules.chain(dashboard()) {
         for name in metrics(&expr) {
             seen += 1;
             assert!(FAMILIES.iter().any(|f| f.name == name), "{of}: there is no {name}");
@@ -272,7 +273,9 @@ fn a_real_prometheus_scrapes_both_ways_and_every_expression_finds_its_data() {
             .arg(format!("--collector.textfile.directory={}", root.join("var/lib/prometheus/node-exporter").display())),
         &log("node.log"),
     );
-    let rules = ["certwarden", "kubernetes-certificates"].map(|n| format!("{FILES}/{n}.rules.yml")).join("\", \"");
+    let rules = ["certwarden", "certwarden-layers", "kubernetes-certificates"]
+        .map(|n| format!("{FILES}/{n}.rules.yml"))
+        .join("\", \"");
     let config = format!(
         "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [\"{rules}\"]\nscrape_configs:\n\
          - {{job_name: certwarden, static_configs: [{{targets: ['{own}'], labels: {{node: a}}}}]}}\n\

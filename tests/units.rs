@@ -45,6 +45,18 @@ fn under_apparmor_no_program_leaves_the_profile() {
     assert!(text("systemd/certwarden.service").contains("\nNoNewPrivileges=yes\n"));
 }
 
+#[test]
+fn who_talks_to_others_has_no_privilege_and_cannot_reach_keys() {
+    for name in ["export", "watch"] {
+        let unit = text(&format!("systemd/certwarden-{name}.service"));
+        for line in ["DynamicUser=yes", "CapabilityBoundingSet=", "AmbientCapabilities=", "NoNewPrivileges=yes"] {
+            assert!(unit.lines().any(|l| l == line), "certwarden-{name}.service: {line}");
+        }
+        let hidden = directive(&unit, "InaccessiblePaths");
+        assert!(["-/var/lib/kubelet", "-/var/lib/etcd", "-/var/lib/certwarden"].iter().all(|p| hidden.contains(*p)));
+    }
+}
+
 /// What systemd.exec(5), systemd.service(5), systemd.unit(5), systemd.kill(5), systemd.timer(5), systemd.socket(5) and
 /// systemd.resource-control(5) of systemd 262 say to have been "added in version 250" or later.
 const AFTER_249: &str = "AcceptFileDescriptors BPFDelegateAttachments BPFDelegateCommands BPFDelegateMaps BPFDelegatePrograms \

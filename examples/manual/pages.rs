@@ -16,11 +16,13 @@ const WHAT: [&str; 3] = [
      starts. Without the daemon, certwarden-check.timer checks once a day and fails visibly.",
     "By hand, every command below does what the daemon does, with the same code.",
 ];
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 8] = [
     ("/etc/certwarden/certwarden.toml, /etc/certwarden/config.d/*.toml", "settings; see certwarden.toml(5)"),
     ("/usr/lib/certwarden/config.d/10-defaults.toml", "every key with its default and what it costs to change it"),
     ("/var/lib/certwarden", "transactions with their ledgers, reports and the old files, keys included; for root only"),
     ("/run/certwarden/status.json", "what the daemon sees; no secrets"),
+    ("/run/certwarden/metrics.prom, /run/certwarden-watch/metrics.prom", "metrics, for everybody"),
+    ("/etc/certwarden/watch.kubeconfig", "who `certwarden watch` is for the API server; for root only"),
     ("/usr/lib/systemd/system/certwarden*.service, .timer", "the units; drop-ins go to /etc/systemd/system"),
     ("/usr/share/doc/certwarden", "how-tos, examples of drop-ins, licences, SBOM"),
 ];

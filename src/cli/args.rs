@@ -129,7 +129,7 @@ pub enum Command {
     /// Find the root cause of a failing certificate, step by step. Exit: 0 healthy, 1 warning, 2 critical, 3 cannot tell.
     #[command(after_help = help::DIAGNOSE)]
     Diagnose {
-        /// `kubelet` (the default), `clients`, or the logical name of a certificate.
+        /// `kubelet` (the default), `clients`, `layers` (what `certwarden watch` found), or the logical name of a certificate.
         #[arg(conflicts_with = "all")]
         subject: Option<String>,
         /// The kubelet's playbook, the clients', and one for every certificate that is not well.
@@ -160,6 +160,9 @@ pub enum Command {
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Option<String>,
     },
+    /// Follow the certificates of other layers and probe endpoints, without any privilege (what certwarden-watch.service does).
+    #[command(after_help = help::WATCH)]
+    Watch(WatchArgs),
     /// Say as JSON what this node's sockets show (certwarden starts itself with this).
     #[command(hide = true)]
     Served,
@@ -192,6 +195,19 @@ pub struct CheckArgs {
     /// For people, for people with wide terminals, or for programs.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: CheckOutput,
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct WatchArgs {
+    /// Look once, tell, and end. Exit: 0 ok, 1 warning, 2 critical, 3 cannot tell.
+    #[arg(long)]
+    pub once: bool,
+    /// Who asks the API server; else systemd's credential `kubeconfig`, else /etc/kubernetes/admin.conf.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// With --once: for people or for programs.
+    #[arg(short, long, value_enum, default_value_t, requires = "once")]
+    pub output: Output,
 }
 
 #[derive(ClapArgs, Debug)]

@@ -10,6 +10,7 @@ use crate::model::diagnose::facts::{Certificate, Keeper};
 use crate::model::diagnose::{self, Diagnosis, Playbook, RootCause, Step};
 use crate::model::planner::Selection;
 use crate::model::similar::question;
+use crate::observe::watch;
 use crate::txn::session::Session;
 use crate::txn::state::DaemonState;
 use crate::verify::diagnose::{Look, clients, facts};
@@ -17,13 +18,16 @@ use crate::verify::diagnose::{Look, clients, facts};
 /// Subjects that are no certificates.
 const KUBELET: &str = "kubelet";
 const CLIENTS: &str = "clients";
+const LAYERS: &str = "layers";
+/// All of them.
+const SUBJECTS: [&str; 3] = [KUBELET, CLIENTS, LAYERS];
 
 /// Goes through the playbooks. The gravest root cause is the exit code.
 pub fn run(session: &Session<'_>, subject: Option<&str>, all: bool, output: Output) -> u8 {
     let names: Vec<&str> = session.inventory.entries.iter().map(|e| e.name.as_str()).collect();
     let subject = subject.unwrap_or(KUBELET);
-    if !all && ![KUBELET, CLIENTS].contains(&subject) && !names.contains(&subject) {
-        let known: Vec<&str> = [KUBELET, CLIENTS].into_iter().chain(names).collect();
+    if !all && !SUBJECTS.contains(&subject) && !names.contains(&subject) {
+        let known: Vec<&str> = SUBJECTS.into_iter().chain(names).collect();
         let meant = question(subject, &known);
         return complain(
             &format!("there is nothing to diagnose called {subject}; known: {}{meant}", known.join(", ")),
@@ -40,6 +44,7 @@ pub fn run(session: &Session<'_>, subject: Option<&str>, all: bool, output: Outp
     };
     let playbooks = match subject {
         CLIENTS if !all => vec![diagnose::clients(&clients(look))],
+        LAYERS if !all => vec![diagnose::layers(&watch::found(&session.host.root), session.assessment.at)],
         _ => with_facts(session, look, subject, all),
     };
     terminal::rest();
@@ -71,7 +76,10 @@ fn with_facts(session: &Session<'_>, look: Look<'_>, subject: &str, all: bool) -
         let bad = |c: &&Certificate| c.severity != Severity::Ok && !c.absent;
         let named = known.certificates.iter().filter(bad).map(|c| diagnose::named(&known, c));
         let first = [diagnose::kubelet(&known), diagnose::clients(&clients(look))];
-        return first.into_iter().chain(named).collect();
+        // opt-in: who does not watch them has nothing to hear about them
+        let layers = watch::found(&session.host.root);
+        let layers = layers.known().is_some().then(|| diagnose::layers(&layers, session.assessment.at));
+        return first.into_iter().chain(layers).chain(named).collect();
     }
     match known.certificate(subject) {
         Some(certificate) => vec![diagnose::named(&known, certificate)],

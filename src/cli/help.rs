@@ -50,6 +50,15 @@ Examples:
   certwarden export --listen 127.0.0.1:9794
       By hand, until it is interrupted; `curl http://127.0.0.1:9794/metrics` shows what Prometheus would get.";
 
+pub const WATCH: &str = "\
+Examples:
+  certwarden watch --once
+      TLS Secrets, cert-manager, meshes, webhooks, aggregated APIs and every [[probe]]: what is not well, and what ends next.
+  certwarden watch --once -o json
+      For programs; the exit code is as of `check`.
+  certwarden watch --kubeconfig /etc/certwarden/watch.kubeconfig
+      By hand as the unit does it: metrics go to /run/certwarden-watch, until it is interrupted.";
+
 pub const ROLLBACK: &str = "\
 Examples:
   certwarden rollback
@@ -109,6 +118,8 @@ Examples:
       Why the node is not Ready, or its kubelet's certificate does not rotate.
   certwarden diagnose clients
       Which client logs in with a certificate that is about to end.
+  certwarden diagnose layers
+      Secrets, cert-manager, meshes, webhooks, endpoints: what certwarden-watch.service found.
   certwarden diagnose apiserver
       What is wrong with one certificate, who uses it, what to do.
   certwarden diagnose --all -o json

@@ -37,7 +37,7 @@ pub fn command() -> clap::Command {
 
 /// Of which commands, the code, what it means.
 pub fn exit_codes() -> Vec<(&'static str, u8, &'static str)> {
-    const CHECK: &str = "check";
+    const CHECK: &str = "check, watch --once";
     const DIAGNOSE: &str = "diagnose";
     const ACTS: &str = "renew, rollback, recover";
     const ANY: &str = "any";

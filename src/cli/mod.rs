@@ -22,6 +22,7 @@ mod signals;
 mod small;
 mod status;
 mod terminal;
+mod watch;
 
 pub use small::run_small;
 
@@ -127,6 +128,7 @@ fn dispatch(args: &Args, root: Root) -> u8 {
     match &args.command {
         Command::Daemon => return run_daemon(args, root),
         Command::Check(args) => return check::run(&OpenSsl, &root, &policy, args),
+        Command::Watch(args) => return watch::run(root, policy, args),
         _ => {}
     }
     let host = Host::new(root);

@@ -2,13 +2,27 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
+
+use crate::host::clock::{Clock as _, SystemClock};
 use crate::host::fs::{FsError, Root};
-use crate::observe::{self, Status};
+use crate::model::layers::Brief;
+use crate::observe::{self, Status, watch};
 
 use super::output::{complain, fail, print, print_json};
 
 /// The daemon does not run.
 pub const NOT_RUNNING: u8 = 3;
+
+/// The snapshot, and what another process knows.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    /// Of `certwarden watch`, where it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layers: Option<&'a Brief>,
+}
 
 /// Tells the daemon's snapshot.
 pub fn run(root: &Root, json: bool) -> u8 {
@@ -20,10 +34,13 @@ pub fn run(root: &Root, json: bool) -> u8 {
         }
         Err(e) => return fail(&e, NOT_RUNNING),
     };
+    let layers = watch::found(root).known().cloned();
     if json {
-        print_json(&status);
+        print_json(&Told { status: &status, layers: layers.as_ref() });
     } else {
-        print(&observe::render(&status));
+        let now = SystemClock::default().now();
+        let layers = layers.map(|brief| format!("\n{}", watch::render(&brief, now))).unwrap_or_default();
+        print(&(observe::render(&status) + &layers));
     }
     // a killed daemon cannot take back what it has published
     if root.is_live() && !is_alive(root, &status) {

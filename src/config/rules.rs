@@ -1,5 +1,7 @@
 //! Stage three: what must hold of a value beyond its type, and between values.
 
+mod probes;
+
 use std::collections::BTreeSet;
 use std::path::{Component, Path};
 
@@ -81,6 +83,7 @@ fn single(p: &Policy) -> Vec<Broken> {
     }
     broken.extend(hooks(p));
     approver(p, &mut broken);
+    broken.extend(probes::probes(p));
     broken
 }
 

@@ -1,7 +1,7 @@
 //! The assessment: the inventory judged by the policy at an instant. How bad is each entry, what is due.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::finding::{Finding, Problem};
 use super::inventory::{Content, Entry, Inventory};
@@ -16,7 +16,7 @@ use time::judge_time;
 pub(super) use time::leaf_severity;
 
 /// How bad it is; the worst is the greatest.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
     Ok,

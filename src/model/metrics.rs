@@ -10,7 +10,9 @@ pub mod counters;
 
 pub use daemon::{DaemonFacts, Doing, daemon};
 pub use node::{Endpoint, Look, count_errors, node};
-pub use page::{Page, Samples};
+pub use page::{Page, Samples, merge};
+pub(in crate::model) use page::{head, labels};
+pub(in crate::model) use x509::{Labelled, labelled, place_labels};
 pub use x509::{Place, Source, certificates};
 
 /// What Prometheus makes of the samples.
@@ -60,9 +62,17 @@ const FILEPATH: Label =
 const COMPONENT: Label =
     label("component", "`etcd`, `kube-apiserver`, `kube-controller-manager`, `kube-scheduler`, `kubelet`");
 const OUTCOME: Label = label("outcome", "of a transaction, nine ids");
-const SOURCE_KIND: Label = label("source_kind", "`file`, `kubeconfig`");
+const SOURCE_KIND: Label =
+    label("source_kind", "`file`, `kubeconfig`; of `certwarden watch` also `kubernetes`, `cabundle`");
 const SOURCE_NAME: Label = label("source_name", "`certwarden`");
 const HOOK: Label = label("hook", "`name` of a `[[hook]]`");
+const RESOURCE: Label = label(
+    "resource",
+    "`secrets`, `configmaps`, `certificates`, `validatingwebhookconfigurations`, `mutatingwebhookconfigurations`, `apiservices`",
+);
+const PROBE: Label = label("probe", "`name` of a `[[probe]]`");
+const NAMESPACE: Label = label("namespace", "of the object");
+const NAME: Label = label("name", "of the object");
 
 /// Of x509-certificate-exporter, in its order (`pkg/registry/labels.go`). Empty ones are left out, which is the same to
 /// Prometheus.
@@ -71,6 +81,18 @@ const X509: &[Label] = &[
     FILEPATH,
     label("embedded_kind", "`user`, `cluster`: where in a kubeconfig"),
     label("embedded_key", "name of that user or cluster"),
+    label("secret_namespace", "`certwarden watch` only"),
+    label("secret_name", "`certwarden watch` only"),
+    label("secret_key", "`certwarden watch` only: `tls.crt`, `ca.crt`, … "),
+    label("configmap_namespace", "`certwarden watch` only"),
+    label("configmap_name", "`certwarden watch` only"),
+    label("configmap_key", "`certwarden watch` only"),
+    label(
+        "cabundle_resource_kind",
+        "`certwarden watch` only: `ValidatingWebhookConfiguration`, `MutatingWebhookConfiguration`, `APIService`",
+    ),
+    label("cabundle_resource_name", "`certwarden watch` only"),
+    label("cabundle_entry", "`certwarden watch` only: the webhook's name"),
     label("serial_number", "decimal; one series for each certificate there is now"),
     label("issuer_C", "first value of the issuer's country"),
     label("issuer_ST", "state"),
@@ -155,6 +177,22 @@ families! {
     HOOKS = Counter "certwarden_hook_runs_total" &[HOOK], "Hooks that were started.";
     HOOK_FAILURES = Counter "certwarden_hook_failures_total" &[HOOK], "Hooks that could not be started, failed or took too long.";
     WRITE_FAILURES = Counter "certwarden_metrics_write_failures_total" &[], "Times that this text could not be written somewhere, since the daemon's start.";
+
+    WATCH_UP = Gauge "certwarden_watch_up" &[RESOURCE], "1 while the objects are listed and watched, 0 if the API server does not let or does not answer; absent where the cluster has no such kind.";
+    WATCH_OBJECTS = Gauge "certwarden_watch_objects" &[RESOURCE], "Objects that are followed.";
+    WATCH_OMITTED = Gauge "certwarden_watch_omitted_objects" &[RESOURCE], "Objects that are not followed because there are too many, or because they say what no such object can.";
+    WATCH_CUT = Gauge "certwarden_watch_omitted_certificates" &[RESOURCE], "Certificates of followed objects that are not exported because there are too many in one bundle.";
+    WATCH_EVENTS = Counter "certwarden_watch_events_total" &[RESOURCE], "Changes that were received.";
+    WATCH_ERRORS = Counter "certwarden_watch_errors_total" &[RESOURCE], "Lists and watches that failed.";
+    CM_READY = Gauge "certwarden_certmanager_certificate_ready" &[NAMESPACE, NAME], "1 if cert-manager says that the Certificate is ready.";
+    CM_NOT_AFTER = Gauge "certwarden_certmanager_certificate_not_after_timestamp_seconds" &[NAMESPACE, NAME], "End, as cert-manager says; absent while nothing is issued.";
+    CM_RENEWAL = Gauge "certwarden_certmanager_certificate_renewal_timestamp_seconds" &[NAMESPACE, NAME], "When cert-manager means to renew it; absent while nothing is issued.";
+    PROBE_SUCCESS = Gauge "certwarden_probe_success" &[PROBE], "1 if the endpoint showed a certificate.";
+    PROBE_TRUSTED = Gauge "certwarden_probe_trusted" &[PROBE], "1 if a client that asks for this name would accept the certificate.";
+    PROBE_NOT_AFTER = Gauge "certwarden_probe_not_after_timestamp_seconds" &[PROBE], "End of the certificate that was shown.";
+    PROBE_LAST = Gauge "certwarden_probe_last_run_timestamp_seconds" &[PROBE], "When the endpoint was asked.";
+    PROBE_DURATION = Gauge "certwarden_probe_duration_seconds" &[PROBE], "How long the answer took.";
+    PROBE_DRIFT = Gauge "certwarden_probe_drift" &[PROBE], "1 if the endpoint shows another certificate than the Secret that the probe names.";
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub mod hook;
 pub mod identity;
 pub mod inventory;
 pub mod kubeconfig;
+pub mod layers;
 pub mod ledger;
 pub mod machine;
 pub mod metrics;

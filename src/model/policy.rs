@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use fleet::{Days, Fleet, Freeze, Lock, Windows};
 pub use network::Network;
-pub use told::{Cluster, Hook, Metrics, Occasion};
+pub use told::{Cluster, Hook, Metrics, Occasion, Probe, StartTls};
 
 /// A length of time, written `"30d"`, `"1h 30m"`, `"90s"` in configuration and output.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -168,6 +168,7 @@ pub struct Policy {
     pub windows: Windows,
     pub freeze: Freeze,
     pub approver: Approver,
+    pub probe: Vec<Probe>,
 }
 
 /// Whether the daemon acts. `certwarden renew` acts in either mode: a person asked.

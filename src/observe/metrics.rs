@@ -8,6 +8,8 @@ use crate::model::cause::chain;
 
 /// What `certwarden export` serves.
 pub const METRICS_FILE: &str = "/run/certwarden/metrics.prom";
+/// What `certwarden watch` adds; in a directory of its own, because its user is another.
+pub const WATCH_METRICS_FILE: &str = "/run/certwarden-watch/metrics.prom";
 /// Its name in the directories of textfile collectors.
 const TEXTFILE: &str = "certwarden.prom";
 

@@ -30,9 +30,10 @@ pub fn pages() -> [(&'static str, String); 5] {
 }
 
 /// The rules once more, as the Prometheus operator takes them: path below the sources, and text.
-pub fn prometheus_rules() -> [(&'static str, String); 2] {
+pub fn prometheus_rules() -> [(&'static str, String); 3] {
     [
         ("packaging/monitoring/certwarden.prometheusrule.yaml", operators("certwarden", CERTWARDEN_RULES)),
+        ("packaging/monitoring/certwarden-layers.prometheusrule.yaml", operators("certwarden-layers", LAYERS_RULES)),
         (
             "packaging/monitoring/kubernetes-certificates.prometheusrule.yaml",
             operators("kubernetes-certificates", KUBERNETES_RULES),
@@ -41,6 +42,7 @@ pub fn prometheus_rules() -> [(&'static str, String); 2] {
 }
 
 const CERTWARDEN_RULES: &str = include_str!("../../packaging/monitoring/certwarden.rules.yml");
+const LAYERS_RULES: &str = include_str!("../../packaging/monitoring/certwarden-layers.rules.yml");
 const KUBERNETES_RULES: &str = include_str!("../../packaging/monitoring/kubernetes-certificates.rules.yml");
 
 fn operators(name: &str, rules: &str) -> String {

@@ -25,6 +25,7 @@ pub use link::Here;
 mod append;
 mod attributes;
 mod link;
+mod pieces;
 
 /// A file's directory, opened, and its name there: all further work is relative to that directory, so that
 /// nobody can move it away underneath.

@@ -118,7 +118,13 @@ fn seconds(limit: Duration) -> String {
     if limit.subsec_millis() == 0 { format!("{}s", limit.as_secs()) } else { format!("{}ms", limit.as_millis()) }
 }
 
-fn request(to: &Connection, method: Method, path: &str, kind: &str, body: String) -> Result<Request<Body>, KubeError> {
+pub(super) fn request(
+    to: &Connection,
+    method: Method,
+    path: &str,
+    kind: &str,
+    body: String,
+) -> Result<Request<Body>, KubeError> {
     let mut request = Request::builder()
         .method(method)
         .uri(format!("{}{path}", to.server.trim_end_matches('/')))
@@ -162,7 +168,7 @@ async fn converse(client: Client, request: Request<Body>) -> Result<(Answer, Opt
 }
 
 /// Trusts the bundle and nothing else; without a bundle trusts everybody (self-signed health ports).
-fn connector(to: &Connection) -> Result<Connector, CryptoError> {
+pub(super) fn connector(to: &Connection) -> Result<Connector, CryptoError> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false); // it is also given https:// addresses
     tcp.set_nodelay(true);
@@ -202,7 +208,7 @@ fn context(to: &Connection) -> Result<SslContext, Failed> {
 
 /// TCP, and TLS on top for `https`.
 #[derive(Clone)]
-struct Connector {
+pub(super) struct Connector {
     tcp: HttpConnector,
     tls: SslContext,
 }
@@ -250,7 +256,7 @@ struct ServerRefused(&'static str);
 const REFUSED: [i32; 11] = [1040, 1041, 1042, 1043, 1044, 1045, 1046, 1048, 1049, 1051, 1116];
 
 /// Says which of the three it was: nobody there, they refused us, we refused them.
-fn classify(to: &Connection, error: &kube::Error) -> KubeError {
+pub(super) fn classify(to: &Connection, error: &kube::Error) -> KubeError {
     let server = to.server.clone();
     let mut detail = String::new();
     let mut next: Option<&(dyn Error + 'static)> = Some(error);

@@ -22,6 +22,10 @@ impl<S: Timed> Bounded<S> {
         Self { socket, until }
     }
 
+    pub(super) fn into_inner(self) -> S {
+        self.socket
+    }
+
     fn arm(&self) -> io::Result<()> {
         self.socket.limit(left(self.until)?)
     }

@@ -1,6 +1,6 @@
 //! Root causes by stable id.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// One line for each, so that none is without an id, a page and a meaning.
 macro_rules! causes {
@@ -90,11 +90,27 @@ causes! {
     HeldBack = "held-back", "CertwardenRolledBack": "certwarden has rolled back, and holds back",
     ClientExpiring = "client-expiring", "KubernetesClientCertificateExpiresSoon": "a client credential on this node is about to expire or has",
     ClientElsewhere = "client-elsewhere", "KubernetesClientCertificateExpiresSoon": "a client that is not on this node logs in with what is about to expire",
+    CertManagerNotReady = "certmanager-not-ready", "CertManagerCertNotReady": "cert-manager says that a Certificate is not ready",
+    CertManagerOverdue = "certmanager-overdue", "CertManagerCertRenewalOverdue": "cert-manager should have renewed a Certificate by now, and has not",
+    LayerUnreadable = "layer-unreadable", "CertwardenLayerUnreadable": "a Secret or a bundle holds no certificate that can be read",
+    ProbeDrift = "probe-drift", "CertwardenProbeDrift": "an endpoint shows another certificate than its Secret holds",
+    ProbeRefused = "probe-refused", "CertwardenProbeRefused": "clients refuse what an endpoint shows",
+    ProbeFailed = "probe-failed", "CertwardenProbeFailed": "an endpoint shows no certificate at all",
+    LayerExpiring = "layer-expiring", "CertwardenLayerExpiring": "a certificate of another layer is about to expire, has expired, or is not valid yet",
+    WatchBlind = "watch-blind", "CertwardenWatchBlind": "`certwarden watch` cannot see all objects",
 }
 
 impl Serialize for Cause {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.id())
+    }
+}
+
+impl<'de> Deserialize<'de> for Cause {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let id = String::deserialize(d)?;
+        let known = Self::ALL.iter().find(|c| c.id() == id);
+        known.copied().ok_or_else(|| de::Error::custom("an id that this version does not know"))
     }
 }
 

@@ -9,6 +9,7 @@ mod clients;
 pub mod facts;
 mod identity;
 pub mod klog;
+mod layers;
 mod named;
 mod node;
 mod remedy;
@@ -23,6 +24,7 @@ use serde::Serialize;
 
 pub use cause::Cause;
 pub use clients::{Client, Clients, clients};
+pub use layers::layers;
 pub use named::named;
 pub use remedy::Remedy;
 

@@ -129,6 +129,7 @@ fn place(entry: &Entry) -> Place {
         filepath: filepath(entry),
         embedded_kind: if user.is_some() { "user" } else { "" },
         embedded_key: user.unwrap_or_default(),
+        ..Place::default()
     }
 }
 
@@ -138,7 +139,7 @@ fn cluster(entry: &Entry) -> Option<(Place, Vec<CertFacts>)> {
     let context = credential.context.as_ref()?;
     let facts = cert::parse_pem(context.ca.as_ref()?).ok()?;
     let (filepath, embedded_key) = (filepath(entry), context.cluster.clone());
-    Some((Place { filepath, embedded_kind: "cluster", embedded_key }, facts))
+    Some((Place { filepath, embedded_kind: "cluster", embedded_key, ..Place::default() }, facts))
 }
 
 fn about(page: &mut Page, look: &Look<'_>) {

@@ -1,7 +1,7 @@
 //! The text itself (prometheus: `docs/instrumenting/exposition_formats.md`).
 
-use std::collections::BTreeSet;
-use std::fmt::{Display, Write as _};
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::{self, Display, Write as _};
 
 use super::Family;
 
@@ -52,25 +52,37 @@ impl Samples<'_> {
     /// labels is dropped: Prometheus and node_exporter reject the whole page for it.
     pub fn add<const N: usize>(&mut self, values: [&str; N], value: impl Display) {
         debug_assert_eq!(N, self.family.labels.len(), "{}", self.family.name);
-        let mut labels = String::new();
-        for (label, text) in self.family.labels.iter().zip(values).filter(|(_, text)| !text.is_empty()) {
-            labels.push(if labels.is_empty() { '{' } else { ',' });
-            let _ = write!(labels, "{}=\"{}\"", label.name, escaped(text)); // a String takes whatever is written
-        }
-        if !labels.is_empty() {
-            labels.push('}');
-        }
+        let labels = labels(self.family, &values);
         if self.seen.contains(&labels) {
             self.dropped += 1;
             return;
         }
-        let Family { name, kind, help, .. } = self.family;
+        // a String takes whatever is written
         if self.seen.is_empty() {
-            let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {}", kind.id());
+            let _ = head(self.text, self.family);
         }
-        let _ = writeln!(self.text, "{name}{labels} {value}");
+        let _ = writeln!(self.text, "{}{labels} {value}", self.family.name);
         self.seen.insert(labels);
     }
+}
+
+/// The two lines before the first sample of a family.
+pub(in crate::model) fn head(out: &mut dyn fmt::Write, family: &Family) -> fmt::Result {
+    let Family { name, kind, help, .. } = family;
+    writeln!(out, "# HELP {name} {help}\n# TYPE {name} {}", kind.id())
+}
+
+/// Labels with their braces; empty ones are left out, and without any there are no braces.
+pub(in crate::model) fn labels(family: &Family, values: &[&str]) -> String {
+    let mut text = String::new();
+    for (label, value) in family.labels.iter().zip(values).filter(|(_, value)| !value.is_empty()) {
+        text.push(if text.is_empty() { '{' } else { ',' });
+        let _ = write!(text, "{}=\"{}\"", label.name, escaped(value));
+    }
+    if !text.is_empty() {
+        text.push('}');
+    }
+    text
 }
 
 /// Backslash, quote and line feed are escaped; other control characters become a blank, for whoever reads it.
@@ -86,4 +98,36 @@ fn escaped(value: &str) -> String {
         }
     }
     text
+}
+
+/// Several pages as one: each family stands once, with the samples of all, which must be of different things.
+pub fn merge(pages: &[&str]) -> String {
+    let mut families: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for page in pages {
+        let mut at = None;
+        for line in page.lines().filter(|l| !l.is_empty()) {
+            let comment = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE "));
+            let name = comment.unwrap_or(line).split(['{', ' ']).next().unwrap_or_default();
+            let place = *places.entry(name).or_insert_with(|| {
+                families.push((name, Vec::new()));
+                families.len() - 1
+            });
+            let Some((_, lines)) = families.get_mut(place) else { continue };
+            // a head that another page has written already
+            let known = comment.is_some() && at != Some(place) && !lines.is_empty();
+            if !known {
+                lines.push(line);
+                if comment.is_some() {
+                    at = Some(place);
+                }
+            }
+        }
+    }
+    let size = pages.iter().map(|p| p.len()).sum();
+    families.into_iter().flat_map(|(_, lines)| lines).fold(String::with_capacity(size), |mut text, line| {
+        text.push_str(line);
+        text.push('\n');
+        text
+    })
 }

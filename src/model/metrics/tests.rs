@@ -141,3 +141,19 @@ fn exactly_one_state_is_the_present_one_and_counters_are_there_before_they_count
         assert!(text.contains("certwarden_gate_refusals_total{gate=\"quorum\"} 0\n"));
     }
 }
+
+#[test]
+fn pages_that_are_merged_have_each_family_once() {
+    let page = |version: &str| {
+        let mut page = Page::default();
+        page.family(&BUILD_INFO, |s| s.add([version], 1));
+        page
+    };
+    let (one, mut two) = (page("a"), page("b"));
+    two.value(&CLOCK, 1);
+    let merged = merge(&[&one.into_text(), &two.into_text()]);
+    let lines: Vec<&str> = merged.lines().collect();
+    assert_eq!(lines.len(), 7, "{merged}");
+    assert_eq!(lines[2..4], ["certwarden_build_info{version=\"a\"} 1", "certwarden_build_info{version=\"b\"} 1"]);
+    assert_eq!(merge(&[&merged]), merged);
+}

@@ -14,6 +14,8 @@ use super::{
 /// Longer serial numbers are not RFC 5280's (20 bytes) and not worth the division.
 const LONGEST_SERIAL: usize = 64;
 const SOURCE_NAME: &str = "certwarden";
+/// Of [`X509_NOT_AFTER`] and its like.
+const LABELS: usize = 26;
 
 /// Where a certificate was found.
 #[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
@@ -21,6 +23,14 @@ pub struct Place {
     pub filepath: String,
     pub embedded_kind: &'static str,
     pub embedded_key: String,
+    pub secret_namespace: String,
+    pub secret_name: String,
+    pub secret_key: String,
+    /// Namespace, name and key of a ConfigMap.
+    pub config_map: [String; 3],
+    pub bundle_kind: &'static str,
+    pub bundle_name: String,
+    pub bundle_entry: String,
 }
 
 /// A kind of places that is read as a whole.
@@ -65,17 +75,56 @@ impl Row {
         Some(Self { place: place.clone(), serial, names, not_before, not_after })
     }
 
-    fn labels(&self) -> [&str; 17] {
+    fn labels(&self) -> [&str; LABELS] {
         let [ic, ist, il, io, iou, icn, sc, sst, sl, so, sou, scn] = self.names.each_ref().map(String::as_str);
-        let [filename, filepath, kind, key] = place(&self.place);
+        let [filename, filepath, ek, ey, sns, sn, sk, cns, cn, ck, bk, bn, be] = place(&self.place);
         let serial = self.serial.as_str();
-        [filename, filepath, kind, key, serial, ic, ist, il, io, iou, icn, sc, sst, sl, so, sou, scn]
+        [
+            filename, filepath, ek, ey, sns, sn, sk, cns, cn, ck, bk, bn, be, serial, ic, ist, il, io, iou, icn, sc,
+            sst, sl, so, sou, scn,
+        ]
     }
 }
 
-fn place(p: &Place) -> [&str; 4] {
+fn place(p: &Place) -> [&str; 13] {
     let filename = p.filepath.rsplit('/').next().unwrap_or_default();
-    [filename, &p.filepath, p.embedded_kind, &p.embedded_key]
+    let [cns, cn, ck] = p.config_map.each_ref().map(String::as_str);
+    [
+        filename,
+        &p.filepath,
+        p.embedded_kind,
+        &p.embedded_key,
+        &p.secret_namespace,
+        &p.secret_name,
+        &p.secret_key,
+        cns,
+        cn,
+        ck,
+        p.bundle_kind,
+        &p.bundle_name,
+        &p.bundle_entry,
+    ]
+}
+
+/// A certificate as little more than the text of its labels: what is kept of those that others have.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(in crate::model) struct Labelled {
+    /// With braces.
+    pub(in crate::model) labels: Box<str>,
+    pub(in crate::model) not_before: i64,
+    pub(in crate::model) not_after: i64,
+}
+
+/// None if it is no certificate.
+pub(in crate::model) fn labelled(place: &Place, der: &[u8]) -> Option<Labelled> {
+    let row = Row::new(place, der)?;
+    let labels = super::labels(&X509_NOT_AFTER, &row.labels()).into();
+    Some(Labelled { labels, not_before: row.not_before, not_after: row.not_after })
+}
+
+/// Labels of a place, with braces, whatever is there.
+pub(in crate::model) fn place_labels(p: &Place) -> Box<str> {
+    super::labels(&X509_ERROR, &place(p)).into()
 }
 
 /// C, ST, L, O, OU, CN: the first value of each, as the exporter takes it.
@@ -104,7 +153,7 @@ pub fn certificates(page: &mut Page, sources: &[Source<'_>], now: Timestamp) {
     page.family(&X509_ERROR, |s| {
         // version 3: of the place alone
         let of_place = |p: &Place| {
-            let mut labels = [""; 17];
+            let mut labels = [""; LABELS];
             for (label, value) in labels.iter_mut().zip(place(p)) {
                 *label = value;
             }

@@ -29,6 +29,48 @@ impl Default for Metrics {
     }
 }
 
+/// An endpoint that `certwarden watch` asks for its certificate, as its clients do.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Probe {
+    /// Letters, digits, `-` and `_`: it becomes a label.
+    pub name: String,
+    /// `host:port`, IPv6 in brackets.
+    pub address: String,
+    /// Who is asked for (SNI) and must be named in the certificate; empty: the host of the address.
+    #[serde(default)]
+    pub server_name: String,
+    #[serde(default)]
+    pub starttls: StartTls,
+    #[serde(default = "five_minutes")]
+    pub interval: Span,
+    /// PEM bundle that clients trust; empty: the system's.
+    #[serde(default)]
+    pub ca: PathBuf,
+    /// `namespace/name` of the Secret whose certificate should be shown; empty: whichever.
+    #[serde(default)]
+    pub secret: String,
+}
+
+fn five_minutes() -> Span {
+    Span::secs(300)
+}
+
+/// The protocol in which TLS is asked for first.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartTls {
+    #[default]
+    None,
+    Smtp,
+    Imap,
+    Pop3,
+    Ldap,
+    Postgres,
+    Mysql,
+    Xmpp,
+}
+
 /// What the cluster is told of this node, with the kubelet's own credential.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
