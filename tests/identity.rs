@@ -847,14 +847,12 @@ fn assert_keys_are_roots(node: &Node, what: &str) {
 
 /// Kills it at one tick after another, and recovers. `before`: what is wrong at first, and stays so where nothing was done.
 fn killed_anywhere(what: &str, sampled: u64, before: &[Problem], make: impl Fn() -> Case) {
-    let mut seen = 0;
-    for tick in (1..).step_by(usize::try_from(stride(sampled)).unwrap()) {
+    for (seen, tick) in (1..).step_by(usize::try_from(stride(sampled)).unwrap()).enumerate() {
         let case = make();
         if !case.node.crash(tick, || drop(case.node.try_renew(&Selection::Due))) {
             assert!(seen > 5, "{what}: {seen}");
             return;
         }
-        seen += 1;
         let what = format!("{what}, dead at {tick}");
         let report = case.node.recover(Reach::Full, false).unwrap();
         let ends = |o| !matches!(o, Outcome::RollbackFailed | Outcome::Interrupted);

@@ -175,8 +175,8 @@ pub fn judge(before: &Snapshot, targets: &BTreeSet<PathBuf>, after: &Snapshot) -
         if now.attributes != old.attributes {
             return Err(format!("{}: {:?} instead of {:?}", path.display(), now.attributes, old.attributes));
         }
-        // a dated file that is adopted is written again
-        let adopted = !new.is_empty() && path.ends_with(DATED);
+        // a dated file that is adopted is written again, and its link made anew
+        let adopted = !new.is_empty() && (path.ends_with(DATED) || link(now));
         if !new.contains(path) && now.mtime != old.mtime && !adopted {
             return Err(format!("{}: the old file has another time", path.display()));
         }
@@ -270,7 +270,7 @@ pub fn shape_of_state(root: &Path) -> BTreeSet<(String, String)> {
 fn backup_is_whole(dir: &Path, ledger: &str) -> Result<(), String> {
     let open: Record = serde_json::from_str(ledger.lines().next().unwrap_or_default()).map_err(|e| e.to_string())?;
     // what was a link, nothing, or could not be read has no copy
-    for file in open.files.iter().filter(|f| f.sha256.len() == 64) {
+    for file in open.files.iter().filter(|f| f.sha256.bytes().all(|b| b.is_ascii_hexdigit())) {
         let copy = dir.join("old").join(file.path.strip_prefix("/").unwrap());
         let whole = fs::read(&copy).is_ok_and(|bytes| sha256_hex(&bytes) == file.sha256);
         if !whole {
