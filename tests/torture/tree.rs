@@ -175,8 +175,8 @@ pub fn judge(before: &Snapshot, targets: &BTreeSet<PathBuf>, after: &Snapshot) -
         if now.attributes != old.attributes {
             return Err(format!("{}: {:?} instead of {:?}", path.display(), now.attributes, old.attributes));
         }
-        // a dated file that is adopted is written again, and its link made anew
-        let adopted = !new.is_empty() && (path.ends_with(DATED) || link(now));
+        // a dated file that is adopted is written again with what it held, and links are made anew, on the way back too
+        let adopted = path.ends_with(DATED) || link(now);
         if !new.contains(path) && now.mtime != old.mtime && !adopted {
             return Err(format!("{}: the old file has another time", path.display()));
         }
