@@ -11,12 +11,15 @@ use super::probe::Probed;
 use super::{FEEDS, Kind, Layers, Object, Standing};
 use crate::model::assess::Severity;
 use crate::model::diagnose::Cause;
+use crate::model::metrics::Labelled;
 use crate::model::policy::Policy;
 
 /// Of a certificate's life: less than a sixth left is late for whatever renews it at two thirds (cert-manager, Linkerd) or at half
 /// (Istio), and less than a twentieth an emergency. What lives a year is judged by the settings, which are shorter.
 const LATE: i64 = 6;
 const EMERGENCY: i64 = 20;
+/// What is shown to clients: each of it must be valid.
+const CHAIN: &str = "tls.crt";
 /// cert-manager begins at its renewal time and may need an hour for a slow issuer.
 const RENEWAL_PATIENCE: i64 = 3600;
 pub(super) const SCHEMA: &str = "certwarden.watch/v1";
@@ -94,7 +97,7 @@ fn of_object<'a>(
     };
     let certificates = object.certificates.iter().map(move |c| {
         let judged = by_time(c.not_before, c.not_after, policy, now);
-        row(part(&c.labels), judged, Some(c.not_after))
+        row(part(&c.labels), spared(object, c, judged, now), Some(c.not_after))
     });
     let broken = object.broken.iter().map(move |labels| {
         let judged = (Severity::Critical, Some(Cause::LayerUnreadable), "no certificate can be read in it".to_owned());
@@ -144,6 +147,17 @@ fn by_time(not_before: i64, not_after: i64, policy: &Policy, now: Timestamp) -> 
         _ => return (Severity::Ok, None, String::new()),
     };
     (severity, Some(Cause::LayerExpiring), message)
+}
+
+/// A CA that has ended and is still named beside its successor, as after every exchange of a root, keeps nobody out.
+fn spared(object: &Object, certificate: &Labelled, judged: Judged, now: Timestamp) -> Judged {
+    let (now, of) = (now.as_second(), part(&certificate.labels));
+    let is_valid = |c: &Labelled| part(&c.labels) == of && c.not_before <= now && now < c.not_after;
+    let (severity, finding, message) = judged;
+    if certificate.not_after > now || of == CHAIN || !object.certificates.iter().any(is_valid) {
+        return (severity, finding, message);
+    }
+    (severity.min(Severity::Warning), finding, format!("{message}; another one of the same bundle is valid"))
 }
 
 fn span(seconds: i64) -> String {
@@ -209,4 +223,31 @@ fn part(labels: &str) -> &str {
         rest.split('"').next().filter(|v| !v.ends_with('\\'))
     };
     ["secret_key=\"", "configmap_key=\"", "cabundle_entry=\""].into_iter().find_map(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_root_beside_its_successor_is_a_warning_and_an_old_link_of_a_chain_is_not() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let of = |key: &str, ends: &[i64]| {
+            let one = |not_after: &i64| Labelled {
+                labels: format!("configmap_key=\"{key}\"").into(),
+                not_before: 0,
+                not_after: *not_after,
+            };
+            Object { certificates: ends.iter().map(one).collect(), ..Object::default() }
+        };
+        let policy = Policy::default();
+        let severities = |object: &Object| {
+            let rows = of_object(Kind::ConfigMaps, "n/roots", object, &policy, now);
+            rows.map(|r| r.severity).collect::<Vec<_>>()
+        };
+        let (old, good) = (999_000, 100_000_000);
+        assert_eq!(severities(&of("ca-bundle.crt", &[old, good])), [Severity::Warning, Severity::Ok]);
+        assert_eq!(severities(&of("ca-bundle.crt", &[old, old])), [Severity::Critical; 2], "nobody is trusted");
+        assert_eq!(severities(&of(CHAIN, &[good, old])), [Severity::Ok, Severity::Critical]);
+    }
 }
