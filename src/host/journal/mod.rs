@@ -44,6 +44,14 @@ fn priority(level: Level, target: &str) -> Priority {
     }
 }
 
+const NAMED: [&str; 3] = [ALERT, CRIT, NOTICE];
+
+/// Which layer takes what has this target, events and spans: exactly one. Two that both keep a span's fields panic
+/// (tracing-journald: `Layer::on_new_span`; tracing-subscriber: `ExtensionsMut::insert`).
+fn class(target: &str) -> &'static str {
+    NAMED.into_iter().find(|named| *named == target).unwrap_or_default()
+}
+
 /// The unit that a record is about, if it is the kubelet's.
 pub fn about(kubelet: bool) -> Option<&'static str> {
     kubelet.then_some("kubelet.service")
@@ -94,7 +102,6 @@ fn journald<S>() -> Option<Vec<Box<dyn Layer<S> + Send + Sync>>>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    const NAMED: [&str; 3] = [ALERT, CRIT, NOTICE];
     let layer = |of: &'static str| {
         let priorities = PriorityMappings {
             error: priority(Level::ERROR, of),
@@ -105,9 +112,7 @@ where
         };
         let layer = tracing_journald::layer().ok()?;
         let layer = layer.with_field_prefix(None).with_syslog_identifier("certwarden".to_owned());
-        let own = move |target: &str| if NAMED.contains(&target) { target == of } else { of.is_empty() };
-        // spans belong to all: their fields are repeated with each record
-        let filter = filter_fn(move |metadata| metadata.is_span() || own(metadata.target()));
+        let filter = filter_fn(move |metadata| class(metadata.target()) == of);
         Some(layer.with_priority_mappings(priorities).with_filter(filter).boxed())
     };
     NAMED.into_iter().chain([""]).map(layer).collect()
@@ -203,6 +208,7 @@ mod tests {
         assert_eq!([ALERT, CRIT, "certwarden::txn"].map(|t| seen(Level::ERROR, t)), [1, 2, 3]);
         assert_eq!([NOTICE, "certwarden::txn"].map(|t| seen(Level::INFO, t)), [5, 6]);
         assert_eq!([Level::WARN, Level::DEBUG].map(|l| seen(l, "certwarden::daemon")), [4, 7]);
+        assert_eq!([ALERT, CRIT, NOTICE, "certwarden::txn", "h2"].map(class), [ALERT, CRIT, NOTICE, "", ""]);
         let filter = filter(Level::INFO);
         assert!([ALERT, CRIT, NOTICE].iter().all(|t| filter.would_enable(t, &Level::INFO)), "certwarden's own");
     }
