@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::host::fs::{MAX_FILE, Root};
 use crate::host::kube::{Answer, Connection, Https, KubeApi};
-use crate::model::event::{Delivery, News, Outbox};
+use crate::model::event::News;
+use crate::model::event::outbox::{Delivery, Outbox};
 use crate::model::inventory::{Form, Inventory};
 use crate::model::policy::Cluster as Wanted;
 use crate::model::repair::CLIENT;

@@ -2,7 +2,7 @@
 //!
 //! A record is a `tracing` event with `MESSAGE_ID = id::VERIFIED.as_str()` and fields whose names begin with `cw_`
 //! (`cw_txn`, `cw_cert`, `cw_step`, `cw_gate`, `cw_unit`, `cw_path`, `cw_problem`, `cw_until`, `cw_seconds`). journald shows
-//! them as `CW_TXN=` …, and those of the surrounding spans too. The prefix is part of the name because a prefix put on
+//! them as `CW_TXN=` …, and those of the surrounding spans of its kind too ([`class`]). The prefix is part of the name because a prefix put on
 //! by the layer would be put on `MESSAGE_ID` as well; a field named `priority` or `code_line` would collide.
 //!
 //! What concerns the kubelet also has `OBJECT_SYSTEMD_UNIT` ([`about`]), so that `journalctl -u kubelet` shows it beside the
