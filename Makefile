@@ -38,7 +38,7 @@ reliability: setup ## merge the results of test runs into docs/reliability.md
 vm-test: setup ## the product on real kubeadm nodes under real systemd (root)
 	@vm-tests/run
 
-vm-test-long: setup ## three control planes and a worker; some thirty broken nodes diagnosed (root, 45 minutes)
+vm-test-long: setup ## three control planes and a worker; some thirty broken nodes diagnosed; 120 restarts (root, an hour)
 	@vm-tests/run long
 
 fuzz: setup ## every parser with ten million inputs or for ten minutes each (FUZZ_RUNS, FUZZ_SECONDS)

@@ -334,6 +334,8 @@ fn plan(host: &Host) -> Plan {
         steps: Vec::new(),
         emergency: false,
         skipped: Vec::new(),
+        excluded: Vec::new(),
+        whole: false,
         others: Vec::new(),
         then: None,
     }

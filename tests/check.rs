@@ -111,6 +111,26 @@ fn a_healthy_control_plane_is_ok_with_every_credential_named() {
 }
 
 #[test]
+fn a_cluster_newer_than_what_was_tested_is_told_for_information_and_changes_no_exit_code() {
+    const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+    let node = node(Options::default());
+    let manifest = node.tree.read(MANIFEST);
+    for (tag, told) in [(":v1.20.2", false), (":v1.999.0", true)] {
+        node.tree.write(MANIFEST, manifest.replace(":v1.34.0", tag), 0o600);
+        let said = "info: untested-version: Kubernetes v1.999.0 is newer than any that certwarden was tested on (";
+        for args in [&[][..], &["-o", "wide"]] {
+            assert_eq!(node.text(args).contains(said), told, "{tag} {args:?}");
+        }
+        assert!(node.text(&[]).lines().all(|l| l.chars().count() <= 100));
+        assert_eq!(node.text(&["-o", "wide"]).contains("more: certwarden runbook untested-version"), told);
+        let document = node.json();
+        let ids: Vec<&Value> = document["information"].as_array().unwrap().iter().map(|f| &f["id"]).collect();
+        assert_eq!(ids, if told { vec!["untested-version"] } else { vec![] });
+        assert_eq!((node.code(&[]), &document["verdict"]), (0, &"ok".into()));
+    }
+}
+
+#[test]
 fn time_left_decides_the_exit_code_and_the_first_line() {
     for (left, code, line) in [
         (20 * DAY + 3600, 1, "WARNING - apiserver expires in 20d"),

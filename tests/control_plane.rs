@@ -13,6 +13,7 @@ mod fake;
 mod support;
 
 use std::fs;
+use std::time::Duration;
 
 use certwarden::model::component::Component;
 use certwarden::model::consumer::Uptake as Takes;
@@ -155,6 +156,108 @@ fn a_crash_loop_with_the_new_files_is_rolled_back_soon_and_with_its_last_words()
         assert!(waited < 150, "{component}: {waited} waits");
         node.assert_processes_use_what_is_on_the_disk();
     }
+}
+
+#[test]
+fn last_words_are_kept_when_the_runtime_forgets_the_dead_and_read_from_the_pod_s_log_when_it_never_knew() {
+    const LOG: &str = "2026-01-01T00:00:00Z stderr F Error: unknown flag: --bogus\n";
+    let pods = "/var/log/pods/kube-system_kube-scheduler-node-1_0123/kube-scheduler";
+    for (told, log, words) in [
+        (1, "/var/log/pods/last.log".to_owned(), "again and again: exit code 1 (Error), Error: unknown flag: --bogus"),
+        (0, format!("{pods}/3.log"), "again and again: its log ends with: Error: unknown flag: --bogus"),
+        (0, "/var/log/pods/kube-system_other_0123/x/0.log".to_owned(), "again and again: it is not known how"),
+    ] {
+        let node = Node::due();
+        let log = node.path(&log);
+        fs::create_dir_all(log.parent().unwrap()).unwrap();
+        fs::write(&log, LOG).unwrap();
+        // written after the swap, wherever the faked clock stands
+        let later = std::time::SystemTime::now() + Duration::from_secs(3600);
+        fs::File::options().write(true).open(&log).unwrap().set_modified(later).unwrap();
+        node.fake.world(|w| {
+            w.crashes_if = Some(("kube-scheduler", new_files));
+            w.exits_told = Some(told);
+        });
+        let report = node.renew_due();
+        assert_outcome(&report, Outcome::RolledBack);
+        assert!(report.reason.contains(words), "{}", report.reason);
+    }
+}
+
+#[test]
+fn a_server_that_refuses_the_credential_in_use_too_does_not_keep_its_successor_out() {
+    const KUBELET: &str = "127.0.0.1:3"; // as a kubelet without clientCAFile
+    let node = Node::due();
+    node.fake.world(|w| w.refuses_if = Some((KUBELET, |_| true)));
+    let report = node.renew_due();
+    assert_outcome(&report, Outcome::Verified);
+    let excused =
+        |n: &&String| n.starts_with("apiserver-kubelet-client was refused") && n.contains("so is the one in use");
+    assert_eq!(report.notes.iter().filter(excused).count(), 1, "{:?}", report.notes);
+
+    // one that refuses only the new one has its reason, whenever it says so
+    let node = Node::due();
+    let before = node.live();
+    node.fake.world(|w| w.refuses_if = Some((KUBELET, new_files)));
+    let report = node.renew_due();
+    assert_outcome(&report, Outcome::RolledBack);
+    assert!(report.reason.contains("the new apiserver-kubelet-client was refused"), "{}", report.reason);
+    assert_unchanged(&before, &node);
+
+    // one in use that has expired is refused for that, and excuses nothing
+    let node = Node::expired();
+    let before = node.live();
+    node.fake.world(|w| w.refuses_if = Some((KUBELET, |_| true)));
+    assert_outcome(&node.renew(&names(&["apiserver-kubelet-client"])), Outcome::Refused);
+    assert_unchanged(&before, &node);
+}
+
+#[test]
+fn what_was_ill_before_is_no_reason_to_roll_back_and_what_becomes_ill_is() {
+    for component in ["kube-apiserver", "kube-controller-manager", "kube-scheduler"] {
+        let node = with_sockets(Node::due(), Uptake::Reload, Uptake::Reload);
+        node.fake.world(|w| w.ill_if = vec![(component, |_| true)]);
+        let report = node.renew_due();
+        assert_outcome(&report, Outcome::Verified);
+        let expected = format!("{component} is not healthy, as before: answered 500: [-]poststarthook/stuck failed");
+        assert!(report.notes.contains(&expected), "{:?}", report.notes);
+
+        let node = with_sockets(Node::due(), Uptake::Reload, Uptake::Reload);
+        let before = node.live();
+        node.fake.world(|w| w.ill_if = vec![(component, new_files)]);
+        let report = node.renew_due();
+        assert_outcome(&report, Outcome::RolledBack);
+        assert!(report.reason.contains(&format!("{component} is not healthy")), "{}", report.reason);
+        assert_unchanged(&before, &node);
+    }
+    // where an expired certificate may be the cause, nothing is excused
+    let node = with_sockets(Node::expired(), Uptake::Reload, Uptake::Reload);
+    node.fake.world(|w| w.ill_if = vec![("kube-scheduler", |_| true)]);
+    assert_outcome(&node.renew_due(), Outcome::Degraded);
+}
+
+#[test]
+fn controller_manager_and_scheduler_wait_for_the_kubelet_side_by_side() {
+    let node = Node::due();
+    assert_outcome(&node.renew_due(), Outcome::Verified);
+    let calls = node.fake.calls();
+    let first = |method: &str, detail: &str| {
+        calls.iter().position(|c| c.method == method && c.detail.starts_with(detail)).expect("it was called")
+    };
+    let both_stopped = first("stop-container", "kube-scheduler");
+    assert!(first("stop-container", "kube-controller-manager") < both_stopped);
+    let health = calls.iter().position(|c| c.step.contains("kube-controller-manager to say")).expect("it was asked");
+    assert!(both_stopped < health, "{both_stopped} {health}");
+    node.assert_processes_use_what_is_on_the_disk();
+
+    // one that cannot come back takes the other back with it
+    let node = Node::due();
+    let before = node.live();
+    node.fake.world(|w| w.crashes_if = Some(("kube-controller-manager", new_files)));
+    assert_outcome(&node.renew_due(), Outcome::RolledBack);
+    assert_unchanged(&before, &node);
+    assert!(node.fake.world(|w| w.runs("kube-scheduler") && w.runs("kube-controller-manager")));
+    node.assert_processes_use_what_is_on_the_disk();
 }
 
 #[test]
@@ -364,8 +467,10 @@ fn what_is_due_is_renewed_without_etcds_leaves_while_no_member_can_be_spared() {
     assert_outcome(&report, Outcome::Verified);
     let renewed: Vec<&str> = report.renewed.iter().map(|r| r.name.as_str()).collect();
     assert!(renewed.contains(&"apiserver") && !renewed.contains(&"etcd-server"), "{renewed:?}");
-    let told = |n: &String| n.starts_with("left out: etcd-") && n.contains("gate quorum");
-    assert!(report.notes.iter().any(told), "{:?}", report.notes);
+    let left_out: Vec<&str> = report.left_out.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(left_out, ["etcd-peer", "etcd-server"]);
+    assert!(report.left_out.iter().all(|s| s.reason.starts_with("gate quorum")), "{:?}", report.left_out);
+    assert_eq!(report.exit_code(), 1, "something that is due was left out");
     assert!(!stopped(&node, "etcd"));
 }
 
@@ -448,4 +553,64 @@ fn an_etcd_elsewhere_is_asked_on_every_endpoint_counted_before_and_after_and_nev
         report.reason
     );
     assert_unchanged(&before, &node);
+}
+
+#[test]
+fn a_container_whose_image_is_gone_is_not_stopped_and_the_refusal_names_the_image() {
+    let scheduler = "registry.k8s.io/kube-scheduler:v1.34.0";
+    let node = Node::due();
+    let before = node.live();
+    node.fake.world(|w| w.removed_images = vec!["kube-scheduler"]);
+    let report = node.renew_due();
+    assert_outcome(&report, Outcome::Refused);
+    let [refusal] = report.refusals.as_slice() else { panic!("{:?}", report.refusals) };
+    assert_eq!(refusal.gate, Gate::Activation);
+    assert!(refusal.reason.contains(&format!("its image {scheduler} is not on this node")), "{}", refusal.reason);
+    assert!(refusal.remedy.contains(&format!("crictl pull {scheduler}")), "{}", refusal.remedy);
+    assert_unchanged(&before, &node);
+    assert!(node.fake.details("stop-container").is_empty());
+    // whose container stays is not asked for its image
+    assert_outcome(&node.renew(&names(&["controller-manager.conf"])), Outcome::Verified);
+    node.fake.world(|w| w.removed_images.clear());
+    assert_outcome(&node.renew_due(), Outcome::Verified);
+    assert!(stopped(&node, "kube-scheduler"));
+}
+
+#[test]
+fn a_container_that_is_down_needs_no_image_and_an_emergency_does_not_wait_for_one() {
+    let node = Node::due();
+    node.fake.world(|w| {
+        w.removed_images = vec!["kube-scheduler"];
+        w.broken.insert("kube-scheduler".into());
+        w.containers.iter_mut().filter(|c| c.name == "kube-scheduler").for_each(|c| c.running = false);
+    });
+    assert_outcome(&node.renew_due(), Outcome::Verified);
+    let node = Node::expired();
+    node.fake.world(|w| w.removed_images = vec!["kube-scheduler"]);
+    assert_outcome(&node.renew_due(), Outcome::Verified);
+}
+
+#[test]
+fn an_image_that_is_pulled_for_each_container_is_not_relied_on_unless_a_person_says_so() {
+    let node = Node::due();
+    edit(&node, "kube-scheduler", "    image:", "    imagePullPolicy: Always\n    image:");
+    let report = node.renew_due();
+    assert_outcome(&report, Outcome::Refused);
+    assert_eq!(report.refusals[0].gate, Gate::Activation);
+    assert!(report.refusals[0].reason.contains("would not come back without its registry"), "{}", report.reason);
+    assert!(report.refusals[0].remedy.contains("/etc/kubernetes/manifests/kube-scheduler.yaml"), "{}", report.reason);
+    assert!(node.fake.details("stop-container").is_empty());
+    assert_outcome(&carry_out(&node, &Selection::Due, &[Gate::Activation]), Outcome::Verified);
+}
+
+#[test]
+fn a_runtime_that_cannot_say_whether_an_image_is_there_is_not_asked_to_stop_its_container() {
+    for fault in [Fault::Fail, Fault::Hang] {
+        let node = Node::due();
+        node.fake.always("has-image", fault);
+        let report = node.renew(&names(&["scheduler.conf"]));
+        assert_outcome(&report, Outcome::Refused);
+        assert_eq!(report.refusals[0].gate, Gate::Activation, "{}", report.reason);
+        assert!(node.fake.details("stop-container").is_empty());
+    }
 }

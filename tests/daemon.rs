@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use certwarden::daemon::{CheckResult, Measured, Work, run};
 use certwarden::host::fs::Root;
+use certwarden::model::fleet::notes::Pause;
 use certwarden::model::machine::Standing;
 use certwarden::model::policy::{Mode, Policy, Span};
 use certwarden::model::report::{Outcome, Renewed, Report};
@@ -73,6 +74,7 @@ impl Work for Puppet {
             attention: Vec::new(),
             unfinished: self.says("unfinished"),
             waits: None,
+            paused: self.says("paused").then(|| Pause::new(Timestamp::UNIX_EPOCH, None, "etcd restore").hard(true)),
         };
         let measured = Measured { page: format!("puppet_looked {}\n", Timestamp::now()), ..Measured::default() };
         CheckResult {
@@ -80,7 +82,8 @@ impl Work for Puppet {
             due,
             clock_trusted: true,
             waits: None,
-            paused: None,
+            retry_at: None,
+            unproven: self.says("unproven"),
             server: None,
             measured,
             target: None,
@@ -302,6 +305,28 @@ fn it_is_ready_before_the_first_look_and_says_what_it_saw() {
 }
 
 #[test]
+fn a_hard_pause_is_a_warning_in_the_journal_a_line_of_the_status_and_a_metric() {
+    let mut node = Node::new(&["paused"]);
+    node.start();
+    node.hear("STATUS=PAUSED until somebody resumes, in an emergency too: etcd restore; ");
+    let status = node.see("the pause", |s| s.last_check.as_ref().is_some_and(|c| c.paused.is_some()));
+    assert!(
+        certwarden::observe::render(&status).contains("\npaused       until somebody resumes, in an emergency too")
+    );
+    let warned = |log: &str| {
+        log.lines()
+            .filter(|l| l.starts_with("warning: paused until somebody resumes, in an emergency too: etcd restore; "))
+            .count()
+    };
+    assert_eq!(warned(&node.log()), 1, "{}", node.log());
+    let page = std::fs::read_to_string(node.path("run/certwarden/metrics.prom")).unwrap();
+    assert!(page.contains("certwarden_suspended{reason=\"hard-pause\"} 1"), "{page}");
+    node.withdraw("paused");
+    node.signal(Signal::SIGHUP);
+    node.see("its end", |s| s.last_check.as_ref().is_some_and(|c| c.paused.is_none()));
+}
+
+#[test]
 fn what_is_due_is_renewed_once_even_if_the_engine_lies_and_it_stays_due() {
     let mut node = Node::new(&["due"]);
     node.start();
@@ -347,12 +372,12 @@ fn after_a_failed_rollback_it_only_observes_until_an_operator_has_acted() {
     node.start();
     node.hear("STATUS=OBSERVING ONLY, a rollback failed (so it went)");
     node.see("idleness", |s| s.doing == Doing::Idle);
-    let mut state = DaemonState::load(&node.root()).state;
+    let state = DaemonState::load(&node.root()).state;
     assert!(matches!(&state.observe_only, Some(ObserveOnly { reason, .. }) if reason == "so it went"));
     node.withdraw("roll-back-fails");
-    state.observe_only = None; // what `certwarden recover` does
-    state.last_transaction = None;
-    state.save(&node.root()).unwrap();
+    // what `certwarden recover` does
+    DaemonState::change(&node.root(), |state| (state.observe_only, state.decided_at) = (None, Some(Timestamp::now())))
+        .unwrap();
     node.signal(Signal::SIGHUP);
     node.see("a renewal", |s| s.last_transaction.as_ref().is_some_and(|t| t.outcome == Outcome::Verified));
 }

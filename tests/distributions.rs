@@ -13,7 +13,7 @@ mod support;
 
 use certwarden::model::assess::Severity;
 use certwarden::model::distribution::Distribution;
-use certwarden::model::inventory::Owner;
+use certwarden::model::inventory::{Entry, Owner};
 use certwarden::model::planner::Selection;
 use certwarden::model::report::Outcome;
 use fake::node::{Node, assert_unchanged, temp};
@@ -61,13 +61,24 @@ fn assert_watched(node: &Node, distribution: Distribution, names: &[&str]) {
         );
     }
     assert!(inventory.node.notes.iter().any(|n| n.contains(distribution.name())), "{:?}", inventory.node.notes);
+    let others = |e: &Entry| e.owner == Owner::Distribution;
+    let session = node.session();
+    let judged = session.inventory.entries.iter().zip(&session.assessment.entries);
+    let due = judged.filter(|(e, _)| others(e)).any(|(_, j)| j.severity > Severity::Ok);
     let before = (node.live(), snapshot(&node.path("/var")));
     let all: Vec<String> = inventory.entries.iter().map(|e| e.name.clone()).collect();
     for selection in [Selection::Due, Selection::All, Selection::Names(all)] {
         let plan = node.plan(&selection);
         assert!(plan.is_empty(), "{selection:?}: {plan:?}");
         let report = node.renew(&selection);
-        assert!(matches!(report.outcome, Outcome::NothingToDo | Outcome::Refused), "{selection:?}: {report:?}");
+        assert!(
+            matches!(report.outcome, Outcome::NothingToDo | Outcome::LeftOut | Outcome::Refused),
+            "{selection:?}: {report:?}"
+        );
+        if due && selection == Selection::Due {
+            assert_eq!((report.outcome, report.exit_code()), (Outcome::LeftOut, 1), "{}", report.reason);
+            assert!(report.reason.contains(distribution.renewal()), "how it is renewed: {}", report.reason);
+        }
     }
     assert_unchanged(&before.0, node);
     let kept = |lines: &[String]| lines.iter().filter(|l| !l.contains("/var/lib/certwarden")).count();

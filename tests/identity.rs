@@ -18,6 +18,7 @@ use std::path::Path;
 
 use certwarden::host::fs::MAX_FILE;
 use certwarden::model::finding::Problem;
+use certwarden::model::gate::Gate;
 use certwarden::model::identity::{CURRENT, Config, Lies};
 use certwarden::model::inventory::{Content, Entry, Inventory};
 use certwarden::model::ledger::State;
@@ -179,15 +180,6 @@ fn rows() -> Vec<(&'static str, Break, &'static str, Problem)> {
             Problem::Malformed,
         ),
         (
-            "of another node",
-            |t| {
-                let other = leaf(&t.ca, ("system:node:another", Some("system:nodes")), 100 * DAY);
-                t.write(DATED, other.combined(), 0o600);
-            },
-            "kubelet-client",
-            Problem::WrongIdentity,
-        ),
-        (
             "of another CA",
             |t| {
                 let other = leaf(&t.etcd_ca, NODE, 100 * DAY);
@@ -254,6 +246,119 @@ fn add_bootstrap(tree: &Tree) {
     tree.write(BOOTSTRAP, config, 0o600);
 }
 
+/// The kubelet's identity is another node's, valid and of the cluster's CA.
+fn of_another_node(tree: &Tree) {
+    let other = tree.ca.issue(("system:node:another", Some("system:nodes")), Usage::Client, &[], 100 * DAY);
+    tree.write(DATED, other.combined(), 0o600);
+}
+
+/// The words for the operator, if there are such.
+#[track_caller]
+fn question(case: &Case) -> (String, String) {
+    match case.node.session().assessment.identity {
+        Choice::Operator { reason, remedy } => (reason, remedy),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_valid_identity_of_another_name_is_a_question_and_never_by_itself_a_new_node() {
+    type Change = fn(&Tree);
+    let changes: [(&str, Layout, Change); 4] = [
+        ("a worker with a token", Layout::Worker, |t| {
+            add_bootstrap(t);
+            of_another_node(t);
+        }),
+        ("a renamed worker", Layout::Worker, |t| {
+            add_bootstrap(t);
+            t.write("/etc/hostname", "dhcp-10-0-0-7\n", 0o644);
+        }),
+        ("a renamed control plane", Layout::ControlPlane, |t| t.write("/etc/hostname", "ip-10-0-0-7\n", 0o644)),
+        ("one that is given another name by a flag", Layout::ControlPlane, |t| {
+            t.write("/etc/default/kubelet", "KUBELET_EXTRA_ARGS=--hostname-override=other\n", 0o644);
+        }),
+    ];
+    for (what, layout, change) in changes {
+        let case = case(layout, change);
+        let before = case.node.live();
+        assert!(ids(&case.node.session().inventory, "kubelet-client").contains(&Problem::WrongIdentity), "{what}");
+        let session = case.node.session();
+        let judged = session.assessment.get("kubelet-client").unwrap();
+        assert!(!judged.due && !judged.emergency, "{what}");
+        let (reason, remedy) = question(&case);
+        assert!(
+            reason.contains("was it renamed?") && remedy.contains("hostnamectl hostname"),
+            "{what}: {reason} {remedy}"
+        );
+        let _ = case.node.renew_due();
+        assert_unchanged(&before, &case.node);
+    }
+}
+
+#[test]
+fn an_identity_that_expired_under_another_name_is_a_question_too() {
+    let case = case(Layout::ControlPlane, |t| {
+        let old = t.ca.issue(NODE, Usage::Client, &[], -DAY);
+        t.write(DATED, old.combined(), 0o600);
+        t.write("/etc/hostname", "ip-10-0-0-7\n", 0o644);
+    });
+    let before = case.node.live();
+    assert!(question(&case).0.contains("`node-1`"), "the name that the CA knows");
+    let _ = case.node.renew_due();
+    assert_unchanged(&before, &case.node);
+}
+
+#[test]
+fn a_name_of_a_command_line_that_was_not_understood_is_never_signed() {
+    for (file, text) in [
+        (
+            "/etc/systemd/system/kubelet.service.d/90.conf",
+            "[Service]\nExecStart=\nExecStart=/bin/sh -c 'kubelet --hostname-override=$(cat /x)'\n",
+        ),
+        (
+            "/etc/systemd/system/kubelet.service.d/90.conf",
+            "[Service]\nExecStart=\nExecStart=/usr/local/bin/start-kubelet\n",
+        ),
+        (
+            "/etc/systemd/system/kubelet.service.d/90.conf",
+            "[Service]\nEnvironment=KUBELET_EXTRA_ARGS=--hostname-override=%b\n",
+        ),
+        ("/etc/default/kubelet", "KUBELET_EXTRA_ARGS=\"--hostname-override=a\n"),
+    ] {
+        let healthy = case(Layout::ControlPlane, |t| t.write(file, text, 0o644));
+        let session = healthy.node.session();
+        assert_eq!(session.assessment.identity, Choice::Nothing, "{text}");
+        assert_eq!(session.inventory.node.name.as_deref(), Some("node-1"), "by what the CA issued");
+        let broken = case(Layout::ControlPlane, |t| {
+            t.write(file, text, 0o644);
+            t.remove(DATED);
+            t.remove(LINK);
+        });
+        assert!(question(&broken).0.contains("not known for certain"), "{text}");
+    }
+}
+
+#[test]
+fn on_a_control_plane_whose_serving_certificates_name_it_another_nodes_identity_is_replaced() {
+    let case = case(Layout::ControlPlane, of_another_node);
+    assert_found(&case, "kubelet-client", Problem::WrongIdentity, "of another node");
+    let report = case.node.renew_due();
+    assert_eq!(report.outcome, Outcome::Verified, "{} {:?}", report.reason, report.notes);
+    assert_well(&case, "of another node");
+}
+
+#[test]
+fn another_nodes_identity_gives_way_to_one_of_this_node_that_is_there() {
+    let case = case(Layout::Worker, |t| {
+        add_older(t);
+        of_another_node(t);
+    });
+    assert_eq!(ways(&case.node.plan(&Selection::Due)).iter().map(kind).collect::<Vec<_>>(), ["adopt"]);
+    let report = case.node.renew_due();
+    assert_eq!(report.outcome, Outcome::Verified, "{} {:?}", report.reason, report.notes);
+    assert_well(&case, "of another node");
+}
+
 #[test]
 fn a_broken_identity_is_replaced_by_the_newest_good_one_that_is_there() {
     for (what, broken, name, problem) in rows() {
@@ -311,8 +416,12 @@ fn with_nothing_to_go_by_the_operator_is_told_the_command_and_nothing_is_touched
         };
         assert!(remedy.contains("kubeadm kubeconfig user") && remedy.contains("system:node:node-1"), "{remedy}");
         let report = case.node.renew_due();
-        assert_eq!(report.outcome, Outcome::NothingToDo, "{what}: {}", report.reason);
-        assert!(report.notes.iter().any(|n| n.contains("kubeadm kubeconfig user")), "{:?}", report.notes);
+        assert_eq!((report.outcome, report.exit_code()), (Outcome::LeftOut, 1), "{what}: {}", report.reason);
+        let way_out = report.left_out[0].needed.as_ref().unwrap();
+        assert!(
+            report.left_out[0].name == "kubelet-client" && way_out.contains("kubeadm kubeconfig user"),
+            "{way_out}"
+        );
         assert_unchanged(&before, &case.node);
         assert!(case.node.ids().is_empty(), "{what}");
     }
@@ -568,7 +677,7 @@ fn a_healthy_rotation_is_left_alone() {
         w.signer.as_mut().unwrap().requests.insert("csr-x".into(), request);
     });
     let report = case.node.renew_due();
-    assert_outcome(&report, Outcome::NothingToDo);
+    assert_outcome(&report, Outcome::LeftOut);
     assert!(report.reason.contains("the kubelet itself waits for its request csr-x"), "{}", report.reason);
     // begun since the last look, which found none
     let session = Session::knowing(&case.node.host, &case.node.policy, Some(&[]));
@@ -649,7 +758,7 @@ fn whoever_answers_a_request_wrongly_changes_nothing_and_is_not_asked_again_at_o
         for _ in 0..3 {
             let again = case.node.renew_due();
             let waits = matches!(signing, NeverApproved | NotIssued | Overloaded);
-            assert_outcome(&again, if waits { Outcome::Refused } else { Outcome::NothingToDo });
+            assert_outcome(&again, if waits { Outcome::Refused } else { Outcome::LeftOut });
             assert_eq!(filed(), 1, "{signing:?}: no pile of requests");
         }
         assert_unchanged(&before, &case.node);
@@ -685,7 +794,7 @@ fn a_denial_is_heeded_where_the_key_of_the_ca_is_at_hand_and_time_runs_out() {
     assert_outcome(&case.node.renew_due(), Outcome::Refused);
     for _ in 0..3 {
         let report = case.node.renew_due();
-        assert_outcome(&report, Outcome::NothingToDo);
+        assert_outcome(&report, Outcome::LeftOut);
         assert!(report.reason.contains("the last request was denied: the next is filed after"), "{}", report.reason);
     }
     assert_unchanged(&before, &case.node);
@@ -708,7 +817,7 @@ fn an_answer_that_comes_late_and_is_a_no_holds_the_next_request_back_too() {
         let so_far = filed();
         assert!(so_far <= 2 && (so_far == 1 || answer == Lost), "{answer:?}: {so_far}");
         for _ in 0..3 {
-            assert_outcome(&case.node.renew_due(), Outcome::NothingToDo);
+            assert_outcome(&case.node.renew_due(), Outcome::LeftOut);
             assert_eq!(filed(), so_far, "{answer:?}");
         }
     }
@@ -849,11 +958,17 @@ fn assert_keys_are_roots(node: &Node, what: &str) {
 fn killed_anywhere(what: &str, sampled: u64, before: &[Problem], make: impl Fn() -> Case) {
     for (seen, tick) in (1..).step_by(usize::try_from(stride(sampled)).unwrap()).enumerate() {
         let case = make();
+        let ran = case.node.fake.world(|w| w.kubelet.is_running());
         if !case.node.crash(tick, || drop(case.node.try_renew(&Selection::Due))) {
             assert!(seen > 5, "{what}: {seen}");
             return;
         }
         let what = format!("{what}, dead at {tick}");
+        let (runs, later) = case.node.fake.world(|w| (w.kubelet.is_running(), w.later.clone()));
+        assert!(
+            runs || !ran || later.is_some_and(|l| l.args == ["recover", "--unattended"]),
+            "{what}: nobody starts the kubelet"
+        );
         let report = case.node.recover(Reach::Full, false).unwrap();
         let ends = |o| !matches!(o, Outcome::RollbackFailed | Outcome::Interrupted);
         assert!(report.as_ref().is_none_or(|r| ends(r.outcome)), "{what}: {report:?}");
@@ -865,6 +980,7 @@ fn killed_anywhere(what: &str, sampled: u64, before: &[Problem], make: impl Fn()
         assert!(case.node.fake.world(|w| w.kubelet.is_running()) || !found.is_empty(), "{what}");
         assert_keys_are_roots(&case.node, &what);
         case.node.assert_nothing_left_over();
+        assert_eq!(case.node.fake.world(|w| w.later.clone()).filter(|_| report.is_some()), None, "{what}");
         // and nothing is in the way of the next
         let next = case.node.renew(&Selection::Due);
         assert!(
@@ -895,9 +1011,36 @@ fn killed_anywhere_the_node_ends_with_a_whole_identity_and_a_kubelet_that_runs()
 }
 
 #[test]
+fn systemd_is_to_start_a_held_kubelet_only_as_long_as_it_is_held_and_never_one_that_somebody_has_stopped() {
+    let case = overdue();
+    case.node.try_renew(&Selection::Due).unwrap();
+    assert_eq!(case.node.fake.details("run-later").len(), 1);
+    assert_eq!(case.node.fake.world(|w| w.later.clone()), None, "taken back");
+    let case = overdue();
+    case.node.fake.world(|w| {
+        w.stop_kubelet();
+        w.kubelet.active_state = "inactive".into();
+    });
+    let session = case.node.session();
+    let plan = session.plan(&Selection::Due).unwrap();
+    let _ = session.carry_out(&plan, false, &[Gate::StoppedByHand], &Node::progress()).unwrap();
+    assert_eq!(case.node.fake.details("run-later"), Vec::<String>::new());
+    // without a message bus it goes on, and says what that means
+    let case = overdue();
+    case.node.fake.always("run-later", Fault::Fail);
+    let report = case.node.try_renew(&Selection::Due).unwrap();
+    assert_eq!(report.outcome, Outcome::Verified);
+    assert!(
+        report.notes.iter().any(|n| n.starts_with("should certwarden be killed now, nothing starts")),
+        "{:?}",
+        report.notes
+    );
+}
+
+#[test]
 fn every_call_that_fails_leaves_a_whole_identity_and_a_kubelet_that_runs() {
     for fault in [Fault::Fail, Fault::Hang, Fault::Lie] {
-        for method in ["stop", "restart", "status", "whoami", "node_ready", "lease_renewed"] {
+        for method in ["stop", "restart", "status", "whoami", "node_ready", "node_lease", "run-later", "cancel"] {
             let case = overdue();
             case.node.fake.always(method, fault);
             let report = case.node.try_renew(&Selection::Due);

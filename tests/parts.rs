@@ -126,11 +126,11 @@ fn what_leaves_the_node_in_doubt_keeps_the_rest_from_being_begun() {
     assert_eq!(outcomes(&report), [Outcome::Degraded]);
     assert!(report.notes.iter().any(|n| n.starts_with("not begun: admin.conf, ")), "{:?}", report.notes);
     assert_eq!(Node::changed(&before, &node.live()).len(), 1);
-    assert_eq!(node.last_state(), Some(State::Committed));
-    // it is finished first, then the rest is renewed
+    assert_eq!(node.last_state(), Some(State::Unproven));
+    // the next attempt does not wait for its proof
     node.fake.world(|w| w.always.clear());
-    assert_outcome(&node.recover(Reach::Full, false).unwrap().unwrap(), Outcome::Verified);
     assert_outcome(&node.renew_due(), Outcome::Verified);
+    assert_outcome(&node.recover(Reach::Full, false).unwrap().unwrap(), Outcome::Verified);
     node.assert_processes_use_what_is_on_the_disk();
 }
 

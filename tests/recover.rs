@@ -18,45 +18,18 @@ use certwarden::model::ledger::State;
 use certwarden::model::planner::Selection;
 use certwarden::model::report::Outcome;
 use certwarden::txn::engine::EngineError;
-use certwarden::txn::ledger::Ledger;
 use certwarden::txn::recover::Reach;
 use certwarden::txn::session::SessionError;
 use certwarden::txn::state::DaemonState;
 use certwarden::txn::store::{self, TxnDir};
 use fake::Fault;
-use fake::node::{Live, Node, TRANSACTIONS, assert_outcome, assert_unchanged};
+use fake::node::{Live, Node, TRANSACTIONS, assert_outcome, assert_unchanged, died_in, ledger, rename_temps};
 use proptest::prelude::*;
 
 /// The ticks at which a clean renewal calls the outside, by name.
 fn ticks(node: &Node) -> Vec<String> {
     assert_outcome(&node.renew(&Selection::All), Outcome::Verified);
     node.fake.world(|w| w.tick_names.clone())
-}
-
-fn ledger(node: &Node) -> Ledger {
-    let dir = store::list(&node.host.root).unwrap().pop().unwrap();
-    Ledger::load(&node.host.root, &dir).unwrap().unwrap()
-}
-
-/// Dies at the first tick after which the ledger is in that state.
-fn died_in(make: fn() -> Node, state: State) -> (Node, Live) {
-    let rank = |state: Option<State>| {
-        use State::{Committed, Committing, Open, RolledBack, RollingBack, Staged, Verified};
-        let order = [Open, Staged, Committing, Committed, RollingBack, RolledBack, Verified];
-        order.iter().position(|s| Some(*s) == state).map_or(0, |i| i + 1)
-    };
-    // states only follow each other: halve until the first tick is found
-    let (mut low, mut high) = (0, 4096);
-    while high - low > 1 {
-        let (tick, node) = (u64::midpoint(low, high), make());
-        node.renew_and_crash(tick);
-        if rank(node.last_state()) < rank(Some(state)) { low = tick } else { high = tick }
-    }
-    let node = make();
-    let before = node.live();
-    assert!(node.renew_and_crash(high));
-    assert_eq!(node.last_state(), Some(state));
-    (node, before)
 }
 
 /// A rollback that was begun: the kubelet dies with the new files.
@@ -127,18 +100,6 @@ fn a_death_in_any_state_is_recovered_to_all_old_or_all_new() {
     recover_in_every_way(&node, &before);
 }
 
-/// As if the process had died after `done` of the renames, in the order of the ledger.
-fn rename_temps(node: &Node, done: usize) {
-    for file in ledger(node).files().iter().take(done) {
-        let live = node.path(&file.path.display().to_string());
-        // the kubelet's identity is reached by a link, and the file behind it is replaced
-        let live =
-            fs::read_link(&live).map_or(live.clone(), |to| node.path(&live.with_file_name(to).display().to_string()));
-        let name = format!(".{}.certwarden-new", live.file_name().unwrap().to_string_lossy());
-        fs::rename(live.with_file_name(name), live).unwrap();
-    }
-}
-
 #[test]
 fn a_death_between_any_two_renames_is_recovered() {
     let (template, before) = died_in(Node::due, State::Committing);
@@ -205,6 +166,8 @@ fn a_damaged_staged_file_is_not_used_to_go_forward() {
     let dir = store::list(&node.host.root).unwrap().pop().unwrap();
     let staged = dir.new_file(std::path::Path::new("/etc/kubernetes/pki/apiserver.key"));
     fs::write(node.path(&staged.display().to_string()), "rubbish").unwrap();
+    // once more, then a person has to look
+    assert_outcome(&node.recover(Reach::Full, false).unwrap().unwrap(), Outcome::Interrupted);
     let report = node.recover(Reach::Full, false).unwrap().unwrap();
     assert_outcome(&report, Outcome::RollbackFailed);
     let changed = Node::changed(&before, &node.live());
@@ -356,6 +319,7 @@ fn a_damaged_backup_is_not_put_back() {
         live
     };
     let before = without_beside(&node);
+    assert_outcome(&node.recover(Reach::Full, false).unwrap().unwrap(), Outcome::Interrupted);
     let report = node.recover(Reach::Full, false).unwrap().unwrap();
     assert_outcome(&report, Outcome::RollbackFailed);
     assert!(report.reason.contains("backup of /etc/kubernetes/scheduler.conf is damaged"), "{}", report.reason);
@@ -567,7 +531,7 @@ fn a_rollback_of_what_is_no_longer_on_the_node_says_so() {
     fs::remove_file(node.path("/etc/kubernetes/scheduler.conf")).unwrap();
     fs::remove_file(node.path("/etc/kubernetes/manifests/kube-scheduler.yaml")).unwrap();
     let report = node.rollback(Some(&id), &[]).unwrap();
-    assert_outcome(&report, Outcome::NothingToDo);
+    assert_outcome(&report, Outcome::LeftOut);
     assert!(report.reason.contains("no longer on this node"), "{}", report.reason);
 }
 

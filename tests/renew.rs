@@ -389,6 +389,16 @@ fn the_clusters_configuration_comes_from_the_api_then_from_the_cache_then_from_t
 
     node.cluster_says("kind: ClusterConfiguration\napiVersion: kubeadm.k8s.io/v1beta2\n");
     assert_eq!(ask(&node).origin, Origin::Cache, "this kubeadm does not read v1beta2");
+    // of a kubeadm that is newer than any that is known here: what may be written into it is not known
+    let newer = Version::parse("v1.44.0").unwrap();
+    node.cluster_says("kind: ClusterConfiguration\napiVersion: kubeadm.k8s.io/v1\n");
+    let made = cluster_config::cluster_configuration(&node.host, &node.node, newer, cache).unwrap();
+    assert_eq!(made.origin, Origin::Cache, "{:?}", made.notes);
+    let made =
+        cluster_config::cluster_configuration(&node.host, &node.node, newer, Path::new("/var/lib/certwarden/none"))
+            .unwrap();
+    assert_eq!((made.origin, &parsed(&made)[0]["apiVersion"]), (Origin::Rebuilt, &"kubeadm.k8s.io/v1beta4".into()));
+    assert!(made.notes[0].contains("does not read kubeadm.k8s.io/v1"), "{:?}", made.notes);
     fs::write(node.at("/var/lib/certwarden/cluster-configuration.yaml"), "a: [").unwrap();
     assert_eq!(ask(&node).origin, Origin::Rebuilt);
 }

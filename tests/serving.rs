@@ -22,6 +22,7 @@ use certwarden::model::planner::Selection;
 use certwarden::model::policy::{Span, Threshold};
 use certwarden::model::report::Outcome;
 use certwarden::txn::recover::Reach;
+use fake::Fault;
 use fake::node::{KUBELET, Node, assert_outcome, assert_unchanged, on_the_loopback, temp};
 use fake::signer::{Signer, Signing};
 use fake::socket::{Uptake, serve};
@@ -98,6 +99,36 @@ fn the_kubelets_self_signed_pair_is_renewed_in_its_shape_and_served() {
     assert_eq!(findings(&case), []);
     case.node.assert_nothing_left_over();
     assert_outcome(&case.node.renew_due(), Outcome::NothingToDo);
+}
+
+#[test]
+fn a_kubelet_that_reads_its_self_signed_pair_again_by_itself_is_not_restarted_for_it() {
+    let case = listening(due(20 * DAY), [CERT, KEY], Uptake::Reload);
+    let report = case.node.renew_due();
+    assert_outcome(&report, Outcome::Verified);
+    assert!(report.sockets.iter().any(|s| s.entry == SERVING && s.ok), "{:?}", report.sockets);
+    assert_eq!((case.node.fake.world(|w| w.starts), report.restarted.len()), (0, 0), "its pods are not admitted again");
+    assert_eq!(report.pods, None, "nothing was restarted");
+}
+
+#[test]
+fn pods_that_do_not_come_back_after_a_restart_of_the_kubelet_are_named() {
+    for evicted in [None, Some("shop/cart-0".to_owned())] {
+        let case = listening(due(20 * DAY), [CERT, KEY], Uptake::Restart);
+        case.node.fake.world(|w| w.evicts.clone_from(&evicted));
+        let report = case.node.renew_due();
+        assert_outcome(&report, Outcome::Verified);
+        let seen = report.pods.unwrap();
+        assert_eq!(seen.gone, evicted.clone().into_iter().collect::<Vec<_>>());
+        assert_eq!(seen.before, seen.after + seen.gone.len());
+        let named = report.notes.iter().any(|n| n.contains("do not run any more: shop/cart-0;"));
+        assert_eq!(named, evicted.is_some(), "{:?}", report.notes);
+    }
+    let case = listening(due(20 * DAY), [CERT, KEY], Uptake::Restart);
+    case.node.fake.always("pods", Fault::Hang);
+    let report = case.node.renew_due();
+    assert_outcome(&report, Outcome::Verified);
+    assert_eq!(report.pods, None, "a runtime that does not list them has lost none");
 }
 
 #[test]
@@ -189,7 +220,7 @@ fn what_somebody_put_in_the_place_of_the_kubelets_pair_is_his() {
     for case in [case(due(20 * DAY), by_cluster), case(due(20 * DAY), by_stranger)] {
         assert_eq!(entry(&case).owner, Owner::External);
         let before = case.node.live();
-        assert_outcome(&case.node.renew_due(), Outcome::NothingToDo);
+        assert_outcome(&case.node.renew_due(), Outcome::LeftOut);
         assert_outcome(&case.node.renew(&Selection::Names(vec![SERVING.into()])), Outcome::Refused);
         assert_unchanged(&before, &case.node);
         assert_eq!(findings(&case), [Problem::Expiring], "watched all the same");
@@ -209,7 +240,7 @@ fn a_configured_pair_of_another_ca_is_watched_and_not_touched() {
     let found = entry(&case);
     assert_eq!((found.owner, found.path().to_str().unwrap()), (Owner::External, "/etc/corporate/node.crt"));
     let before = case.node.live();
-    assert_outcome(&case.node.renew_due(), Outcome::NothingToDo);
+    assert_outcome(&case.node.renew_due(), Outcome::LeftOut);
     assert_unchanged(&before, &case.node);
 }
 
@@ -221,7 +252,12 @@ fn a_half_or_unreadable_pair_is_told_and_left_alone() {
         let case = case(due(300 * DAY), |t| t.write(broken.0, broken.1, 0o600));
         assert_eq!(findings(&case), [problem], "{broken:?}");
         let before = case.node.live();
-        assert_outcome(&case.node.renew_due(), Outcome::NothingToDo);
+        let report = case.node.renew_due();
+        assert_outcome(&report, Outcome::LeftOut);
+        let told =
+            [report.left_out[0].reason.as_str(), report.left_out[0].needed.as_deref().unwrap_or_default()].concat();
+        let by = if broken.0 == KEY { "certwarden renew kubelet-serving" } else { "systemctl restart kubelet.service" };
+        assert!(told.contains(by), "{broken:?}: {told}");
         assert_unchanged(&before, &case.node);
     }
 }
@@ -309,7 +345,7 @@ fn a_kubelet_that_waits_for_its_own_serving_request_is_left_to_it_and_it_is_told
     file(60);
     assert_eq!(findings(&case), [Problem::Missing, Problem::RequestPending]);
     let report = case.node.renew_due();
-    assert_outcome(&report, Outcome::NothingToDo);
+    assert_outcome(&report, Outcome::LeftOut);
     assert!(report.reason.contains("the kubelet itself waits for its request csr-x"), "{}", report.reason);
     // given up, and no other filed: as some kubelets do (kubernetes#130001)
     file(3600);

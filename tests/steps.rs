@@ -543,7 +543,7 @@ fn break_undo(fake: &Fake, root: &Path, part: &str) {
                 }
             });
         }
-        p if p.ends_with("to say that it is well") => fake.always("get", Fault::Lie),
+        p if p.ends_with("to say that it is healthy") => fake.always("get", Fault::Lie),
         p if p.starts_with("waiting for node") => fake.world(|w| w.never_ready_if = Some(|_| true)),
         other => panic!("nobody has said how `{other}` fails"),
     }

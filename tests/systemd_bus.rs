@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use certwarden::host::exec::{ExecError, Invocation, Output, Program, Programs};
-use certwarden::host::systemd::{JobResult, ServiceManager, Systemd, SystemdError};
+use certwarden::host::systemd::{JobResult, ServiceManager, Systemd, SystemdError, loaded_at};
 use zbus::export::futures_core::Stream;
 use zbus::message::Type;
 use zbus::wire::ObjectPath;
@@ -173,8 +173,21 @@ impl Peer {
             ("TimeoutStartUSec", Variant::from(u64::MAX)),
             ("TimeoutStopUSec", Variant::from(90_000_000_u64)),
             ("RestartUSec", Variant::from("ten seconds")), // of another type than documented
+            ("ExecStartEx", Variant::from(vec![ran(vec!["no-env-expand".to_owned()])])),
+            ("ExecStart", Variant::from(vec![ran(false)])),
+            ("Environment", Variant::from(vec!["A=b c"])),
+            ("EnvironmentFiles", Variant::from(vec![("/etc/default/kubelet", true), ("/etc/k", false)])),
+            ("UnsetEnvironment", Variant::from(vec!["B"])),
+            ("PassEnvironment", Variant::from(Vec::<String>::new())),
+            ("Slice", Variant::from("a-b.slice")),
         ]))
     }
+}
+
+/// A command that has run, with its flags or whether its failure is ignored.
+fn ran<T>(how: T) -> (String, Vec<String>, T, u64, u64, u64, u64, u32, i32, i32) {
+    let argv = ["kubelet", "--hostname-override=n", "$A"].map(str::to_owned).to_vec();
+    ("/usr/bin/kubelet".to_owned(), argv, how, 1, 2, 3, 4, 5, 6, 7)
 }
 
 async fn ended(bus: &Connection, job: &str, unit: &str, result: &str) -> zbus::Result<()> {
@@ -252,6 +265,27 @@ fn done_is_reported_as_done_while_the_status_tells_of_the_dead_process() {
     assert_eq!(status.timeout_stop, Duration::from_secs(90));
     assert_eq!(status.timeout_start, Duration::ZERO, "infinite");
     assert_eq!(status.restart_delay, Duration::ZERO, "a property of an unexpected type is unknown");
+}
+
+#[test]
+fn what_a_unit_has_loaded_is_read_and_a_bus_that_is_silent_is_not_waited_for() {
+    let bus = Bus::new(Restart::Ends("done"));
+    let loaded = loaded_at(&bus.address, UNIT, LIMIT).unwrap();
+    assert_eq!((loaded.load_state.as_str(), loaded.slice.as_str()), ("loaded", "a-b.slice"));
+    let [command] = loaded.commands.as_slice() else { panic!("{loaded:?}") };
+    assert_eq!((command.path.as_str(), command.verbatim), ("/usr/bin/kubelet", true));
+    assert_eq!(command.argv, ["kubelet", "--hostname-override=n", "$A"]);
+    assert_eq!((loaded.environment, loaded.unset_environment), (vec!["A=b c".to_owned()], vec!["B".to_owned()]));
+    assert_eq!(loaded.environment_files, [("/etc/default/kubelet".to_owned(), true), ("/etc/k".to_owned(), false)]);
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("silent");
+    let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let begin = Instant::now();
+    for address in [format!("unix:path={}", path.display()), "unix:path=/nonexistent/bus".to_owned()] {
+        assert_eq!(loaded_at(&address, UNIT, Duration::from_millis(300)), None);
+    }
+    assert!(begin.elapsed() < Duration::from_secs(5));
 }
 
 #[test]

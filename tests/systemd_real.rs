@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use certwarden::host::cri::{Container, ContainerRuntime, Cri};
 use certwarden::host::exec::{ExecError, Invocation, Output, Program, Programs};
-use certwarden::host::systemd::{ServiceManager, Systemd, SystemdError};
+use certwarden::host::systemd::{Later, ServiceManager, Systemd, SystemdError};
 use certwarden::model::inventory::ContainerRef;
 
 /// Programs without the limits of the real thing.
@@ -165,6 +165,37 @@ fn with_the_bus_stopped_systemctl_does_the_same() {
     assert!(restarted.unwrap().is_done());
     assert_ne!(systemd.status(&unit.0).unwrap().invocation_id, by_bus.invocation_id);
     assert!(systemd.stop(&unit.0).unwrap().is_done());
+}
+
+#[test]
+#[ignore = "makes units on the machine it runs on"]
+fn what_is_to_run_later_runs_again_and_again_until_it_is_taken_back() {
+    let systemd = systemd();
+    let ran = std::env::temp_dir().join("certwarden-test-later");
+    let times = || std::fs::read(&ran).map_or(0, |marks| marks.len());
+    let later = Later {
+        unit: "certwarden-test-later",
+        description: "test of certwarden".to_owned(),
+        program: "/bin/sh".into(),
+        args: vec!["-c", "printf x >> /tmp/certwarden-test-later"],
+        after: Duration::from_secs(3),
+        again: Duration::from_secs(1),
+    };
+    let _ = std::fs::remove_file(&ran);
+    systemd.run_later(&later).unwrap();
+    systemd.run_later(&later).unwrap(); // it is to be run already
+    assert!(systemd.stop(&later.timer()).unwrap().is_done());
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!(times(), 0, "taken back before its time");
+    systemd.run_later(&later).unwrap();
+    println!("three times after {:?}", until("three times", Duration::from_secs(60), || times() >= 3));
+    assert!(systemd.stop(&later.timer()).unwrap().is_done());
+    std::thread::sleep(Duration::from_secs(2));
+    let ended = times();
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(times(), ended);
+    assert!(matches!(systemd.stop(&later.timer()), Err(SystemdError::NoSuchUnit { .. })), "nothing is left of it");
+    std::fs::remove_file(&ran).unwrap();
 }
 
 #[test]

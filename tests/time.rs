@@ -13,13 +13,17 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use certwarden::model::gate::Gate;
+use certwarden::model::assess::assess;
+use certwarden::model::gate::{Gate, standing};
+use certwarden::model::inventory::{Content, Inventory, Owner};
+use certwarden::model::issued::Issued;
 use certwarden::model::ledger;
 use certwarden::model::machine::{Activity, Effect, Event, Found, Renewed, Standing, State};
 use certwarden::model::planner::Selection;
 use certwarden::model::policy::{Mode, Span};
-use certwarden::model::report::{Outcome, Report};
+use certwarden::model::report::{self, Outcome, Report};
 use certwarden::model::schedule::{self, Schedule};
+use certwarden::txn::calm;
 use certwarden::txn::recover::Reach;
 use certwarden::txn::state::DaemonState;
 use fake::node::{Node, assert_outcome, assert_unchanged};
@@ -93,7 +97,7 @@ fn an_unsynchronised_clock_or_one_that_went_back_or_is_before_the_ca_renews_noth
         (Gate::Clock, (|node: &Node| node.fake.world(|w| w.clock_synchronised = Some(false))) as fn(&Node)),
         (Gate::Clock, |node| {
             let seen = Some(node.fake.world(|w| w.now) + SignedDuration::from_hours(1));
-            DaemonState { last_seen: seen, ..DaemonState::default() }.save(&node.host.root).unwrap();
+            DaemonState::change(&node.host.root, |state| state.last_seen = seen).unwrap();
         }),
         (Gate::Ca, |node| node.fake.world(|w| w.step(-20 * 366 * DAY))),
     ] {
@@ -168,13 +172,99 @@ fn idle(now: Timestamp, standing: Standing) -> State {
     State::start(now, Mode::Enforce, schedule, standing, Renewed::default())
 }
 
+/// What the daemon decides for five days about leaves that live for so long: the hours at which it renews, and whether any was an
+/// emergency.
+fn five_days(life: SignedDuration, windows: &[&str]) -> (Vec<i64>, bool) {
+    let mut node = Node::healthy();
+    node.policy.windows.calendar = windows.iter().map(|w| w.parse().unwrap()).collect();
+    node.policy.windows.duration = Span::secs(7200);
+    let mut inventory = node.inventory();
+    let issue = |inventory: &mut Inventory, now: Timestamp| {
+        for entry in inventory.entries.iter_mut().filter(|e| e.owner == Owner::Kubeadm) {
+            let Content::Readable(credential) = &mut entry.content else { continue }; // there is none
+            credential.chain[0].not_before = now - SignedDuration::from_mins(5);
+            credential.chain[0].not_after = now + life;
+            credential.chain[0].issued_here = true;
+        }
+    };
+    let begin = at(node.fake.world(|w| w.now).as_second() / DAY * DAY);
+    issue(&mut inventory, begin);
+    let mut state = idle(begin, Standing::Free { failures: 0 });
+    let (mut hours, mut urgent) = (Vec::new(), false);
+    while let Some(now) = state.next().filter(|next| next.duration_since(begin).as_hours() < 5 * 24) {
+        node.fake.world(|w| w.now = now);
+        let emergency = assess(&inventory, &node.policy, now).emergency();
+        urgent |= emergency;
+        let shut = !standing(&calm::closed(&node.host, &node.policy), &[], emergency).is_empty();
+        let policy = calm::policy_now(&node.host, &node.policy, &inventory);
+        let assessment = assess(&inventory, &policy, now);
+        let due: Vec<String> = assessment.due().filter(|_| !shut).map(|j| j.name.clone()).collect();
+        let found = Found { due: due.clone(), ..Found::default() };
+        state = state.on(Event::Tick, now).unwrap().0;
+        let (mut next, effects) = state.on(Event::CheckDone(found), now).unwrap();
+        if effects.contains(&Effect::StartTransaction) {
+            hours.push(now.duration_since(begin).as_hours());
+            issue(&mut inventory, now);
+            let renewed = due.into_iter().map(|name| (name, life)).collect();
+            let done = Event::TransactionDone { outcome: Outcome::Verified, reason: "done".into(), renewed };
+            next = next.on(done, now).unwrap().0.on(Event::CheckDone(Found::default()), now).unwrap().0;
+        }
+        state = next;
+    }
+    (hours, urgent)
+}
+
+#[test]
+fn what_lives_for_two_days_is_renewed_as_often_as_its_life_needs_and_windows_hold() {
+    let two_days = SignedDuration::from_hours(48);
+    let (hours, urgent) = five_days(two_days, &[]);
+    assert!(!urgent && hours.len() == 3, "each time with a third of its life left: {hours:?}");
+    // it does not last from one window to the next but one
+    let (hours, urgent) = five_days(two_days, &["*-*-* 02:00 UTC"]);
+    assert!(!urgent && hours.iter().all(|h| (2..4).contains(&(h % 24))), "{hours:?}");
+    assert!((4..=5).contains(&hours.len()), "{hours:?}");
+    let (hours, urgent) = five_days(two_days, &["*-*-* 02,14:00 UTC"]);
+    assert!(!urgent && hours.iter().all(|h| (2..4).contains(&(h % 12))), "{hours:?}");
+    assert!((3..=4).contains(&hours.len()), "not in each window: {hours:?}");
+    // shorter than the time for which nothing is renewed twice
+    let (hours, urgent) = five_days(SignedDuration::from_hours(24), &[]);
+    assert!(!urgent && (6..=8).contains(&hours.len()), "{hours:?}");
+    assert_eq!(five_days(SignedDuration::from_hours(365 * 24), &[]), (Vec::new(), false));
+}
+
+#[test]
+fn only_a_life_that_a_renewal_of_its_own_gave_shares_out_the_thresholds() {
+    let node = Node::healthy();
+    let mut inventory = node.inventory();
+    let now = node.fake.world(|w| w.now);
+    let mut report = Report::new(Outcome::Verified, "", now);
+    for entry in inventory.entries.iter_mut().filter(|e| e.owner == Owner::Kubeadm) {
+        let (name, path) = (entry.name.clone(), entry.path().to_path_buf());
+        let Content::Readable(credential) = &mut entry.content else { continue };
+        let leaf = &mut credential.chain[0];
+        (leaf.not_before, leaf.not_after) = (now, now + SignedDuration::from_hours(10 * 24));
+        let (new_serial, not_after) = (leaf.serial.clone(), leaf.not_after);
+        report.renewed.push(report::Renewed { name, path, old_serial: None, new_serial, not_after });
+    }
+    let due = |inventory: &Inventory| assess(inventory, &node.policy, now).due().count();
+    // somebody made these for ten days; a renewal gives them a year
+    assert_eq!(due(&inventory), report.renewed.len());
+    let mut issued = Issued::default();
+    issued.add(&Report { outcome: Outcome::RolledBack, ..report.clone() });
+    issued.mark(&mut inventory);
+    assert_eq!(due(&inventory), report.renewed.len(), "what was rolled back is not in place");
+    issued.add(&report);
+    issued.mark(&mut inventory);
+    assert_eq!(due(&inventory), 0);
+}
+
 #[test]
 fn a_daemon_that_wakes_from_a_suspend_over_the_end_looks_at_once() {
     let begin = at(1_800_000_000);
     let asleep = idle(begin, Standing::Free { failures: 0 });
     let (awake, effects) = asleep.on(Event::Tick, begin + SignedDuration::from_hours(30 * 24)).unwrap();
     assert_eq!(effects, [Effect::StartCheck]);
-    assert_eq!(awake.activity, Activity::Checking { may_act: true });
+    assert_eq!(awake.activity, Activity::Checking { may_act: true, may_prove: true });
 }
 
 proptest! {
@@ -207,9 +297,8 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let root = certwarden::host::fs::Root::open(dir.path()).unwrap();
         let now = at(1_800_000_000);
-        let mut memory = DaemonState::default();
-        memory.set_standing(&Standing::BackingOff { failures, until: schedule::back_off_until(failures, now) });
-        memory.save(&root).unwrap();
+        let standing = Standing::BackingOff { failures, until: schedule::back_off_until(failures, now) };
+        DaemonState::change(&root, |memory| memory.decide(&standing, now)).unwrap();
         let later = now + SignedDuration::from_secs(by);
         let state = idle(later, DaemonState::load(&root).state.standing()).on(Event::Tick, later).unwrap().0;
         match state.standing {

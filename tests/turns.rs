@@ -175,6 +175,46 @@ fn a_paused_cluster_and_a_cordoned_node_are_left_alone() {
 }
 
 #[test]
+fn a_cordon_that_lasts_is_no_maintenance() {
+    let hours_ago = |node: &Node, hours| {
+        let at = node.fake.world(|w| w.now) - jiff::SignedDuration::from_hours(hours);
+        node.fake.world(|w| (w.cluster.cordoned, w.cluster.cordoned_at) = (true, Some(at.to_string())));
+    };
+    let node = one_of_three();
+    hours_ago(&node, 23);
+    assert_waits(&node, &all(&node), Gate::Maintenance, "after 1d (`maintenance.cordon-age`)");
+    hours_ago(&node, 25);
+    assert_outcome(&all(&node), Outcome::Verified);
+    let mut strict = one_of_three();
+    strict.policy.maintenance.cordon_age = certwarden::model::policy::Span::days(365);
+    hours_ago(&strict, 25);
+    assert_waits(&strict, &all(&strict), Gate::Maintenance, "cordoned");
+}
+
+#[test]
+fn a_cordon_of_unknown_age_counts_from_when_it_was_first_seen() {
+    let node = one_of_three();
+    let cordon = |cordoned| node.fake.world(|w| w.cluster.cordoned = cordoned);
+    let look = || {
+        let session = node.session();
+        let plan = session.plan(&Selection::All).unwrap();
+        session.in_the_way(&plan).iter().any(|r| r.gate == Gate::Maintenance)
+    };
+    let pass = |hours| node.fake.world(|w| w.now += jiff::SignedDuration::from_hours(hours));
+    cordon(true);
+    assert!(look());
+    pass(23);
+    assert!(look());
+    pass(2);
+    assert!(!look());
+    // another cordon begins anew
+    cordon(false);
+    assert!(!look());
+    cordon(true);
+    assert!(look());
+}
+
+#[test]
 fn where_nobody_can_be_asked_one_of_several_waits_for_its_own_time() {
     let node = one_of_three();
     // what the cluster is like was learnt when it answered

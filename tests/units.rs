@@ -35,6 +35,19 @@ fn the_apparmor_profile_allows_what_the_unit_allows() {
 }
 
 #[test]
+fn the_recovery_at_boot_comes_after_the_mount_of_whatever_it_may_write() {
+    let unit = text("systemd/certwarden-recover.service");
+    let writable = directive(&unit, "ReadWritePaths");
+    let writable: BTreeSet<&str> = writable.iter().map(|path| path.trim_start_matches('-')).collect();
+    let mounted = directive(&unit, "RequiresMountsFor");
+    assert!(writable.len() > 1 && writable.iter().all(|path| mounted.contains(*path)), "{writable:?} {mounted:?}");
+    assert_eq!(directive(&unit, "Before"), BTreeSet::from(["kubelet.service".to_owned()]));
+    // who has certificates elsewhere is told to name both
+    let told = text("docs/operations.md");
+    assert!(told.contains("RequiresMountsFor=/etc/ssl/etcd/ssl") && told.contains("ReadWritePaths=/etc/ssl/etcd/ssl"));
+}
+
+#[test]
 fn under_apparmor_no_program_leaves_the_profile() {
     // with NoNewPrivileges= the exec would fail, in complain mode too
     let profile = text("packaging/examples/apparmor-profile");

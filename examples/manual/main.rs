@@ -5,6 +5,8 @@
 mod pages;
 #[path = "../../tests/support/reference.rs"]
 mod reference;
+#[path = "../../tests/support/versions.rs"]
+mod versions;
 
 use std::io;
 use std::path::Path;
@@ -32,6 +34,7 @@ fn write_reference() -> io::Result<()> {
     let dir = reference::dir();
     fs::create_dir_all(&dir)?;
     reference::pages().iter().try_for_each(|(name, text)| fs::write(dir.join(name), text))?;
+    fs::write(versions::path(), versions::table().map_err(io::Error::other)?.page())?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     reference::prometheus_rules().iter().try_for_each(|(path, text)| fs::write(root.join(path), text))
 }

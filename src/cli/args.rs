@@ -27,10 +27,10 @@ pub struct Args<C: Subcommand = Command> {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Assess every certificate now. Exit: 0 ok, 1 warning, 2 critical, 3 cannot tell.
+    /// Assess every certificate now. Exit: 0 ok, 1 warning, 2 critical, 3 cannot tell, 77 run as root.
     #[command(after_help = help::CHECK)]
     Check(CheckArgs),
-    /// Say what `renew` would do, step by step, and why.
+    /// Say what `renew` would do, step by step, and why. Exit: 0 all that is due, 1 something that is due would be left out.
     #[command(after_help = help::PLAN)]
     Plan {
         #[command(flatten)]
@@ -39,7 +39,8 @@ pub enum Command {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
-    /// Renew what is due, or what is named. Exit: 0 done or nothing to do, 1 refused, 2 rolled back, 3 rollback failed.
+    /// Renew what is due, or what is named. Exit: 0 done or nothing is due, 1 refused or something that is due was left out,
+    /// 2 rolled back, 3 rollback failed.
     #[command(after_help = help::RENEW)]
     Renew {
         #[command(flatten)]
@@ -66,15 +67,22 @@ pub enum Command {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
-    /// Finish what a crash or a power cut left unfinished, and clear a failed rollback once its cause is gone.
+    /// Finish what a crash or a power cut left unfinished, clear a failed rollback once its cause is gone, and verify again
+    /// what could not be proven.
     #[command(after_help = help::RECOVER)]
     Recover {
         /// Make the files consistent and touch no service: at boot, before the kubelet starts.
         #[arg(long)]
         files_only: bool,
+        /// Close a transaction that is in place and could not be proven, by your word; without ID the only one.
+        #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "", conflicts_with = "files_only")]
+        accept: Option<String>,
         /// For people or for programs.
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
+        /// Nobody asked: as the daemon does it, and nothing where another certwarden is running.
+        #[arg(long, hide = true, conflicts_with = "files_only")]
+        unattended: bool,
     },
     /// List the transactions that are kept, or show the report of one.
     #[command(after_help = help::HISTORY)]
@@ -92,21 +100,9 @@ pub enum Command {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
-    /// Renew nothing for a while, but in an emergency: on this node, or in the whole cluster.
+    /// Renew nothing for a while, except in an emergency: on this node, or in the whole cluster.
     #[command(after_help = help::PAUSE)]
-    Pause {
-        /// Until then: `2026-11-30`, `2026-11-30 06:00` (local) or RFC 3339; without it until somebody resumes.
-        #[arg(long, value_name = "TIME", conflicts_with = "length")]
-        until: Option<String>,
-        /// For so long: `2d`, `6h`.
-        #[arg(long = "for", value_name = "LENGTH")]
-        length: Option<Span>,
-        /// What others are to read.
-        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-        reason: String,
-        #[command(flatten)]
-        reach: ReachArgs,
-    },
+    Pause(PauseArgs),
     /// End a pause.
     #[command(after_help = help::RESUME)]
     Resume {
@@ -221,11 +217,29 @@ pub struct ReachArgs {
 }
 
 #[derive(ClapArgs, Debug)]
+pub struct PauseArgs {
+    /// Until then: `2026-11-30`, `2026-11-30 06:00` (local) or RFC 3339; without it until somebody resumes.
+    #[arg(long, value_name = "TIME", conflicts_with = "length")]
+    pub until: Option<String>,
+    /// For so long: `2d`, `6h`.
+    #[arg(long = "for", value_name = "LENGTH")]
+    pub length: Option<Span>,
+    /// What others are to read.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub reason: String,
+    /// In an emergency too: certificates of this node may expire meanwhile. Of this node only.
+    #[arg(long, conflicts_with = "cluster")]
+    pub hard: bool,
+    #[command(flatten)]
+    pub reach: ReachArgs,
+}
+
+#[derive(ClapArgs, Debug)]
 pub struct SelectionArgs {
     /// These, due or not, by logical name.
     #[arg(conflicts_with = "all")]
     pub names: Vec<String>,
-    /// Everything that can be renewed on this node, due or not.
+    /// Everything that can be renewed on this node, due or not; what is due and cannot be is left out, and told.
     #[arg(long)]
     pub all: bool,
 }

@@ -1,22 +1,29 @@
 //! `certwarden check`: take the inventory, judge it, say so.
 
 use super::args::{CheckArgs, CheckOutput};
-use super::output::{USAGE, complain, print};
+use super::output::{USAGE, complain, not_allowed, print};
 use super::render::{self, Style};
 use super::terminal;
-use crate::collect::{Library, collect_by};
+use crate::collect::{Library, Units, collect_by};
 use crate::host::clock::{Clock as _, SystemClock};
 use crate::host::fs::Root;
 use crate::model::assess::{Assessment, assess, overall};
 use crate::model::inventory::Inventory;
 use crate::model::policy::Policy;
 use crate::model::similar::question;
+use crate::txn::state::DaemonState;
+use crate::txn::unproven;
 
 /// Looks, and tells the assessment of the named entries, or of all. The verdict is the exit code.
-pub fn run(library: &dyn Library, root: &Root, policy: &Policy, args: &CheckArgs) -> u8 {
+pub fn run(asked: (&dyn Library, &dyn Units), root: &Root, policy: &Policy, args: &CheckArgs) -> u8 {
     let now = SystemClock::default().now();
-    let mut inventory = collect_by(library, root, now, &policy.kubeconfigs);
+    let mut inventory = collect_by(asked, root, now, &policy.kubeconfigs);
+    DaemonState::load(root).state.issued.mark(&mut inventory);
     let mut assessment = assess(&inventory, policy, now);
+    unproven::tell(&mut assessment, &inventory, &unproven::list(root));
+    if let Some(code) = not_allowed(root) {
+        return code;
+    }
     if let Err(message) = select(&mut inventory, &mut assessment, &args.names) {
         return complain(&message, USAGE);
     }

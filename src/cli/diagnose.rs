@@ -8,6 +8,7 @@ use super::terminal;
 use crate::model::assess::Severity;
 use crate::model::diagnose::facts::{Certificate, Keeper};
 use crate::model::diagnose::{self, Diagnosis, Playbook, RootCause, Step};
+use crate::model::plan::Skipped;
 use crate::model::planner::Selection;
 use crate::model::similar::question;
 use crate::observe::watch;
@@ -62,14 +63,16 @@ pub fn run(session: &Session<'_>, subject: Option<&str>, all: bool, output: Outp
 }
 
 fn with_facts(session: &Session<'_>, look: Look<'_>, subject: &str, all: bool) -> Vec<Playbook> {
-    let memory = DaemonState::load(&session.host.root).state;
+    let memory = DaemonState::load_and_warn(&session.host.root);
+    let (gates, left_out) = outlook(session, look.progress);
     let keeper = Keeper {
         observe_only: memory.observe_only.map(|o| o.reason),
         back_off_until: memory.back_off_until,
         last: memory
             .last_transaction
             .map(|t| format!("last transaction, {:.0}, {}: {}", t.ended_at, t.outcome.id(), t.reason)),
-        gates: gates(session, look.progress),
+        gates,
+        left_out,
     };
     let known = facts(look, keeper, memory.last_seen);
     if all {
@@ -87,14 +90,12 @@ fn with_facts(session: &Session<'_>, look: Look<'_>, subject: &str, all: bool) -
     }
 }
 
-/// What would be in the way of a renewal now, if something is due.
-fn gates(session: &Session<'_>, progress: &dyn Fn(&str)) -> Vec<String> {
+/// What would be in the way of a renewal now, if something is due, and what it would leave out.
+fn outlook(session: &Session<'_>, progress: &dyn Fn(&str)) -> (Vec<String>, Vec<Skipped>) {
     progress("asking the gates");
-    let Ok(plan) = session.plan(&Selection::Due) else { return Vec::new() };
-    if plan.is_empty() {
-        return Vec::new();
-    }
-    session.closed_gates(&plan).iter().map(ToString::to_string).collect()
+    let Ok(plan) = session.plan(&Selection::Due) else { return (Vec::new(), Vec::new()) };
+    let gates = if plan.is_empty() { Vec::new() } else { session.closed_gates(&plan) };
+    (gates.iter().map(ToString::to_string).collect(), plan.left_out().cloned().collect())
 }
 
 /// For people: what it is first, then how it was found.

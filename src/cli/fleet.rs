@@ -7,10 +7,9 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::args::{Output, ReachArgs};
+use super::args::{Output, PauseArgs, ReachArgs};
 use super::output::{USAGE, complain, fail, print, print_json};
 use crate::model::fleet::notes::Pause;
-use crate::model::policy::Span;
 use crate::observe::fleet::{Fleet, Member};
 use crate::txn::cluster::{Desk, pause as own};
 use crate::txn::session::Session;
@@ -20,9 +19,10 @@ const CANNOT_TELL: u8 = 3;
 /// Reasons in the table; JSON has all of them.
 const WIDTH: usize = 40;
 
-pub fn pause(session: &Session<'_>, until: Option<&str>, length: Option<Span>, reason: &str, reach: &ReachArgs) -> u8 {
+pub fn pause(session: &Session<'_>, asked: &PauseArgs) -> u8 {
+    let PauseArgs { until, length, reason, hard, reach } = asked;
     let now = session.host.clock.now();
-    let end = match (until, length) {
+    let end = match (until.as_deref(), length) {
         (Some(text), _) => match time(text) {
             Some(at) if at > now => Some(at),
             Some(at) => return complain(&format!("{at:.0} has passed"), USAGE),
@@ -31,7 +31,7 @@ pub fn pause(session: &Session<'_>, until: Option<&str>, length: Option<Span>, r
         (None, Some(length)) => SignedDuration::try_from(length.0).ok().and_then(|length| now.checked_add(length).ok()),
         (None, None) => None,
     };
-    let pause = Pause::new(now, end, reason);
+    let pause = Pause::new(now, end, reason).hard(*hard);
     if !reach.cluster {
         return match own::write(&session.host.root, &pause) {
             Ok(()) => said(&format!("this node is paused {pause}\n")),

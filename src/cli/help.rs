@@ -73,7 +73,9 @@ Examples:
   certwarden recover
       After a crash, or once the cause of a failed rollback is gone.
   certwarden recover --files-only
-      What certwarden-recover.service does at boot.";
+      What certwarden-recover.service does at boot.
+  certwarden recover --accept
+      Take what is in place and could not be proven as it is; who said so is logged.";
 
 pub const HISTORY: &str = "\
 Examples:
@@ -94,7 +96,9 @@ Examples:
   certwarden pause --for 2h --reason upgrade
       This node, for two hours; the reason stands in `status` and `plan`.
   certwarden pause --cluster --until 2027-01-05
-      All nodes, until then; an emergency goes on all the same.";
+      All nodes, until then; an emergency goes on all the same.
+  certwarden pause --hard --for 4h --reason restore
+      This node, in an emergency too; the journal warns each day.";
 
 pub const RESUME: &str = "\
 Examples:

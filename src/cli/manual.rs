@@ -53,8 +53,18 @@ pub fn exit_codes() -> Vec<(&'static str, u8, &'static str)> {
         ("npd-plugin", 0, "no problem"),
         ("npd-plugin", 1, "a certificate is critical"),
         ("npd-plugin", 2, "unknown: no daemon, or nothing can be read"),
-        (ACTS, Outcome::Verified.exit_code(), "done, or nothing to do"),
-        (ACTS, Outcome::Refused.exit_code(), "refused; nothing was changed"),
+        ("plan", 0, "`renew` would do all of this unless a gate is closed, or nothing is due"),
+        (
+            "plan",
+            Outcome::LeftOut.exit_code(),
+            "something that is due, broken or asked for would be left out; or the root is no node",
+        ),
+        (ACTS, Outcome::Verified.exit_code(), "done, or nothing is due"),
+        (
+            ACTS,
+            Outcome::Refused.exit_code(),
+            "refused, nothing was changed; or something that is due or broken was left out, the rest is done; or the root is no node",
+        ),
         (
             ACTS,
             Outcome::RolledBack.exit_code(),
@@ -67,7 +77,7 @@ pub fn exit_codes() -> Vec<(&'static str, u8, &'static str)> {
         (ANY, SOFTWARE, "a defect in certwarden"),
         (ANY, INCOMPLETE, "certwarden-full is missing: certwarden is not installed in whole"),
         (ACTS, BUSY, "another certwarden is at work"),
-        (ANY, NOT_ROOT, "only root may"),
+        (ANY, NOT_ROOT, "run as root: this user may not read all of the node, or not change it"),
         (ANY, CONFIG, "the configuration is faulty"),
     ]
 }

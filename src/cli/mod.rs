@@ -5,6 +5,7 @@
 
 mod args;
 mod check;
+pub mod combinations;
 pub mod config;
 mod diagnose;
 mod export;
@@ -15,7 +16,7 @@ pub mod manual;
 mod npd;
 mod output;
 mod plan;
-mod render;
+pub mod render;
 mod report;
 pub mod runbook;
 mod signals;
@@ -32,9 +33,9 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::collect::OpenSsl;
+use crate::collect::{Manager, OpenSsl};
 use crate::host::fs::{FsError, Root};
-use crate::host::{Host, journal};
+use crate::host::{Host, core_dump, journal, process};
 use crate::model::assess::Severity;
 use crate::model::plan::Plan;
 use crate::model::planner::Selection;
@@ -44,16 +45,17 @@ use crate::txn::engine::EngineError;
 use crate::txn::lock::LockError;
 use crate::txn::progress::Progress;
 use crate::txn::recover::Reach;
-use crate::txn::session::{Session, SessionError};
+use crate::txn::session::{PlanError, Session, SessionError};
 use crate::txn::state::DaemonState;
 use crate::verify::endpoints;
 use crate::{config as configuration, daemon, renew};
 
-use args::{Args, Command, ConfigCommand, Output, ReachArgs, SelectionArgs};
-use output::{BUSY, CONFIG, NOT_ROOT, USAGE, complain, fail, print, print_json};
+use args::{Args, Command, ConfigCommand, Output, PauseArgs, ReachArgs, SelectionArgs};
+use output::{BUSY, CONFIG, NOT_ROOT, USAGE, complain, fail, fail_or_not_allowed, not_allowed, print, print_json};
 
 /// Runs one command and returns the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
+    core_dump::disable();
     let args: Args = match Args::try_parse_from(args) {
         Ok(args) => args,
         Err(e) => {
@@ -67,6 +69,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
     match Root::open(&args.root) {
         Ok(root) => dispatch(&args, root),
+        Err(e @ FsError::Permission { .. }) => fail(&e, NOT_ROOT),
         Err(e) => fail(&e, USAGE),
     }
 }
@@ -78,7 +81,7 @@ fn acts(command: &Command) -> bool {
         Command::Renew { .. }
             | Command::Rollback { .. }
             | Command::Recover { .. }
-            | Command::Pause { reach: ReachArgs { cluster: false, .. }, .. }
+            | Command::Pause(PauseArgs { reach: ReachArgs { cluster: false, .. }, .. })
             | Command::Resume { reach: ReachArgs { cluster: false, .. } }
             | Command::Daemon
     )
@@ -97,48 +100,60 @@ fn without_policy(command: &Command, root: &Root) -> Option<u8> {
     })
 }
 
+/// The settings in force, or the exit code of why there are none.
+fn policy(root: &Root, command: &Command) -> Result<Policy, u8> {
+    match (configuration::load(root), command) {
+        (Ok(settings), _) => Ok(settings.policy),
+        // a typo must not keep the files in a half-committed state at boot
+        (Err(e), Command::Recover { .. }) => {
+            complain(&format!("{e}; recovering with the default settings"), CONFIG);
+            let mut policy = Policy::default();
+            policy.gates.trusted_owners = configuration::trusted_owners(root);
+            Ok(policy)
+        }
+        (Err(e), _) => Err(not_allowed(root).unwrap_or_else(|| complain(&e.to_string(), CONFIG))),
+    }
+}
+
 fn dispatch(args: &Args, root: Root) -> u8 {
     let acts = acts(&args.command);
     if acts && root.is_live() && !nix::unistd::geteuid().is_root() {
-        return complain("this needs root; run it with sudo, or on a node tree with --root", NOT_ROOT);
+        return complain("this changes the node: run as root, or on a node tree with --root", NOT_ROOT);
     }
     if acts {
         let service = matches!(args.command, Command::Daemon);
         journal::init(if service { journal::Target::Service } else { journal::Target::Detect }, args.verbose);
     }
     if let Some(code) = without_policy(&args.command, &root) {
-        return code;
+        // whoever may not read what it answers from has got no answer
+        return if code == 0 { code } else { not_allowed(&root).unwrap_or(code) };
     }
     if let Command::Export { listen } = &args.command {
         return export::run(root, listen.clone());
     }
-    let policy = match (configuration::load(&root), &args.command) {
-        (Ok(settings), _) => settings.policy,
-        // a typo must not keep the files in a half-committed state at boot
-        (Err(e), Command::Recover { .. }) => {
-            complain(&format!("{e}; recovering with the default settings"), CONFIG);
-            let mut policy = Policy::default();
-            policy.gates.trusted_owners = configuration::trusted_owners(&root);
-            policy
-        }
-        (Err(e), _) => return complain(&e.to_string(), CONFIG),
+    let policy = match policy(&root, &args.command) {
+        Ok(policy) => policy,
+        Err(code) => return code,
     };
     let mut root = root;
     root.trust(&policy.gates.trusted_owners);
     match &args.command {
         Command::Daemon => return run_daemon(args, root),
-        Command::Check(args) => return check::run(&OpenSsl, &root, &policy, args),
+        Command::Check(args) => return check::run((&OpenSsl, &Manager), &root, &policy, args),
         Command::Watch(args) => return watch::run(root, policy, args),
         _ => {}
     }
     let host = Host::new(root);
     let session = Session::open(&host, &policy);
+    if let Some(code) = not_allowed(&host.root).filter(|_| is_about_this_node(&args.command)) {
+        return code;
+    }
     match &args.command {
         Command::Plan { selection, output } => show_plan(&session, selection, *output),
         Command::Renew { selection, dry_run, force, output } => {
             let plan = match session.plan(&select(selection)) {
                 Ok(plan) => plan,
-                Err(e) => return fail(&e, USAGE),
+                Err(e) => return fail(&e, not_planned(&e)),
             };
             let result = session.carry_out(&plan, *dry_run, force, &watched()).map_err(Into::into);
             finish(&host.root, &policy.hook, result, *output)
@@ -149,15 +164,39 @@ fn dispatch(args: &Args, root: Root) -> u8 {
         }
         Command::Served => print_json(&endpoints::served(&host, &session.inventory)),
         Command::Diagnose { subject, all, output } => diagnose::run(&session, subject.as_deref(), *all, *output),
-        Command::Recover { files_only, output } => recover(&session, *files_only, *output),
-        Command::Pause { until, length, reason, reach } => {
-            fleet::pause(&session, until.as_deref(), *length, reason, reach)
-        }
+        Command::Recover { accept: Some(id), output, .. } => accept(&session, id, *output),
+        Command::Recover { unattended: true, output, .. } => recover_unattended(&session, *output),
+        Command::Recover { files_only, output, .. } => recover(&session, *files_only, *output),
+        Command::Pause(asked) => fleet::pause(&session, asked),
         Command::Resume { reach } => fleet::resume(&session, reach),
         Command::Fleet { kubeconfig, clear_harm, output } => {
             fleet::show(&session, kubeconfig.as_deref(), *clear_harm, *output)
         }
         _ => complain("this command is not reached here", USAGE),
+    }
+}
+
+/// Others ask the cluster, with a kubeconfig of their own.
+fn is_about_this_node(command: &Command) -> bool {
+    match command {
+        Command::Fleet { kubeconfig, .. } => kubeconfig.is_none(),
+        Command::Pause(PauseArgs { reach, .. }) | Command::Resume { reach } => reach.kubeconfig.is_none(),
+        _ => true,
+    }
+}
+
+/// Started by systemd's timer, because certwarden was killed while it held the kubelet (`txn::unit`).
+fn recover_unattended(session: &Session<'_>, output: Output) -> u8 {
+    match session.recover(Reach::Full, false, &watched()) {
+        Err(EngineError::Lock(LockError::Busy { .. })) => 0, // it lives, and the timer comes again
+        result => {
+            session.nobody_is_held();
+            match result {
+                Ok(None) => 0,
+                Ok(Some(report)) => finish(&session.host.root, &session.policy.hook, Ok(report), output),
+                Err(e) => finish(&session.host.root, &session.policy.hook, Err(e.into()), output),
+            }
+        }
     }
 }
 
@@ -174,6 +213,15 @@ fn recover(session: &Session<'_>, files_only: bool, output: Output) -> u8 {
         }
         Err(e) => finish(&host.root, hooks, Err(e.into()), output),
     }
+}
+
+fn accept(session: &Session<'_>, id: &str, output: Output) -> u8 {
+    let (host, id) = (session.host, Some(id).filter(|id| !id.is_empty()));
+    let result = session.accept(id, &process::person(&host.root), &watched()).map(|accepted| {
+        let nothing = || Report::new(Outcome::NothingToDo, "no transaction is unproven", host.clock.now());
+        accepted.unwrap_or_else(nothing)
+    });
+    finish(&host.root, &session.policy.hook, result, output)
 }
 
 /// The daemon reads the configuration itself, now and whenever it is told to.
@@ -207,10 +255,10 @@ fn select(selection: &SelectionArgs) -> Selection {
 fn show_plan(session: &Session<'_>, selection: &SelectionArgs, output: Output) -> u8 {
     let plan = match session.plan(&select(selection)) {
         Ok(plan) => plan,
-        Err(e) => return fail(&e, USAGE),
+        Err(e) => return fail(&e, not_planned(&e)),
     };
     let gates = |part: &Plan| if plan.is_empty() { Vec::new() } else { session.in_the_way(part) };
-    match output {
+    let told = match output {
         Output::Json => print_json(&plan::Document::new(&plan, &gates)),
         Output::Table => {
             let parts: Vec<String> = plan.parts().map(|part| plan::render(part, &gates(part))).collect();
@@ -218,6 +266,15 @@ fn show_plan(session: &Session<'_>, selection: &SelectionArgs, output: Output) -
             print(&(parts.join(plan::THEN) + &foresight));
             0
         }
+    };
+    told.max(u8::from(plan.skipped.iter().any(|s| s.due || s.blocks)))
+}
+
+/// As `renew` would refuse it.
+fn not_planned(e: &PlanError) -> u8 {
+    match e {
+        PlanError::UnknownName(_) => USAGE,
+        PlanError::NoNode { .. } => Outcome::Refused.exit_code(),
     }
 }
 
@@ -230,7 +287,9 @@ fn show_history(root: &Root, id: Option<&str>, output: Output) -> u8 {
                 print(&told(&report));
                 0
             }
-            None => complain(&format!("there is no report of {id}; `certwarden history` lists what is kept"), USAGE),
+            None => not_allowed(root).unwrap_or_else(|| {
+                complain(&format!("there is no report of {id}; `certwarden history` lists what is kept"), USAGE)
+            }),
         },
         (None, output) => match past::list(root) {
             Ok(all) if output == Output::Json => print_json(&history::Document::new(&all)),
@@ -259,7 +318,10 @@ fn finish(root: &Root, hooks: &[Hook], result: Result<Report, SessionError>, out
     terminal::rest();
     match result {
         Ok(report) => {
-            DaemonState::remember(root, &report);
+            // as it was is no news
+            if !report.repeated {
+                DaemonState::remember(root, &report);
+            }
             match output {
                 Output::Json => {
                     print_json(&report);
@@ -267,14 +329,21 @@ fn finish(root: &Root, hooks: &[Hook], result: Result<Report, SessionError>, out
                 Output::Table => print(&told(&report)),
             }
             // a person has seen the refusal
-            if report.outcome != Outcome::Refused {
+            if !report.repeated && !matches!(report.outcome, Outcome::Refused | Outcome::LeftOut) {
                 daemon::tell_hooks(root, hooks, &report);
             }
             report.exit_code()
         }
-        Err(e @ (SessionError::UnknownName(_) | SessionError::NoBackup { .. })) => fail(&e, USAGE),
+        Err(SessionError::Plan(e)) => fail(&e, not_planned(&e)),
+        Err(
+            e @ (SessionError::NoBackup { .. }
+            | SessionError::NotUnproven { .. }
+            | SessionError::Engine(EngineError::SeveralUnproven { .. })),
+        ) => fail(&e, USAGE),
         Err(e @ SessionError::Engine(EngineError::Lock(LockError::Busy { .. }))) => fail(&e, BUSY),
-        Err(e) => fail(&e, 1),
+        // whether files are half committed nobody can say: as grave as a rollback that failed
+        Err(e @ SessionError::Engine(EngineError::Ledger(_))) => fail_or_not_allowed(&e, 3),
+        Err(e) => fail_or_not_allowed(&e, 1),
     }
 }
 

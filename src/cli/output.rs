@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use serde::Serialize;
 
 use super::terminal;
+use crate::host::fs::{FsError, Root};
 
 /// Wrong arguments.
 pub const USAGE: u8 = 64;
@@ -41,9 +42,27 @@ pub fn fail(e: &dyn std::error::Error, code: u8) -> u8 {
     complain(&crate::model::cause::chain(e), code)
 }
 
+/// The same; where it is a matter of permission, and root would have it, with that.
+pub fn fail_or_not_allowed(e: &(dyn std::error::Error + 'static), code: u8) -> u8 {
+    let denied =
+        |e: &(dyn std::error::Error + 'static)| matches!(e.downcast_ref::<FsError>(), Some(FsError::Permission { .. }));
+    let mut causes = std::iter::successors(Some(e), |e| e.source());
+    if nix::unistd::geteuid().is_root() || !causes.any(denied) {
+        return fail(e, code);
+    }
+    complain(&format!("{}: run as root", crate::model::cause::chain(e)), NOT_ROOT)
+}
+
 /// Tells a sentence on standard error.
 pub fn complain(sentence: &str, code: u8) -> u8 {
     terminal::rest();
     let _ = writeln!(io::stderr(), "certwarden: {sentence}");
     code
+}
+
+/// Whoever may not read all of a node takes what is there for missing, and would be given remedies against that: nothing is
+/// said at all. Root may read everything, or its words say why not.
+pub fn not_allowed(root: &Root) -> Option<u8> {
+    let denied = root.denied().filter(|_| !nix::unistd::geteuid().is_root())?;
+    Some(complain(&format!("no permission to read {}: run as root", root.on_host(denied).display()), NOT_ROOT))
 }

@@ -16,7 +16,7 @@ pub const THEN: &str =
 pub fn render(plan: &Plan, gates: &[Refusal]) -> String {
     let mut out = String::new();
     if plan.is_empty() {
-        let _ = writeln!(out, "Nothing to do: nothing is due");
+        let _ = writeln!(out, "{}", nothing(plan));
     } else {
         let _ = writeln!(out, "{} to be renewed by {}: {}", count(plan.items.len()), plan.source, plan.source_reason);
         for item in &plan.items {
@@ -33,10 +33,14 @@ pub fn render(plan: &Plan, gates: &[Refusal]) -> String {
         let _ = writeln!(out, "left alone {}", other.sentence());
     }
     for s in &plan.skipped {
-        let _ = writeln!(out, "skipped {}: {}", s.name, s.reason);
+        let how = if s.due || s.blocks { "left out" } else { "skipped" };
+        let _ = writeln!(out, "{how} {}: {}", s.name, s.reason);
         if let Some(needed) = &s.needed {
             let _ = writeln!(out, "  it needs {needed}");
         }
+    }
+    if !plan.is_empty() && plan.skipped.iter().any(|s| s.blocks) {
+        let _ = writeln!(out, "\n`renew` would refuse: not all that was asked for can be renewed");
     }
     if !gates.is_empty() {
         let _ = writeln!(out, "\nClosed gates (`renew` would refuse):");
@@ -49,6 +53,17 @@ pub fn render(plan: &Plan, gates: &[Refusal]) -> String {
         let _ = writeln!(out, "\nThis is an emergency: soft gates give way");
     }
     out
+}
+
+/// The first line of a plan without steps.
+fn nothing(plan: &Plan) -> String {
+    if plan.skipped.iter().any(|s| s.due || s.blocks) {
+        return "Nothing can be renewed here of what is due, broken or asked for:".to_owned();
+    }
+    match plan.excluded.as_slice() {
+        [] => "Nothing to do: nothing is due".to_owned(),
+        names => format!("Nothing to do: nothing is due but what renew.exclude names: {}", names.join(", ")),
+    }
 }
 
 /// What would close a gate if something were due, each once.
@@ -138,6 +153,7 @@ mod tests {
                 at,
                 verdict: Severity::Warning,
                 entries,
+                information: Vec::new(),
                 in_memory: Vec::new(),
                 identity: Choice::Nothing,
                 serving: None,

@@ -57,7 +57,9 @@ pub fn table(inventory: &Inventory, assessment: &Assessment, style: Style) -> St
     let in_memory = assessment.in_memory.iter();
     let in_memory = in_memory.flat_map(|(held, j)| j.findings.iter().map(|f| sentence(&held.name, held.impact, f)));
     let problems: Vec<String> = in_files.chain(in_memory).collect();
-    let notes: Vec<String> = inventory.node.notes.iter().map(|n| format!("note: {}", clean(n))).collect();
+    let information = assessment.information.iter().map(|f| clean(&format!("info: {}: {}", f.id, f.message)));
+    let notes = inventory.node.notes.iter().map(|n| format!("note: {}", clean(n)));
+    let notes: Vec<String> = information.chain(notes).collect();
     let pages = if style.wide { pages(assessment) } else { Vec::new() };
     for lines in [problems, notes, pages] {
         if !lines.is_empty() {
@@ -73,7 +75,8 @@ pub fn table(inventory: &Inventory, assessment: &Assessment, style: Style) -> St
 
 /// Where each kind of finding is explained, once.
 fn pages(assessment: &Assessment) -> Vec<String> {
-    let ids: BTreeSet<&str> = assessment.all().flat_map(|j| j.findings.iter().map(|f| f.id.id())).collect();
+    let findings = assessment.all().flat_map(|j| &j.findings).chain(&assessment.information);
+    let ids: BTreeSet<&str> = findings.map(|f| f.id.id()).collect();
     ids.into_iter().map(|id| format!("more: certwarden runbook {id}")).collect()
 }
 
@@ -230,6 +233,8 @@ struct Document<'a> {
     distribution: Option<Distribution>,
     collected_at: Timestamp,
     entries: Vec<EntryJson<'a>>,
+    /// About the cluster: the verdict does not depend on it.
+    information: &'a [Finding],
     /// Without files: by the age of the process.
     in_memory: Vec<InMemoryJson<'a>>,
     notes: &'a [String],
@@ -286,6 +291,7 @@ pub fn json(inventory: &Inventory, assessment: &Assessment) -> String {
         distribution: inventory.node.distribution,
         collected_at: inventory.collected_at,
         entries: entries.collect(),
+        information: &assessment.information,
         in_memory: in_memory.collect(),
         notes: &inventory.node.notes,
     };
@@ -362,6 +368,7 @@ mod tests {
         let now = "2027-01-11T12:50:10Z".parse().unwrap();
         let node = Node {
             name: None,
+            name_doubt: None,
             role: Role::ControlPlane,
             distribution: None,
             static_pods: static_pods.into(),

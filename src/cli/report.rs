@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::model::report::{Outcome, Report, SocketSeen, When};
+use crate::model::report::{Outcome, Report, SocketSeen, Took, When};
 
 /// The report as text of at most 100 columns where names allow it, transaction by transaction.
 pub fn render(report: &Report) -> String {
@@ -37,8 +37,21 @@ fn transaction(report: &Report) -> String {
     if let Some(node) = &report.node {
         let _ = writeln!(out, "node       {}", node.detail);
     }
+    for left in &report.left_out {
+        // what ended the attempt is its reason already
+        if report.transaction.is_some() {
+            let _ = writeln!(out, "left out   {}: {}", left.name, left.reason);
+        }
+        if let Some(needed) = &left.needed {
+            let _ = writeln!(out, "note       {} needs {needed}", left.name);
+        }
+    }
     for note in &report.notes {
         let _ = writeln!(out, "note       {note}");
+    }
+    let long: Vec<String> = report.took.iter().filter(|t| t.milliseconds >= SHOWN).map(seconds).collect();
+    if !long.is_empty() {
+        let _ = writeln!(out, "took       {}", long.join(", "));
     }
     if let Some(id) = &report.transaction
         && matches!(report.outcome, Outcome::Verified | Outcome::Committed)
@@ -48,9 +61,17 @@ fn transaction(report: &Report) -> String {
     out
 }
 
+/// In milliseconds: shorter steps are no answer to where the time went.
+const SHOWN: u64 = 500;
+
+fn seconds(took: &Took) -> String {
+    format!("{} {}.{} s", took.step, took.milliseconds / 1000, took.milliseconds % 1000 / 100)
+}
+
 fn heading(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::NothingToDo => "Nothing to do",
+        Outcome::LeftOut => "Left out, nothing was changed",
         Outcome::DryRun => "Dry run",
         Outcome::Refused => "Refused, nothing was changed",
         Outcome::Verified => "Done",

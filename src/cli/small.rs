@@ -15,9 +15,11 @@ use clap::{Parser as _, Subcommand};
 use super::args::{Args, CheckArgs};
 use super::check;
 use super::output::complain;
-use crate::collect::{Library, PublicKey};
+use crate::collect::{Library, PublicKey, Units};
 use crate::config as configuration;
+use crate::host::core_dump;
 use crate::host::fs::Root;
+use crate::model::unit::Loaded;
 
 /// The whole program: beside this one, as cargo builds them, or where packages put what nobody starts by hand.
 const WHOLE: [&str; 2] = ["certwarden-full", "../lib/certwarden/certwarden-full"];
@@ -33,6 +35,7 @@ enum Answered {
 
 /// Runs one command and returns the exit code.
 pub fn run_small(args: impl IntoIterator<Item = OsString>) -> u8 {
+    core_dump::disable();
     let whole = Whole { args: args.into_iter().collect() };
     whole.small_check().unwrap_or_else(|| whole.replace_this())
 }
@@ -51,7 +54,7 @@ impl Whole {
         let mut root = Root::open(&args.root).ok()?;
         let settings = configuration::load(&root).ok()?;
         root.trust(&settings.policy.gates.trusted_owners);
-        Some(check::run(self, &root, &settings.policy, &asked))
+        Some(check::run((self, self), &root, &settings.policy, &asked))
     }
 
     /// Returns an exit code only if there is no whole program.
@@ -85,6 +88,13 @@ impl Whole {
     /// In the middle of a `check`, before a word has been said: the other process begins anew.
     fn ask(&self) -> ! {
         std::process::exit(self.replace_this().into())
+    }
+}
+
+/// A kubelet that does not run on a running system: systemd is asked what it would start, over D-Bus.
+impl Units for Whole {
+    fn loaded(&self, root: &Root, _unit: &str) -> Option<Loaded> {
+        if root.is_live() { self.ask() } else { None }
     }
 }
 

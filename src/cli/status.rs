@@ -9,7 +9,7 @@ use crate::host::fs::{FsError, Root};
 use crate::model::layers::Brief;
 use crate::observe::{self, Status, watch};
 
-use super::output::{complain, fail, print, print_json};
+use super::output::{complain, fail, not_allowed, print, print_json};
 
 /// The daemon does not run.
 pub const NOT_RUNNING: u8 = 3;
@@ -32,7 +32,7 @@ pub fn run(root: &Root, json: bool) -> u8 {
             let hint = "the daemon has not run since boot; `systemctl enable --now certwarden` starts it";
             return complain(hint, NOT_RUNNING);
         }
-        Err(e) => return fail(&e, NOT_RUNNING),
+        Err(e) => return not_allowed(root).unwrap_or_else(|| fail(&e, NOT_RUNNING)),
     };
     let layers = watch::found(root).known().cloned();
     if json {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::args::{Output, WatchArgs};
-use super::output::{USAGE, fail, print, print_json};
+use super::output::{USAGE, fail, fail_or_not_allowed, print, print_json};
 use super::terminal;
 use crate::host::fs::Root;
 use crate::host::journal;
@@ -38,7 +38,7 @@ pub fn run(root: Root, policy: Policy, args: &WatchArgs) -> u8 {
             }
             overview.verdict.exit_code()
         }
-        Err(e) => fail(&e, USAGE),
+        Err(e) => fail_or_not_allowed(&e, USAGE),
     }
 }
 

@@ -15,15 +15,18 @@ use crate::model::process;
 
 /// On the running system, fills in when each static pod started, and finds what has changed behind its back.
 pub(super) fn add(root: &Root, kubelet_dir: &Path, now: Timestamp, node: &mut Node, leaves: &mut [Entry]) {
-    if node.static_pods.is_empty() || !root.is_live() {
+    if (node.static_pods.is_empty() && node.other_pods.is_empty()) || !root.is_live() {
         return;
     }
     started(root, kubelet_dir, now, node);
     for entry in leaves {
-        let Some(reader) = process::reader(node, entry) else { continue };
-        let changed = modified(root.metadata(entry.path()));
+        let readers = process::readers(node, entry);
+        if readers.is_empty() {
+            continue;
+        }
+        let Some(changed) = modified(root.metadata(entry.path())) else { continue };
         if let Content::Readable(credential) = &mut entry.content {
-            credential.findings.extend(changed.and_then(|at| reader.outdated(at)));
+            credential.findings.extend(readers.iter().filter_map(|reader| reader.outdated(changed)));
         }
     }
 }
@@ -33,10 +36,16 @@ fn started(root: &Root, kubelet_dir: &Path, now: Timestamp, node: &mut Node) {
     let ids = root.list(&pods).unwrap_or_default();
     // what a directory tells of the time before the boot is about a process that is no more
     let Some(boot) = boot(root, now) else { return };
-    for pod in node.static_pods.values_mut() {
+    let last_start = |name: &str| {
         let containers = ids.iter().filter(|id| is_static(id)).map(|id| pods.join(id).join("containers"));
-        let starts = containers.filter_map(|dir| modified(root.symlink_metadata(&dir.join(&pod.container.name))));
-        pod.started_at = starts.max().filter(|at| *at >= boot);
+        let starts = containers.filter_map(|dir| modified(root.symlink_metadata(&dir.join(name))));
+        starts.max().filter(|at| *at >= boot)
+    };
+    for pod in node.static_pods.values_mut() {
+        pod.started_at = last_start(&pod.container.name);
+    }
+    for pod in &mut node.other_pods {
+        pod.started_at = last_start(&pod.container.name);
     }
 }
 
@@ -92,6 +101,9 @@ mod tests {
         container(dir.path(), "1123456789abcdef0123456789abcdef", "kube-apiserver", 3000);
         container(dir.path(), "11234567-89ab-cdef-0123-456789abcdef", "kube-apiserver", 10);
         container(dir.path(), "2123456789abcdef0123456789abcdef", "kube-scheduler", 6000);
+        let vip = "spec: {containers: [{name: vip, image: 'r/kube-vip:v1', args: [manager]}]}";
+        fs::write(dir.path().join("etc/kubernetes/manifests/vip"), vip).unwrap();
+        container(dir.path(), "3123456789abcdef0123456789abcdef", "vip", 2000);
         let (root, now) = (Root::open(dir.path()).unwrap(), Timestamp::now());
         let mut node = crate::collect::collect(&root, now, &Kubeconfigs::default()).node;
         let ages = |node: &Node| {
@@ -103,6 +115,10 @@ mod tests {
         let [apiserver, scheduler] = ages(&node);
         assert!(apiserver.is_some_and(|age| (2999..=3001).contains(&age)), "{apiserver:?}");
         assert_eq!(scheduler, None, "it has not run since the boot");
+        let [other] = node.other_pods.as_slice() else { panic!("{:?}", node.other_pods) };
+        let age = other.started_at.map(|at| now.as_second() - at.as_second());
+        assert!(age.is_some_and(|age| (1999..=2001).contains(&age)), "{other:?}");
+        assert_eq!(other.program.as_deref(), Some("kube-vip"));
         fs::remove_file(dir.path().join("proc/uptime")).unwrap();
         node.static_pods.values_mut().for_each(|pod| pod.started_at = None);
         started(&root, Path::new("/var/lib/kubelet"), now, &mut node);

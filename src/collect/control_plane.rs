@@ -1,81 +1,19 @@
-//! What kubeadm makes on control-plane nodes: CAs, leaves, kubeconfigs; and etcd as a service of its own.
+//! What kubeadm makes on control-plane nodes: leaves and kubeconfigs; and etcd as a service of its own.
 
 use std::path::{Path, PathBuf};
 
 use super::catalogue::{self, CONFIGS, Config, PAIRS, Pair};
-use super::load::{self, Authority, Expected};
-use super::{KUBERNETES, Scene, has_finding, pair_form};
+use super::load::{self, Expected};
+use super::{KUBERNETES, Scene, authorities, has_finding, kubeconfigs, pair_form};
 use crate::model::component::Component;
 use crate::model::consumer;
 use crate::model::finding::Problem;
 use crate::model::inventory::{Content, Credential, Entry, Form, Owner, Role};
 use crate::model::kubeconfig::{Identity, Kubeconfig};
-use Component::{Etcd, KubeApiserver, KubeControllerManager};
+use Component::{Etcd, KubeApiserver};
 
 /// etcd's settings where kubespray runs it as a service (`etcd_deployment_type: host`).
 const ETCD_ENV: &str = "/etc/etcd.env";
-
-/// The CAs of this node, read once: every leaf is held against one of them.
-pub(super) fn authorities<'a>(scene: &Scene<'a>) -> Vec<Authority<'a>> {
-    let pki = |file: &str| scene.pki_dir.join(file);
-    let ca = scene
-        .path_flag(KubeApiserver, "client-ca-file")
-        .or_else(|| scene.path_flag(KubeControllerManager, "client-ca-file"))
-        .or_else(|| scene.kubelet.client_ca.clone())
-        .unwrap_or_else(|| pki("ca.crt"));
-    let front = scene.path_flag(KubeApiserver, "requestheader-client-ca-file");
-    let etcd = scene
-        .path_flag(Etcd, "trusted-ca-file")
-        .or_else(|| scene.path_flag(KubeApiserver, "etcd-cafile"))
-        .or_else(|| etcd_setting(scene, "ETCD_TRUSTED_CA_FILE"));
-    let mut found = Vec::new();
-    let mut add = |name: &str, cert: PathBuf, wanted: bool| {
-        if wanted || scene.lies(&cert) {
-            let key = ca_key(&cert);
-            found.push(load::authority(scene, name, cert, key));
-        }
-    };
-    add("ca", ca, scene.role != Role::Unknown);
-    let (front_wanted, etcd_wanted) = (front.is_some(), etcd.is_some());
-    add("front-proxy-ca", front.unwrap_or_else(|| pki("front-proxy-ca.crt")), front_wanted);
-    add("etcd-ca", etcd.unwrap_or_else(|| pki("etcd/ca.crt")), etcd_wanted);
-    found
-}
-
-/// `ca.crt` → `ca.key`, `ca.pem` → `ca-key.pem` (kubespray's etcd).
-pub(super) fn ca_key(cert: &Path) -> PathBuf {
-    match (cert.file_stem().and_then(|s| s.to_str()), cert.extension().and_then(|e| e.to_str())) {
-        (Some(stem), Some("pem")) => cert.with_file_name(format!("{stem}-key.pem")),
-        _ => cert.with_extension("key"),
-    }
-}
-
-pub(super) fn authority_entries(scene: &Scene<'_>) -> Vec<Entry> {
-    scene.authorities.iter().map(|a| authority_entry(scene, a, Vec::new())).collect()
-}
-
-pub(super) fn authority_entry(scene: &Scene<'_>, a: &Authority<'_>, mut used_by: Vec<Component>) -> Entry {
-    let wanted: &[Component] = match a.name.as_str() {
-        "ca" => &Component::ALL,
-        "front-proxy-ca" => &[KubeApiserver],
-        "etcd-ca" => &[Etcd, KubeApiserver],
-        _ => &[],
-    };
-    let here = |c: &&Component| scene.container(**c).is_some() || (**c == Component::Kubelet && scene.kubelet.present);
-    used_by.extend(wanted.iter().filter(here));
-    used_by.retain(|c| a.name != "ca" || *c != Etcd);
-    // only where a key could be expected does its absence say that the CA is kept elsewhere; one that is damaged says not
-    let external = scene.role == Role::ControlPlane && !a.key_lies;
-    Entry {
-        name: a.name.clone(),
-        form: Form::Ca { cert: a.cert.clone(), key: a.key.clone() },
-        owner: if external { Owner::External } else { Owner::None },
-        used_by,
-        signer: None,
-        impact: catalogue::CA.to_owned(),
-        content: a.content.clone(),
-    }
-}
 
 /// Leaves in files of their own.
 pub(super) fn pairs(scene: &Scene<'_>) -> Vec<Entry> {
@@ -95,17 +33,19 @@ fn pair(scene: &Scene<'_>, spec: &Pair) -> Option<Entry> {
         return None;
     }
     let kubeadms_place = cert == default("crt");
-    let signer = scene.authority(spec.signer);
+    let trusted = authorities::trusted(scene, spec);
     let allowed = front_proxy_name(scene, spec);
     let expected = Expected {
-        signer,
+        signer: trusted,
         common_name: if kubeadms_place { allowed.as_deref().or(spec.common_name) } else { None },
         organizations: &[],
         usages: spec.usages,
     };
     let mut content = load::pair(scene, &cert, &key, expected);
-    let mut owner = Scene::owner(signer, kubeadms_place);
-    let mut signer = Some(spec.signer.to_owned());
+    let found = authorities::signer(scene, &content, trusted);
+    let mut owner = authorities::owner(scene, spec, found, kubeadms_place);
+    let mut signer = Some(found.map_or_else(|| spec.signer.to_owned(), |s| s.name.clone()));
+    let trusted_by = trusted.map(|t| t.name.clone()).filter(|name| signer.as_ref() != Some(name));
     if !kubeadms_place && has_finding(&content, Problem::WrongIssuer) {
         // an operator put a certificate of another CA here on purpose: the flag says so
         forget(&mut content, Problem::WrongIssuer);
@@ -117,6 +57,7 @@ fn pair(scene: &Scene<'_>, spec: &Pair) -> Option<Entry> {
         owner,
         used_by: consumer::components(spec.name).filter(|c| scene.container(*c).is_some()).collect(),
         signer,
+        trusted_by,
         impact: spec.impact.to_owned(),
         content,
     })
@@ -148,9 +89,20 @@ pub(super) fn forget(content: &mut Content, problem: Problem) {
 /// kubeadm's kubeconfigs.
 pub(super) fn configs(scene: &mut Scene<'_>) -> Vec<Entry> {
     if scene.role != Role::ControlPlane {
-        return Vec::new();
+        return admin_copy(scene).into_iter().collect();
     }
     CONFIGS.iter().filter_map(|spec| config(scene, spec)).collect()
+}
+
+/// Elsewhere an admin.conf is somebody's copy of a control plane's: nothing of the node needs it, and it is copied anew.
+fn admin_copy(scene: &mut Scene<'_>) -> Option<Entry> {
+    let spec = CONFIGS.iter().find(|spec| spec.name == "admin.conf")?;
+    let path = Path::new(KUBERNETES).join(spec.name);
+    if !scene.lies(&path) {
+        return None;
+    }
+    let entry = kubeconfig_entry(scene, spec.name, &path, &Wanted { spec: Some(spec), kubeadms_place: true })?;
+    Some(Entry { owner: Owner::None, impact: catalogue::COPY.to_owned(), ..entry })
 }
 
 fn config(scene: &mut Scene<'_>, spec: &Config) -> Option<Entry> {
@@ -195,7 +147,8 @@ pub(super) fn kubeconfig_entry(scene: &mut Scene<'_>, name: &str, path: &Path, w
     };
     let mut form = Form::Kubeconfig { path: path.to_path_buf() };
     let mut owner = Scene::owner(signer, wanted.kubeadms_place);
-    let content = match loaded {
+    let wrong_ca = loaded.as_ref().ok().and_then(|config| kubeconfigs::wrong_ca(scene, path, config));
+    let mut content = match loaded {
         Err(finding) => Content::Unusable(finding),
         Ok(config) => match &config.identity {
             Identity::Embedded { cert, key } => load::embedded(scene, path, &config, (cert, key), expected),
@@ -210,6 +163,7 @@ pub(super) fn kubeconfig_entry(scene: &mut Scene<'_>, name: &str, path: &Path, w
                 }
                 content
             }
+            Identity::Apart { .. } => load::apart(scene, path, &config, expected),
             Identity::Other => {
                 let note = format!("{} authenticates without a certificate: nothing to check", path.display());
                 scene.notes.push(note);
@@ -217,12 +171,16 @@ pub(super) fn kubeconfig_entry(scene: &mut Scene<'_>, name: &str, path: &Path, w
             }
         },
     };
+    if let Content::Readable(credential) = &mut content {
+        credential.findings.extend(wrong_ca);
+    }
     Some(Entry {
         name: name.to_owned(),
         form,
         owner,
         used_by: Vec::new(),
         signer: Some("ca".to_owned()),
+        trusted_by: None,
         impact: wanted.spec.map_or(catalogue::OTHER, |s| s.impact).to_owned(),
         content,
     })
@@ -250,13 +208,14 @@ pub(super) fn systemd_etcd(scene: &Scene<'_>, known: &[Entry]) -> Vec<Entry> {
             owner: Owner::External,
             used_by: vec![Etcd],
             signer: Some(spec.signer.to_owned()),
+            trusted_by: None,
             impact: spec.impact.to_owned(),
         })
     });
     entries.collect()
 }
 
-fn etcd_setting(scene: &Scene<'_>, name: &str) -> Option<PathBuf> {
+pub(super) fn etcd_setting(scene: &Scene<'_>, name: &str) -> Option<PathBuf> {
     let text = scene.root.read_text(Path::new(ETCD_ENV)).ok()?;
     let line = text.lines().rev().find_map(|l| l.trim().strip_prefix(name)?.trim().strip_prefix('='))?;
     let value = line.trim().trim_matches(['"', '\'']);

@@ -94,6 +94,7 @@ fn left_behind(scene: &Scene<'_>, known: &[Entry], path: &Path, text: &str) -> O
         owner: Owner::None,
         used_by: Vec::new(),
         signer: Some("ca".to_owned()),
+        trusted_by: None,
         impact: catalogue::COPY.to_owned(),
         content,
     })

@@ -64,5 +64,14 @@ fn entry(scene: &Scene<'_>, distribution: Distribution, cert: &Path) -> Option<E
         let content = load::pair(scene, cert, &key, Expected::default());
         (pair_form(cert.to_path_buf(), key), content, Owner::Distribution, catalogue::OTHER_OF_DISTRIBUTION)
     };
-    Some(Entry { name, form, owner, used_by: Vec::new(), signer: None, impact: impact.to_owned(), content })
+    Some(Entry {
+        name,
+        form,
+        owner,
+        used_by: Vec::new(),
+        signer: None,
+        trusted_by: None,
+        impact: impact.to_owned(),
+        content,
+    })
 }

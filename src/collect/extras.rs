@@ -4,26 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::catalogue;
-use super::control_plane::{self, Wanted, ca_key};
 use super::load::{self, Authority, Expected};
 use super::manifests::{Container, SNI};
-use super::{Scene, pair_form};
+use super::{Scene, authorities, egress, kubeconfigs, pair_form};
 use crate::model::component::Component;
 use crate::model::inventory::{Content, Entry, Form, Owner};
 
-/// Flags that name a CA bundle.
-const CA_FLAGS: [&str; 9] = [
-    "client-ca-file",
-    "requestheader-client-ca-file",
-    "root-ca-file",
-    "etcd-cafile",
-    "trusted-ca-file",
-    "peer-trusted-ca-file",
-    "kubelet-certificate-authority",
-    "oidc-ca-file",
-    "cluster-signing-cert-file",
-];
-const KUBECONFIG_FLAGS: [&str; 3] = ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"];
 /// How a flag for a certificate becomes the one for its key, in Kubernetes and etcd.
 const KEY_FLAGS: [(&str, &str); 5] = [
     ("cert-file", "private-key-file"),
@@ -53,13 +39,13 @@ pub(super) fn add(scene: &mut Scene<'_>, leaves: &mut Vec<Entry>, cas: &mut Vec<
 /// `<component>:<flag>`, numbered from the second on: two manifests may be of one component (kubernetes:
 /// `pkg/kubelet/config/file.go` reads a copy called `.bak`, too).
 #[derive(Default)]
-struct Names {
+pub(super) struct Names {
     used: BTreeSet<String>,
     times: BTreeMap<String, usize>,
 }
 
 impl Names {
-    fn next(&mut self, container: &Container, flag: &str) -> String {
+    pub(super) fn next(&mut self, container: &Container, flag: &str) -> String {
         let owner = container.component.map_or(container.name.as_str(), |c| c.name());
         let first = format!("{owner}:{flag}");
         let times = self.times.entry(first.clone()).or_default();
@@ -82,28 +68,39 @@ fn add_of(
     cas: &mut Vec<Entry>,
 ) {
     let used_by: Vec<Component> = container.component.into_iter().collect();
-    let mut pairs = Vec::new();
+    let (mut pairs, mut config_files) = (Vec::new(), kubeconfigs::of_files(scene, container));
     for (flag, value) in container.flags.iter().filter(|(_, v)| v.contains('/')) {
-        if CA_FLAGS.contains(&flag.as_str()) {
-            let path = container.on_host(value);
-            if seen.insert(path.clone()) {
-                let authority = load::authority(scene, &names.next(container, flag), path.clone(), ca_key(&path));
-                cas.push(control_plane::authority_entry(scene, &authority, used_by.clone()));
-            }
-        } else if KUBECONFIG_FLAGS.contains(&flag.as_str()) {
-            let path = container.on_host(value);
-            if container.component.is_some() && seen.insert(path.clone()) {
-                let wanted = Wanted { spec: None, kubeadms_place: false };
-                let entry = control_plane::kubeconfig_entry(scene, &names.next(container, flag), &path, &wanted);
-                leaves.extend(entry.map(|e| Entry { used_by: used_by.clone(), ..e }));
-            }
+        if authorities::is_ca_flag(flag) {
+            continue; // known already
+        }
+        if kubeconfigs::is_flag(flag) && (container.component.is_some() || container.is_of_host(value)) {
+            config_files.push((flag.clone(), container.on_host(value)));
         } else if let Some((cert, key)) = pair_of(container, flag, value)
             && seen.insert(cert.clone())
         {
             pairs.push((names.next(container, flag), cert, key));
         }
     }
+    for proxy in egress::proxies(scene, container) {
+        if let Some((cert, key)) = proxy.pair.filter(|(cert, _)| seen.insert(cert.clone())) {
+            pairs.push((names.next(container, egress::FLAG), cert, key));
+        }
+        if let Some(ca) = proxy.ca.filter(|ca| seen.insert(ca.clone())) {
+            let name = names.next(container, &format!("{}:ca", egress::FLAG));
+            let ca = load::authority(scene, &name, ca.clone(), authorities::ca_key(&ca));
+            cas.push(Entry { used_by: used_by.clone(), ..authorities::entry(scene, &ca) });
+        }
+    }
     leaves.extend(pair_entries(scene, pairs, &used_by));
+    for (flag, path) in config_files {
+        if seen.insert(path.clone()) {
+            let entry = kubeconfigs::entry(scene, container, &flag, &path, names);
+            if let Some(ca) = entry.as_ref().and_then(|e| kubeconfigs::bundle(scene, &e.name, &path)) {
+                cas.push(Entry { used_by: used_by.clone(), ..authorities::entry(scene, &ca) });
+            }
+            leaves.extend(entry);
+        }
+    }
 }
 
 /// In the order of `pairs`. Many are shared among the processors: reading is waiting, and signatures are arithmetic.
@@ -165,6 +162,7 @@ fn pair_entry(scene: &Scene<'_>, name: String, cert: PathBuf, key: PathBuf, used
         owner: signer.map_or(Owner::External, |s| Scene::owner(Some(s), false)),
         used_by,
         signer: signer.map(|s| s.name.clone()),
+        trusted_by: None,
         impact: catalogue::OTHER.to_owned(),
         content,
     }

@@ -20,18 +20,20 @@ use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 use super::keys::{self, Issuer, Library as _, OpenSsl};
-use super::{kubelet as kubelets, manifests, unit as units};
+use super::{kubelet as kubelets, manifests};
 use crate::host::crypto::testing::{Ca, Leaf};
 use crate::host::fs::Root;
 use crate::model::assess::assess;
 use crate::model::audit::audit;
 use crate::model::cert::{self, CertFacts};
+use crate::model::command;
 use crate::model::fuzz::{parts, texts};
 use crate::model::pem;
 use crate::model::places::Places;
 use crate::model::plan::{Maker, Source};
 use crate::model::planner::{Basis, Selection, plan};
 use crate::model::policy::Policy;
+use crate::model::unit::{self, Machine, Service};
 use crate::model::yaml;
 
 /// PEM files: certificates, keys, bundles, and the kubelet's with both. Blocks survive being printed; that one
@@ -75,7 +77,7 @@ pub fn der(data: &[u8]) {
     assert!(!facts.serial.is_empty() && facts.serial.bytes().all(|b| b.is_ascii_hexdigit()), "{}", facts.serial);
     let json = serde_json::to_string(&facts).unwrap();
     let again: CertFacts = serde_json::from_str(&json).unwrap();
-    assert_eq!(CertFacts { spki: facts.spki.clone(), der: facts.der.clone(), ..again }, facts);
+    assert_eq!(CertFacts { spki: facts.spki.clone(), der: facts.der.clone(), raw: facts.raw.clone(), ..again }, facts);
     let _ = facts.key_algorithm.strength();
     issued(&facts, &facts);
 }
@@ -96,14 +98,21 @@ pub fn key(data: &[u8]) {
 /// The kubelet's unit, drop-in and environment file.
 pub fn unit(data: &[u8]) {
     let Some([fragment, drop_in, environment]) = texts(data) else { return };
-    let service = units::Service::parse(&[fragment.to_owned(), drop_in.to_owned()]);
+    let machine = Machine { host_name: Some("n".to_owned()), machine_id: None, unit: "kubelet.service".to_owned() };
+    let service = Service::parse([fragment, drop_in], &machine);
     let mut variables = service.environment;
-    variables.extend(units::logical_lines(environment).iter().filter_map(|l| units::assignment(l)));
-    let Some(words) = units::expand(&service.exec_start, &variables) else { return };
-    assert!(words.iter().map(|w| w.len() + 1).sum::<usize>() <= units::MAX_ARGUMENTS);
-    let quote = |word: &String| format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""));
-    assert_eq!(units::words(&words.iter().map(quote).collect::<Vec<_>>().join(" ")), words, "quoted and read again");
-    assert!(manifests::flags(&words).iter().all(|(name, _)| !name.is_empty()));
+    variables.extend(unit::file(environment).unwrap_or_default());
+    let Ok(words) = unit::expand(&service.exec_start, &variables) else { return };
+    assert!(words.iter().map(|w| w.len() + 1).sum::<usize>() <= unit::MAX_ARGUMENTS);
+    let quote = |word: &String| format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"));
+    let line = format!("[Service]\nExecStart={}\n", words.iter().map(quote).collect::<Vec<_>>().join(" "));
+    let plain = words.first().is_some_and(|w| !w.starts_with(['-', '@', ':', '+', '!', '|']) && !w.is_empty());
+    if plain && words.iter().all(|w| !w.contains(['\n', '\r'])) {
+        assert_eq!(Service::parse([line.as_str()], &machine).exec_start, words, "quoted and read again");
+    }
+    for program in command::programs(&words, &variables) {
+        assert!(manifests::flags(&program.words).iter().all(|(name, _)| !name.is_empty()));
+    }
 }
 
 /// The kubelet's configuration, a file of `--config-dir`, and its flags.
@@ -118,12 +127,16 @@ pub fn kubelet(data: &[u8]) {
     let over = yaml::parse::<kubelets::Config>(drop_in).unwrap_or_default();
     let merged = config.overlaid(over.clone());
     assert_eq!(merged.clone().overlaid(over), merged, "what was laid over once is laid over");
-    let flags = kubelets::Flags(manifests::flags(&units::words(arguments)));
+    let flags = kubelets::Flags(manifests::flags(&words_of(arguments)));
     if let Some(address) = kubelets::healthz(&flags, &merged) {
         let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
         assert!(port.is_some_and(|p| p > 0), "{address}");
     }
     assert!(kubelets::address(&flags, &merged).is_none_or(|a| !a.is_empty()));
+}
+
+fn words_of(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
 }
 
 /// A static pod manifest: every flag and path of it can be asked for.

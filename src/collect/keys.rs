@@ -8,7 +8,7 @@ mod rsa;
 use std::error::Error;
 use std::sync::OnceLock;
 
-use crate::model::cert::CertFacts;
+use crate::model::cert::{CertFacts, NameConstraints};
 use crate::model::pem;
 use der::Elements;
 pub use openssl::OpenSsl;
@@ -91,6 +91,14 @@ pub(super) fn belongs(file: &[u8], certs: &[CertFacts], library: &dyn Library) -
     Err(KeyError::None)
 }
 
+/// Whether a key file states at first sight that it belongs to any of `certs`. No library is asked: this is for keys that
+/// nobody says belong together.
+pub(super) fn states(file: &[u8], certs: &[CertFacts]) -> bool {
+    let key = pem::blocks(file).filter_map(Result::ok).find(pem::Block::is_private_key);
+    let stated = key.and_then(|block| stated_bits(block.label, &block.decode().ok()?));
+    stated.is_some_and(|bits| !bits.is_empty() && certs.iter().any(|c| c.spki.ends_with(&bits)))
+}
+
 /// The public half that a whole private key states of itself, as the content of a subject public key info's BIT STRING.
 /// As OpenSSL takes it too: neither computes it from the private half. None for every form but the usual ones.
 pub(super) fn stated_bits(label: &str, der: &[u8]) -> Option<Vec<u8>> {
@@ -129,7 +137,10 @@ pub(super) fn stated_bits(label: &str, der: &[u8]) -> Option<Vec<u8>> {
 
 /// A certificate that may have signed others.
 pub(super) struct Issuer<'a> {
-    subject: String,
+    /// DER: Go compares names as bytes (crypto/x509: `Certificate.isValid`).
+    subject: Vec<u8>,
+    path_length: Option<u32>,
+    constraints: Option<NameConstraints>,
     spki: Vec<u8>,
     rsa: Option<rsa::Key>,
     library: &'a dyn Library,
@@ -138,11 +149,28 @@ pub(super) struct Issuer<'a> {
 }
 
 impl<'a> Issuer<'a> {
-    /// None for a key that the library does not know: it cannot have signed anything that we could check.
+    /// None for one that may not issue others, and for a key that the library does not know: it cannot have signed anything that
+    /// we could check.
     pub(super) fn new(ca: &CertFacts, library: &'a dyn Library) -> Option<Self> {
+        if ca.raw.not_an_issuer.is_some() {
+            return None;
+        }
         let rsa = rsa::Key::from_spki(&ca.spki);
-        let issuer = Self { subject: ca.subject.clone(), spki: ca.spki.clone(), rsa, library, key: OnceLock::new() };
+        let issuer = Self {
+            subject: ca.raw.subject.clone(),
+            path_length: ca.raw.path_length,
+            constraints: ca.raw.constraints.clone(),
+            spki: ca.spki.clone(),
+            rsa,
+            library,
+            key: OnceLock::new(),
+        };
         (issuer.rsa.is_some() || issuer.key().is_some()).then_some(issuer)
+    }
+
+    /// Whether this is it.
+    pub(super) fn is(&self, facts: &CertFacts) -> bool {
+        self.subject == facts.raw.subject && self.spki == facts.spki
     }
 
     fn key(&self) -> Option<&dyn PublicKey> {
@@ -155,19 +183,47 @@ impl<'a> Issuer<'a> {
             let signed = Signed::of(&facts.der).filter(|s| s.algorithm == RSA_SHA256);
             signed.is_some_and(|s| self.rsa.as_ref().is_some_and(|key| key.verify(s.content, s.signature)))
         };
-        facts.issuer == self.subject && (at_sight() || self.key().is_some_and(|key| key.signed(&facts.der)))
+        facts.raw.issuer == self.subject && (at_sight() || self.key().is_some_and(|key| key.signed(&facts.der)))
     }
 }
 
 /// Whether the first certificate of `chain` leads to one of `issuers`, over the others of the chain if need be.
 pub(super) fn leads_to(chain: &[CertFacts], issuers: &[Issuer<'_>]) -> bool {
+    leads(chain, issuers, &mut Vec::new(), &mut |_, _| true)
+}
+
+/// Why nobody accepts the first certificate of `chain`, which leads to one of `issuers`: each way is over a CA whose name
+/// constraints a certificate below it is outside of. A clause.
+pub(super) fn excluded(chain: &[CertFacts], issuers: &[Issuer<'_>]) -> Option<String> {
+    let mut why = None;
+    let mut within = |issuer: &Issuer<'_>, below: &[&CertFacts]| {
+        let refused = issuer.constraints.as_ref().and_then(|c| below.iter().find_map(|b| c.refuse(&b.sans)));
+        let within = refused.is_none();
+        why = why.take().or(refused);
+        within
+    };
+    let is_accepted = leads(chain, issuers, &mut Vec::new(), &mut within);
+    why.filter(|_| !is_accepted)
+}
+
+/// With these below, the leaf first, and where `allows` agrees to each step.
+fn leads<'c>(
+    chain: &'c [CertFacts],
+    issuers: &[Issuer<'_>],
+    below: &mut Vec<&'c CertFacts>,
+    allows: &mut dyn FnMut(&Issuer<'_>, &[&CertFacts]) -> bool,
+) -> bool {
     let (Some((leaf, between)), Some(first)) = (chain.split_first(), issuers.first()) else { return false };
-    if issuers.iter().any(|i| i.issued(leaf)) {
+    let cas = u32::try_from(below.len()).unwrap_or(u32::MAX);
+    below.push(leaf);
+    let mut issued =
+        |i: &Issuer<'_>| i.path_length.is_none_or(|most| cas <= most) && i.issued(leaf) && allows(i, below.as_slice());
+    if issuers.iter().any(&mut issued) {
         return true;
     }
     // in the order of the file, as TLS wants it; each step uses one up
-    let next = between.iter().position(|c| Issuer::new(c, first.library).is_some_and(|i| i.issued(leaf)));
-    next.and_then(|n| between.get(n..)).is_some_and(|rest| leads_to(rest, issuers))
+    let next = between.iter().position(|c| Issuer::new(c, first.library).is_some_and(|i| issued(&i)));
+    next.and_then(|n| between.get(n..)).is_some_and(|rest| leads(rest, issuers, below, allows))
 }
 
 #[cfg(test)]

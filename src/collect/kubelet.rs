@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::manifests::flags;
-use super::unit;
+use super::unit::{self, Units};
 use crate::host::fs::Root;
+use crate::model::boolean;
+use crate::model::command::{self, Program};
 use crate::model::identity::OnDisk;
 use crate::model::inventory::Kubelet;
 use crate::model::yaml;
 
 const UNIT: &str = "kubelet.service";
+const PROGRAM: &str = "kubelet";
 const CONFIG: &str = "/var/lib/kubelet/config.yaml";
 /// Written by kubeadm 1.32 and later instead of an annotation of the Node (feature gate `NodeLocalCRISocket`).
 const INSTANCE_CONFIG: &str = "/var/lib/kubelet/instance-config.yaml";
@@ -30,6 +33,8 @@ pub(super) struct Found {
     /// `--root-dir`, where it keeps its pods.
     pub(super) root_dir: PathBuf,
     pub(super) hostname_override: Option<String>,
+    /// Why its command line is not known for certain: then its flags name nobody. A clause.
+    pub(super) doubt: Option<String>,
     /// A cloud provider inside the kubelet names the node, whatever its host name is (kubernetes, before 1.31:
     /// `cmd/kubelet/app/server.go:getNodeName`).
     pub(super) named_by_cloud: bool,
@@ -53,6 +58,7 @@ pub(super) struct Config {
     port: Option<i32>,
     address: Option<String>,
     container_runtime_endpoint: Option<String>,
+    image_service_endpoint: Option<String>,
     pub(super) authentication: Option<Authentication>,
 }
 
@@ -87,6 +93,7 @@ impl Config {
             port: over.port.or(self.port),
             address: over.address.or(self.address),
             container_runtime_endpoint: over.container_runtime_endpoint.or(self.container_runtime_endpoint),
+            image_service_endpoint: over.image_service_endpoint.or(self.image_service_endpoint),
             authentication: if has_ca { over.authentication } else { self.authentication },
         }
     }
@@ -109,15 +116,17 @@ impl Flags {
     }
 
     fn switch(&self, name: &str) -> Option<bool> {
-        self.get(name).map(|v| v == "true" || v == "1")
+        self.get(name).and_then(boolean::parse)
     }
 }
 
 /// Reads the kubelet of this node: its running process where there is one, else its unit; then its configuration.
-pub(super) fn find(root: &Root, notes: &mut Vec<String>) -> Found {
-    let words = running(root).or_else(|| unit::command_line(root, UNIT, notes));
-    let has_unit = words.is_some();
-    let flags = Flags(flags(&words.unwrap_or_default()));
+pub(super) fn find(root: &Root, units: &dyn Units, notes: &mut Vec<String>) -> Found {
+    let Command { arguments, doubt, has_unit } = command(root, units);
+    if let Some(doubt) = &doubt {
+        notes.push(format!("the kubelet's command line is not known for certain: {doubt}"));
+    }
+    let flags = Flags(flags(&arguments));
     let config_path = flags.path("config").unwrap_or_else(|| CONFIG.into());
     let (config, has_config) = configuration(root, &config_path, flags.path("config-dir").as_deref(), notes);
     let kubeconfig = flags.path("kubeconfig").or_else(|| {
@@ -134,7 +143,9 @@ pub(super) fn find(root: &Root, notes: &mut Vec<String>) -> Found {
     };
     Found {
         root_dir: flags.path("root-dir").unwrap_or_else(|| ROOT_DIR.into()),
-        hostname_override: flags.get("hostname-override").map(str::to_ascii_lowercase),
+        // what may be another one names nobody
+        hostname_override: flags.get("hostname-override").filter(|_| doubt.is_none()).map(str::to_ascii_lowercase),
+        doubt: doubt.or_else(|| (present && !has_unit).then(|| format!("{UNIT} was not found"))),
         named_by_cloud: flags.get("cloud-provider").is_some_and(|p| p != "external"),
         client_ca: flags.path("client-ca-file").or_else(|| beside(config.client_ca())),
         tls_cert: flags.path("tls-cert-file").or_else(|| beside(config.tls_cert_file.as_ref())),
@@ -157,6 +168,12 @@ pub(super) fn find(root: &Root, notes: &mut Vec<String>) -> Found {
             port: present.then_some(port),
             address: address(&flags, &config),
             cri_socket: present.then(|| cri_socket(root, &flags, &config)).flatten(),
+            image_socket: flags
+                .get("image-service-endpoint")
+                .or(config.image_service_endpoint.as_deref())
+                .filter(|e| !e.is_empty())
+                .map(without_scheme),
+            configs: config_files(root, &config_path, flags.path("config-dir").as_deref()),
             kubeconfig,
             identity: OnDisk::default(),
         },
@@ -164,20 +181,75 @@ pub(super) fn find(root: &Root, notes: &mut Vec<String>) -> Found {
     }
 }
 
+/// The kubelet's command line, and how it is known.
+struct Command {
+    arguments: Vec<String>,
+    doubt: Option<String>,
+    has_unit: bool,
+}
+
+/// Of the process that runs; else of the unit as systemd has loaded it; else of its files, if these can be understood.
+fn command(root: &Root, units: &dyn Units) -> Command {
+    let runs = |arguments| Command { arguments, doubt: None, has_unit: true };
+    // where nearly every kubelet runs, without a look at its unit
+    let usual = unit::Unit::absent(UNIT).control_group;
+    if let Some(arguments) = running(root, &usual) {
+        return runs(arguments);
+    }
+    let host_name = super::kernel_host_name(root);
+    let unit = unit::find(root, units, UNIT, host_name.as_deref());
+    let has_unit = unit.is_some();
+    let unit = unit.unwrap_or_default();
+    if let Some(arguments) = Some(&unit.control_group).filter(|g| **g != usual).and_then(|g| running(root, g)) {
+        return runs(arguments);
+    }
+    if !has_unit {
+        return Command { arguments: Vec::new(), doubt: None, has_unit };
+    }
+    let all = command::programs(&unit.words, &unit.variables);
+    let mut doubts = unit.doubts;
+    let kubelets: Vec<&Program> = all.iter().filter(|p| p.name() == PROGRAM).collect();
+    let program = match (kubelets.as_slice(), all.as_slice()) {
+        ([only], _) => Some(*only),
+        ([first, ..], _) => {
+            doubts.push("it starts several kubelets".to_owned());
+            Some(*first)
+        }
+        ([], [other, ..]) => {
+            doubts.push(format!("it starts {}, which is not called {PROGRAM}", other.name()));
+            Some(other)
+        }
+        ([], []) => {
+            doubts.push("its unit starts nothing".to_owned());
+            None
+        }
+    };
+    doubts.extend(program.and_then(|p| p.doubt.clone()));
+    let arguments = program.map(|p| p.arguments().to_vec()).unwrap_or_default();
+    Command { arguments, doubt: (!doubts.is_empty()).then(|| doubts.join("; ")), has_unit }
+}
+
 /// The running kubelet's own words. Its process is named by its cgroup: no walk through /proc.
-fn running(root: &Root) -> Option<Vec<String>> {
-    const PROCS: [&str; 2] = [
-        "/sys/fs/cgroup/system.slice/kubelet.service/cgroup.procs",
-        "/sys/fs/cgroup/systemd/system.slice/kubelet.service/cgroup.procs",
-    ];
-    if !root.is_live() {
+fn running(root: &Root, control_group: &Path) -> Option<Vec<String>> {
+    const HIERARCHIES: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd"];
+    if !root.is_live() || control_group.as_os_str().is_empty() {
         return None;
     }
-    let pids = PROCS.iter().find_map(|p| root.read_text(Path::new(p)).ok())?;
-    let proc = |pid: &str, file: &str| root.read_text(&Path::new("/proc").join(pid).join(file)).ok();
-    let pid = pids.lines().find(|pid| proc(pid, "comm").is_some_and(|c| c.trim() == "kubelet"))?;
-    let words: Vec<String> = proc(pid, "cmdline")?.split_terminator('\0').map(str::to_owned).collect();
-    (!words.is_empty()).then_some(words)
+    let procs = |h: &&str| root.read_text(&Path::new(h).join(control_group).join("cgroup.procs")).ok();
+    let pids = HIERARCHIES.iter().find_map(procs)?;
+    pids.lines().find_map(|pid| {
+        let text = root.read_text(&Path::new("/proc").join(pid).join("cmdline")).ok()?;
+        let words: Vec<String> = text.split_terminator('\0').map(str::to_owned).collect();
+        // a shell or an init that waits for it is in its cgroup too, and starts it by the same words
+        let starts = words.first().is_some_and(|w| w.rsplit('/').next() == Some(PROGRAM));
+        let hyperkube =
+            || command::programs(&words, &command::Variables::new()).into_iter().find(|p| p.name() == PROGRAM);
+        if starts {
+            words.get(1..).map(<[String]>::to_vec)
+        } else {
+            hyperkube().filter(|p| p.doubt.is_none()).map(|p| p.arguments().to_vec())
+        }
+    })
 }
 
 fn configuration(root: &Root, path: &Path, dir: Option<&Path>, notes: &mut Vec<String>) -> (Config, bool) {
@@ -195,15 +267,22 @@ fn configuration(root: &Root, path: &Path, dir: Option<&Path>, notes: &mut Vec<S
     let base = parse(path);
     let found = base.is_some();
     let mut config = base.unwrap_or_default();
-    if let Some(dir) = dir {
-        // only this ending, in lexical order (kubernetes: cmd/kubelet/app/server.go:mergeKubeletConfigurations)
-        for name in
-            root.list(dir).unwrap_or_default().iter().filter(|n| Path::new(n).extension().is_some_and(|e| e == "conf"))
-        {
-            config = config.overlaid(parse(&dir.join(name)).unwrap_or_default());
-        }
+    for path in drop_ins(root, dir) {
+        config = config.overlaid(parse(&path).unwrap_or_default());
     }
     (config, found)
+}
+
+/// Only this ending, in lexical order (kubernetes: cmd/kubelet/app/server.go:mergeKubeletConfigurations).
+fn drop_ins(root: &Root, dir: Option<&Path>) -> Vec<PathBuf> {
+    let Some(dir) = dir else { return Vec::new() };
+    let wanted = |name: &String| Path::new(name).extension().is_some_and(|e| e == "conf");
+    root.list(dir).unwrap_or_default().into_iter().filter(wanted).map(|name| dir.join(name)).collect()
+}
+
+fn config_files(root: &Root, path: &Path, dir: Option<&Path>) -> Vec<PathBuf> {
+    let all = std::iter::once(path.to_path_buf()).chain(drop_ins(root, dir));
+    all.filter(|path| root.exists(path)).collect()
 }
 
 /// kubernetes: `pkg/kubelet/apis/config/v1beta1/defaults.go` (0.0.0.0).
@@ -235,9 +314,13 @@ fn cri_socket(root: &Root, flags: &Flags, config: &Config) -> Option<PathBuf> {
     let endpoint = flags.get("container-runtime-endpoint").map(str::to_owned);
     let endpoint = endpoint.or_else(|| config.container_runtime_endpoint.clone()).or_else(instance);
     match endpoint.filter(|e| !e.is_empty()) {
-        Some(endpoint) => Some(endpoint.strip_prefix("unix://").unwrap_or(&endpoint).into()),
+        Some(endpoint) => Some(without_scheme(&endpoint)),
         None => SOCKETS.iter().map(PathBuf::from).find(|s| root.symlink_metadata(s).is_ok()),
     }
+}
+
+fn without_scheme(endpoint: &str) -> PathBuf {
+    endpoint.strip_prefix("unix://").unwrap_or(endpoint).into()
 }
 
 #[cfg(test)]
@@ -262,7 +345,7 @@ mod tests {
             };
             write("etc/systemd/system/kubelet.service", format!("[Service]\nExecStart=/usr/bin/kubelet{flag}\n"));
             write("var/lib/kubelet/config.yaml", format!("kind: KubeletConfiguration\n{config}"));
-            let found = find(&Root::open(dir.path()).unwrap(), &mut Vec::new());
+            let found = find(&Root::open(dir.path()).unwrap(), &unit::Manager, &mut Vec::new());
             assert_eq!(found.kubelet.address.as_deref(), address, "{flag} {config}");
         }
     }

@@ -10,6 +10,7 @@ use super::Scene;
 use super::keys::{self, Issuer, Library};
 use crate::host::fs::{FsError, MAX_FILE, Root};
 use crate::model::cert::{self, CertFacts};
+use crate::model::component::Component;
 use crate::model::finding::{Finding, Problem};
 use crate::model::inventory::{Content, Context, Credential};
 use crate::model::kubeconfig::{self, Identity, Kubeconfig, Material};
@@ -26,6 +27,8 @@ pub(super) struct Authority<'a> {
     /// Empty if its file could not be read: then nothing is said about what it issued.
     pub(super) issuers: Vec<Issuer<'a>>,
     pub(super) content: Content,
+    /// Components whose flags name it.
+    pub(super) used_by: Vec<Component>,
 }
 
 /// What a credential should say.
@@ -55,6 +58,7 @@ pub(super) fn pair(scene: &Scene<'_>, cert: &Path, key: &Path, expected: Expecte
     let own = if cert == key { Ok(file) } else { read(root, key) };
     findings.extend(key_findings(scene, key, own, chain.get(..1).unwrap_or_default()));
     findings.extend(issuer_and_identity(cert, &chain, expected));
+    findings.extend(refused(scene, cert, &chain, expected));
     Content::Readable(Credential { chain, server: None, context: None, findings })
 }
 
@@ -67,6 +71,7 @@ pub(super) fn authority<'a>(scene: &Scene<'a>, name: &str, cert: PathBuf, key: P
         key_lies: false,
         issuers: Vec::new(),
         content: Content::Absent,
+        used_by: Vec::new(),
         cert,
         key,
     };
@@ -86,8 +91,9 @@ pub(super) fn authority<'a>(scene: &Scene<'a>, name: &str, cert: PathBuf, key: P
     let mut findings = Vec::new();
     if authority.key_lies {
         findings = key_findings(scene, &authority.key, key_file, &chain);
-        authority.has_key = findings.iter().all(|f| f.id == Problem::LoosePermissions);
     }
+    findings.extend(not_an_issuer(scene, &authority.cert, &chain));
+    authority.has_key = authority.key_lies && findings.iter().all(|f| f.id == Problem::LoosePermissions);
     authority.content = Content::Readable(Credential { chain, server: None, context: None, findings });
     authority
 }
@@ -117,12 +123,24 @@ pub(super) fn embedded(
     findings.extend(belongs(key, path, chain.get(..1).unwrap_or_default(), scene.library).err());
     findings.extend(scene.root.metadata(path).ok().and_then(|meta| loose(path, meta.mode())));
     findings.extend(issuer_and_identity(path, &chain, expected));
+    findings.extend(refused(scene, path, &chain, expected));
     let ca = match &config.ca {
         Some(Material::Embedded(pem)) => Some(pem.clone()),
         Some(Material::File(_)) | None => None,
     };
-    let context = Some(Context { cluster: config.cluster.clone(), user: config.user.clone(), ca });
+    let apart = matches!(config.identity, Identity::Apart { .. });
+    let context = Some(Context { cluster: config.cluster.clone(), user: config.user.clone(), ca, apart });
     Content::Readable(Credential { chain, server: config.server.clone(), context, findings })
+}
+
+/// An identity of which one half is embedded and the other in a file.
+pub(super) fn apart(scene: &Scene<'_>, path: &Path, config: &Kubeconfig, expected: Expected<'_>) -> Content {
+    let read = |file: &Path| read(scene.root, &kubeconfig::relative_to(path, file)).map(|held| held.bytes);
+    match config.identity.clone().pair(read) {
+        Ok(Some((cert, key))) => embedded(scene, path, config, (&cert, &key), expected),
+        Ok(None) => Content::Absent,
+        Err(finding) => Content::Unusable(finding),
+    }
 }
 
 /// The files that a kubeconfig refers to, made absolute.
@@ -131,7 +149,7 @@ pub(super) fn referred(path: &Path, identity: &Identity) -> Option<(PathBuf, Pat
         Identity::Files { cert, key } => {
             Some((kubeconfig::relative_to(path, cert), kubeconfig::relative_to(path, key)))
         }
-        Identity::Embedded { .. } | Identity::Other => None,
+        Identity::Embedded { .. } | Identity::Apart { .. } | Identity::Other => None,
     }
 }
 
@@ -202,11 +220,83 @@ fn loose(path: &Path, mode: u32) -> Option<Finding> {
     (mode & 0o077 != 0).then(|| Finding::new(Problem::LoosePermissions, message()))
 }
 
+fn same_name_in_other_bytes(leaf: &CertFacts, ca: &Authority<'_>) -> bool {
+    let Content::Readable(credential) = &ca.content else { return false };
+    credential.chain.iter().any(|c| c.subject == leaf.issuer && c.raw.subject != leaf.raw.issuer)
+}
+
+/// Who they are that refuse what Go refuses.
+const CLIENTS: &str = "kubelets, kubectl and every component (Go's crypto/x509) refuse";
+
+/// Of a bundle of which no certificate may issue others, or not the one that the key belongs to.
+fn not_an_issuer(scene: &Scene<'_>, path: &Path, chain: &[CertFacts]) -> Option<Finding> {
+    let why = |c: &CertFacts| {
+        let refusal = scene.refusals(c).next().map(|r| r.why.clone());
+        refusal.or_else(|| c.raw.not_an_issuer.map(str::to_owned))
+    };
+    let unfit: Vec<String> = chain.iter().filter_map(why).collect();
+    let first = unfit.first().filter(|_| unfit.len() == chain.len())?;
+    let message = format!("{CLIENTS} what {} issued: {first}", path.display());
+    Some(Finding::new(Problem::RefusedByClients, message))
+}
+
+/// What Go demands beyond issuer and identity.
+fn refused(scene: &Scene<'_>, path: &Path, chain: &[CertFacts], expected: Expected<'_>) -> Option<Finding> {
+    let leaf = chain.first()?;
+    let own = chain.iter().find_map(|c| scene.refusals(c).next().map(|r| r.why.clone()));
+    let serving = expected.usages.contains(&"serverAuth");
+    let nameless = || {
+        let named = leaf.sans.iter().any(|san| san.starts_with("DNS:") || san.starts_with("IP:"));
+        (serving && !named).then(|| "it has no alternative names, and the common name does not count".to_owned())
+    };
+    let why = own
+        .or_else(nameless)
+        .or_else(|| usage_of_issuer(leaf, expected))
+        .or_else(|| between(scene, chain, expected))
+        .or_else(|| keys::excluded(chain, &expected.signer?.issuers))?;
+    Some(Finding::new(Problem::RefusedByClients, format!("{CLIENTS} {}: {why}", path.display())))
+}
+
+/// A certificate of the chain that has ended, and without which the leaf leads nowhere.
+fn between(scene: &Scene<'_>, chain: &[CertFacts], expected: Expected<'_>) -> Option<String> {
+    let (leaf, behind) = chain.split_first()?;
+    let in_time = |c: &&CertFacts| c.not_before <= scene.now && c.not_after > scene.now;
+    let ended = behind.iter().find(|c| !in_time(c))?;
+    let issuers = &expected.signer?.issuers;
+    let rest: Vec<CertFacts> = std::iter::once(leaf).chain(behind.iter().filter(in_time)).cloned().collect();
+    let needed = keys::leads_to(chain, issuers) && !keys::leads_to(&rest, issuers);
+    needed
+        .then(|| format!("{} behind it is valid from {} to {} only", ended.subject, ended.not_before, ended.not_after))
+}
+
+/// Extended usages of a CA are a limit to those of what it issues (crypto/x509: `checkChainForKeyUsage`).
+fn usage_of_issuer(leaf: &CertFacts, expected: Expected<'_>) -> Option<String> {
+    let Content::Readable(ca) = &expected.signer?.content else { return None };
+    let limited = |c: &&CertFacts| c.usages.iter().any(|u| is_extended(u)) && !c.usages.contains("anyExtendedKeyUsage");
+    let mut issuers = ca.chain.iter().filter(|c| leaf.claims_issuer(c)).peekable();
+    issuers.peek()?;
+    let lacking: Vec<&&str> =
+        issuers.filter(limited).flat_map(|c| expected.usages.iter().filter(|u| !c.usages.contains(**u))).collect();
+    lacking.first().map(|usage| format!("its CA may not issue for {usage}: the extended key usages of the CA lack it"))
+}
+
+fn is_extended(usage: &str) -> bool {
+    usage.ends_with("Auth")
+        || usage.contains('.')
+        || matches!(usage, "codeSigning" | "emailProtection" | "timeStamping" | "OCSPSigning")
+}
+
 fn issuer_and_identity(path: &Path, chain: &[CertFacts], expected: Expected<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let Some(leaf) = chain.first() else { return findings };
     if let Some(ca) = expected.signer.filter(|ca| !ca.issuers.is_empty() && !keys::leads_to(chain, &ca.issuers)) {
-        let message = format!("{} was not issued by any CA in {}", path.display(), ca.cert.display());
+        let mut message = format!("{} was not issued by any CA in {}", path.display(), ca.cert.display());
+        if same_name_in_other_bytes(leaf, ca) {
+            message.push_str(
+                ": the CA's name has another string type there than in what it issued, and every component compares \
+                 bytes (openssl does not); issue the CA's certificate again with the name as it was",
+            );
+        }
         findings.push(Finding::new(Problem::WrongIssuer, message));
     }
     let mut wrong = |message: String| findings.push(Finding::new(Problem::WrongIdentity, message));
@@ -222,7 +312,7 @@ fn issuer_and_identity(path: &Path, chain: &[CertFacts], expected: Expected<'_>)
         wrong(format!("it is not of the organization {}", expected.organizations.join(" or ")));
     }
     // no extended usage at all means any (RFC 5280 §4.2.1.12)
-    let restricted = leaf.usages.iter().any(|u| u.ends_with("Auth"));
+    let restricted = leaf.usages.iter().any(|u| is_extended(u));
     for usage in expected.usages {
         if restricted && !leaf.usages.contains(*usage) && !leaf.usages.contains("anyExtendedKeyUsage") {
             wrong(format!("its extended key usage lacks {usage}"));

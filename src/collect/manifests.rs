@@ -1,5 +1,7 @@
 //! Static pod manifests: which components run here, with which flags, and what of the host they see.
 
+mod run;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -7,9 +9,11 @@ use serde::Deserialize;
 
 use crate::host::fs::{FsError, Root};
 use crate::model::component::Component;
-use crate::model::inventory::{ContainerRef, Mount, OtherPod, SniPair, StaticPod};
+use crate::model::inventory::{ContainerRef, Image, Mount, OtherPod, SniPair, StaticPod};
 use crate::model::version::Version;
 use crate::model::yaml::{self, YamlError};
+pub(super) use run::flags;
+use run::{Environment, Run};
 
 /// More files than any node has static pods; the directory may have been mistaken for another.
 const MAX_MANIFESTS: usize = 256;
@@ -31,6 +35,11 @@ pub(super) struct Container {
     pub(super) manifest: PathBuf,
     pub(super) mounts: Vec<Mount>,
     pub(super) image: Option<String>,
+    pub(super) pull_policy: Option<String>,
+    /// What of its command is not understood: a clause.
+    pub(super) doubt: Option<String>,
+    /// The name of the program that runs, else of the image.
+    pub(super) program: Option<String>,
 }
 
 impl Container {
@@ -50,8 +59,19 @@ impl Container {
         }
     }
 
+    /// Whether a path inside the container is the host's: of what is only in the container nothing is known here.
+    pub(super) fn is_of_host(&self, path: &str) -> bool {
+        self.mounts.iter().any(|m| Path::new(path).starts_with(&m.mount_path))
+    }
+
     pub(super) fn path_flag(&self, name: &str) -> Option<PathBuf> {
         self.flag(name).map(|v| self.on_host(v))
+    }
+
+    /// Paths of the host in its flags' values. Which are files only the disk knows.
+    fn named_files(&self) -> Vec<PathBuf> {
+        let values = self.flags.iter().filter(|(flag, _)| flag != SNI).map(|(_, value)| value);
+        values.filter(|v| v.starts_with('/') && self.is_of_host(v)).map(|v| self.on_host(v)).collect()
     }
 
     pub(super) fn static_pod(&self, node: Option<&str>) -> StaticPod {
@@ -61,7 +81,9 @@ impl Container {
             flags: self.flags.iter().cloned().collect::<BTreeMap<_, _>>(),
             sni: self.flags.iter().filter(|(flag, _)| flag == SNI).filter_map(|(_, v)| self.sni_pair(v)).collect(),
             mounts: self.mounts.clone(),
+            named: self.named_files(),
             version: self.image.as_deref().and_then(Version::of_image),
+            image: self.made_of(),
             started_at: None,
         }
     }
@@ -75,8 +97,21 @@ impl Container {
     }
 
     pub(super) fn other_pod(&self, node: Option<&str>) -> OtherPod {
-        let container = self.reference(node);
-        OtherPod { manifest: self.manifest.clone(), container, mounts: self.mounts.clone() }
+        let files = self.flags.iter().filter(|(_, value)| self.is_of_host(value));
+        OtherPod {
+            manifest: self.manifest.clone(),
+            container: self.reference(node),
+            mounts: self.mounts.clone(),
+            image: self.made_of(),
+            program: self.program.clone(),
+            named: files.map(|(_, value)| self.on_host(value)).collect(),
+            started_at: None,
+        }
+    }
+
+    fn made_of(&self) -> Option<Image> {
+        let image = self.image.as_deref().filter(|image| !image.is_empty())?;
+        Some(Image::new(image, self.pull_policy.as_deref()))
     }
 
     fn reference(&self, node: Option<&str>) -> ContainerRef {
@@ -104,7 +139,10 @@ pub(super) fn read_all(root: &Root, dir: &Path, notes: &mut Vec<String>) -> Vec<
         let path = dir.join(name);
         match root.read_text(&path) {
             Ok(text) => match parse(&text, &path) {
-                Ok(found) => containers.extend(found),
+                Ok(found) => {
+                    notes.extend(found.iter().filter_map(not_understood));
+                    containers.extend(found);
+                }
                 Err(e) => notes.push(format!("{} is not a pod manifest: {e}", path.display())),
             },
             Err(FsError::NotAFile { .. }) if root.metadata(&path).is_ok_and(|m| m.is_dir()) => {}
@@ -124,14 +162,22 @@ pub(super) fn parse(text: &str, manifest: &Path) -> Result<Vec<Container>, YamlE
     Ok(containers.map(|c| container(c, &metadata, &volumes, manifest)).collect())
 }
 
+/// What nobody should have to guess: a component's command that says something before it runs only.
+fn not_understood(container: &Container) -> Option<String> {
+    let (component, doubt) = (container.component?, container.doubt.as_ref()?);
+    let (manifest, name) = (container.manifest.display(), &container.name);
+    Some(format!(
+        "{manifest}: what container {name}, which should be {component}, runs is not known for certain: {doubt}"
+    ))
+}
+
 fn container(raw: RawContainer, pod: &Metadata, volumes: &[Volume], manifest: &Path) -> Container {
-    let mut words = raw.command.unwrap_or_default();
-    words.extend(raw.args.unwrap_or_default());
-    if words.first().is_some_and(|w| matches!(basename(w), "sh" | "bash")) {
-        words = words.iter().flat_map(|w| w.split_whitespace()).map(str::to_owned).collect();
-    }
     let name = raw.name.unwrap_or_default();
-    let by_command = || words.iter().find_map(|w| Component::from_name(basename(w)));
+    let environment = Environment::of(raw.env.unwrap_or_default());
+    let command = raw.command.unwrap_or_default();
+    let words: Vec<String> =
+        command.iter().chain(&raw.args.unwrap_or_default()).map(|w| environment.expand(w)).collect();
+    let run = Run::of(&name, raw.image.as_deref(), !command.is_empty(), &words, &environment.known);
     let mounts = raw.volume_mounts.unwrap_or_default().into_iter().filter_map(|m| {
         let host = volumes.iter().find(|v| v.name == m.name)?.host_path.as_ref()?;
         let host_path = host.path.clone()?;
@@ -140,39 +186,18 @@ fn container(raw: RawContainer, pod: &Metadata, volumes: &[Volume], manifest: &P
         Some(Mount { host_path, mount_path: m.mount_path? })
     });
     Container {
-        component: Component::from_name(&name).or_else(by_command),
-        flags: flags(&words),
+        component: run.component,
+        flags: run.flags,
+        doubt: run.doubt,
+        program: run.program,
         mounts: mounts.collect(),
         image: raw.image,
+        pull_policy: raw.image_pull_policy,
         manifest: manifest.to_path_buf(),
         pod: pod.name.clone(),
         namespace: pod.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
         name,
     }
-}
-
-fn basename(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
-}
-
-/// `--a=b`, `--a b`, `--a`; one dash will do, as for Go's flag package.
-pub(super) fn flags(words: &[String]) -> Vec<(String, String)> {
-    let mut flags = Vec::new();
-    let mut words = words.iter().peekable();
-    while let Some(word) = words.next() {
-        let Some(flag) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')).filter(|f| !f.is_empty()) else {
-            continue;
-        };
-        let (name, value) = match flag.split_once('=') {
-            Some((name, value)) => (name, value.to_owned()),
-            None => (flag, words.next_if(|w| !w.starts_with('-')).cloned().unwrap_or_else(|| "true".to_owned())),
-        };
-        // Go calls one without a name bad syntax; it says nothing
-        if !name.is_empty() {
-            flags.push((name.to_owned(), value));
-        }
-    }
-    flags
 }
 
 #[derive(Deserialize)]
@@ -198,9 +223,19 @@ struct Spec {
 struct RawContainer {
     name: Option<String>,
     image: Option<String>,
+    image_pull_policy: Option<String>,
     command: Option<Vec<String>>,
     args: Option<Vec<String>>,
+    env: Option<Vec<Variable>>,
     volume_mounts: Option<Vec<VolumeMount>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Variable {
+    name: Option<String>,
+    value: Option<String>,
+    value_from: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]

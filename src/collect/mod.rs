@@ -4,17 +4,22 @@
 //! their flags say where certificates are, and kubeadm's defaults fill what nobody says.
 
 mod age;
+mod authorities;
 mod catalogue;
 mod control_plane;
 mod copies;
 mod distribution;
+mod doubles;
+mod egress;
 mod extras;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod keys;
+mod kubeconfigs;
 mod kubelet;
 mod load;
 mod manifests;
+mod naming;
 mod node_identity;
 mod ownership;
 mod serving;
@@ -26,13 +31,16 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::host::fs::Root;
+use crate::model::cert::{CertFacts, Refusal};
 use crate::model::component::Component;
 use crate::model::finding::Problem;
 use crate::model::inventory::{Content, Entry, Form, Inventory, Node, Owner, Role};
 use crate::model::policy::Kubeconfigs;
+use crate::model::version::Version;
 pub use keys::{Library, OpenSsl, PublicKey};
 use load::Authority;
 use manifests::Container;
+pub use unit::{Manager, Units};
 
 const KUBERNETES: &str = "/etc/kubernetes";
 const MANIFESTS: &str = "/etc/kubernetes/manifests";
@@ -47,7 +55,11 @@ struct Scene<'a> {
     kubelet: kubelet::Found,
     pki_dir: PathBuf,
     role: Role,
+    /// Of Kubernetes, by the API server's image; None where that does not tell.
+    minor: Option<u32>,
     authorities: Vec<Authority<'a>>,
+    /// What this node's API server serves, as far as it could be read.
+    served: Option<kubeconfigs::Served>,
     notes: Vec<String>,
 }
 
@@ -62,6 +74,12 @@ impl<'a> Scene<'a> {
 
     fn authority(&self, name: &str) -> Option<&Authority<'a>> {
         self.authorities.iter().find(|a| a.name == name)
+    }
+
+    /// Why the components of this node's version refuse a certificate.
+    fn refusals<'c>(&self, cert: &'c CertFacts) -> impl Iterator<Item = &'c Refusal> {
+        let minor = self.minor;
+        cert.raw.refusals.iter().filter(move |r| r.since.is_none_or(|since| minor.is_none_or(|minor| minor >= since)))
     }
 
     /// Something is there, be it only a link to nowhere.
@@ -81,19 +99,26 @@ impl<'a> Scene<'a> {
 
 /// Takes the inventory of the node below `root`; copies of admin.conf are looked for where `wanted` says.
 pub fn collect(root: &Root, now: Timestamp, wanted: &Kubeconfigs) -> Inventory {
-    collect_by(&OpenSsl, root, now, wanted)
+    collect_by((&OpenSsl, &Manager), root, now, wanted)
 }
 
-/// The same with this library instead of OpenSSL.
-pub fn collect_by(library: &dyn Library, root: &Root, now: Timestamp, wanted: &Kubeconfigs) -> Inventory {
+/// The same with this library instead of OpenSSL, and what is loaded for units from here.
+pub fn collect_by(
+    (library, units): (&dyn Library, &dyn Units),
+    root: &Root,
+    now: Timestamp,
+    wanted: &Kubeconfigs,
+) -> Inventory {
     let mut notes = Vec::new();
-    let kubelet = kubelet::find(root, &mut notes);
+    let kubelet = kubelet::find(root, units, &mut notes);
     let manifests = kubelet.kubelet.static_pod_path.clone().unwrap_or_else(|| MANIFESTS.into());
     let containers = manifests::read_all(root, &manifests, &mut notes);
     let mut scene = Scene {
         pki_dir: pki_dir(&containers, &kubelet),
         role: Role::Unknown,
+        minor: minor(&containers),
         authorities: Vec::new(),
+        served: None,
         root,
         library,
         now,
@@ -102,9 +127,10 @@ pub fn collect_by(library: &dyn Library, root: &Root, now: Timestamp, wanted: &K
         notes,
     };
     scene.role = role(&scene);
-    scene.authorities = control_plane::authorities(&scene);
+    scene.authorities = authorities::find(&scene);
 
     let mut leaves = control_plane::pairs(&scene);
+    scene.served = kubeconfigs::Served::of(&scene, &leaves);
     leaves.extend(control_plane::configs(&mut scene));
     leaves.extend(control_plane::systemd_etcd(&scene, &leaves));
     let identity = node_identity::client(&mut scene, &leaves);
@@ -112,7 +138,7 @@ pub fn collect_by(library: &dyn Library, root: &Root, now: Timestamp, wanted: &K
     leaves.extend(serving::entry(&scene));
     let (copies, left_behind) = copies::find(&mut scene, &leaves, wanted);
     leaves.extend(left_behind);
-    let mut cas = control_plane::authority_entries(&scene);
+    let mut cas = authorities::entries(&scene);
     extras::add(&mut scene, &mut leaves, &mut cas);
     let distribution = distribution::recognise(root);
     if let Some(distribution) = distribution {
@@ -122,6 +148,7 @@ pub fn collect_by(library: &dyn Library, root: &Root, now: Timestamp, wanted: &K
             "this is a node of {name}: watched, and never changed; its certificates are renewed {renewal}"
         ));
     }
+    doubles::add(&mut scene, &mut leaves);
     ownership::add(root, &mut leaves);
     leaves.sort_by(|a, b| a.name.cmp(&b.name));
     cas.sort_by(|a, b| a.name.cmp(&b.name));
@@ -139,16 +166,31 @@ pub fn collect_by(library: &dyn Library, root: &Root, now: Timestamp, wanted: &K
     Inventory { collected_at: now, node, entries: leaves, copies }
 }
 
+fn minor(containers: &[Container]) -> Option<u32> {
+    let image = containers.iter().find(|c| c.component == Some(Component::KubeApiserver))?.image.as_deref()?;
+    Version::of_image(image).map(|version| version.minor)
+}
+
+/// By what runs: a copy of a file makes no control plane.
 fn role(scene: &Scene<'_>) -> Role {
-    use Component::{KubeApiserver, KubeControllerManager, KubeScheduler};
+    use Component::{Etcd, KubeApiserver, KubeControllerManager, KubeScheduler};
     let pods = [KubeApiserver, KubeControllerManager, KubeScheduler].iter().any(|c| scene.container(*c).is_some());
-    // manifests may have been moved away for a moment; the files still are a control plane's
-    let files =
-        || scene.lies(&scene.pki_dir.join("apiserver.crt")) || scene.lies(&Path::new(KUBERNETES).join("admin.conf"));
-    match (pods || files(), scene.kubelet.present) {
-        (true, _) => Role::ControlPlane,
-        (false, true) => Role::Worker,
-        (false, false) => Role::Unknown,
+    // manifests may have been moved away for a moment; these files together only a control plane has
+    let pki = |file: &str| scene.lies(&scene.pki_dir.join(file));
+    let files = || {
+        pki("apiserver.crt")
+            && pki("apiserver.key")
+            && scene.lies(&Path::new(KUBERNETES).join("controller-manager.conf"))
+    };
+    let etcd = || scene.container(Etcd).is_some();
+    if pods || files() {
+        Role::ControlPlane
+    } else if etcd() {
+        Role::Etcd
+    } else if scene.kubelet.present {
+        Role::Worker
+    } else {
+        Role::Unknown
     }
 }
 
@@ -174,25 +216,22 @@ fn pki_dir(containers: &[Container], kubelet: &kubelet::Found) -> PathBuf {
 }
 
 fn node(scene: Scene<'_>, entries: &[Entry]) -> Node {
-    // one of another node says nothing of this one
-    let own = |e: &&Entry| e.name == "kubelet-client" && !has_finding(&e.content, Problem::WrongIdentity);
-    let identity = entries.iter().find(own).and_then(Entry::leaf);
-    let name = identity
-        .and_then(|leaf| leaf.common_name.as_deref()?.strip_prefix("system:node:").map(str::to_owned))
-        .or_else(|| scene.kubelet.hostname_override.clone())
-        .or_else(|| host_name(scene.root));
+    let (name, name_doubt) = naming::name(&scene, entries);
+    // the kubelet names its pods by what it calls itself, which is another name then
+    let of_pods = name.as_deref().filter(|_| name_doubt.is_none());
     let (mut static_pods, mut other_pods) = (BTreeMap::new(), Vec::new());
     for container in &scene.containers {
         match container.component {
             // the first container of a component, as everywhere here
             Some(component) if !static_pods.contains_key(&component) => {
-                static_pods.insert(component, container.static_pod(name.as_deref()));
+                static_pods.insert(component, container.static_pod(of_pods));
             }
-            _ => other_pods.push(container.other_pod(name.as_deref())),
+            _ => other_pods.push(container.other_pod(of_pods)),
         }
     }
     Node {
         name,
+        name_doubt,
         role: scene.role,
         distribution: None,
         static_pods,
@@ -205,11 +244,16 @@ fn node(scene: Scene<'_>, entries: &[Entry]) -> Node {
 
 /// As the kubelet makes its node name of it (kubernetes: `pkg/util/node/node.go:GetHostname`).
 fn host_name(root: &Root) -> Option<String> {
+    kernel_host_name(root).map(|name| name.to_ascii_lowercase())
+}
+
+/// As the kernel has it.
+fn kernel_host_name(root: &Root) -> Option<String> {
     // /etc/hostname is what the kernel is told at boot
     let kernels = || root.read_text(Path::new("/proc/sys/kernel/hostname")).ok().filter(|_| root.is_live());
     let text = kernels().or_else(|| root.read_text(Path::new("/etc/hostname")).ok())?;
     let name = text.lines().map(str::trim).find(|l| !l.is_empty() && !l.starts_with('#'))?;
-    Some(name.to_ascii_lowercase())
+    Some(name.to_owned())
 }
 
 /// An entry for a leaf that lies in files.

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::catalogue;
 use super::load::{self, Expected};
-use super::{Scene, pair_form};
+use super::naming::Issued;
+use super::{Scene, kubeconfigs, pair_form};
 use crate::host::fs::Root;
 use crate::model::component::Component;
 use crate::model::finding::{Finding, Problem};
@@ -21,7 +22,12 @@ pub(super) fn client(scene: &mut Scene<'_>, leaves: &[Entry]) -> Vec<Entry> {
     let Some(conf) = scene.kubelet.kubelet.kubeconfig.clone() else { return Vec::new() };
     let current = scene.kubelet.kubelet.cert_dir.join(CURRENT);
     let config = load::kubeconfig(scene.root, &conf);
-    let entries = entries(scene, &conf, &current, &config);
+    let mut entries = entries(scene, &conf, &current, &config);
+    let wrong_ca = config.as_ref().ok().and_then(|config| kubeconfigs::wrong_ca(scene, &conf, config));
+    // it is the kubeconfig's, and the kubelet is who cannot use it
+    if let (Some(finding), Some(Content::Readable(c))) = (wrong_ca, entries.first_mut().map(|e| &mut e.content)) {
+        c.findings.push(finding);
+    }
     scene.kubelet.kubelet.identity = on_disk(scene, &conf, current, &config, &entries, leaves);
     entries
 }
@@ -149,6 +155,12 @@ fn good(scene: &Scene<'_>, conf: &Path, current: &Path, config: &Result<Kubeconf
     all
 }
 
+/// Whom the cluster's CA has issued identities for that lie here, the newest first.
+pub(super) fn issued_before(scene: &Scene<'_>) -> Vec<Issued> {
+    let current = scene.kubelet.kubelet.cert_dir.join(CURRENT);
+    dated(scene.root, &current).iter().filter_map(|file| Issued::of(&content(scene, file, file), scene)).collect()
+}
+
 fn content(scene: &Scene<'_>, cert: &Path, key: &Path) -> Content {
     judged(scene, |wanted| load::pair(scene, cert, key, wanted))
 }
@@ -161,6 +173,7 @@ fn judged(scene: &Scene<'_>, load: impl FnOnce(Expected<'_>) -> Content) -> Cont
     let mut content = load(wanted);
     if let Content::Readable(credential) = &mut content
         && own.is_none()
+        && scene.kubelet.doubt.is_none()
     {
         let other = credential.chain.first().and_then(|l| another_node(scene, l.common_name.as_deref()?));
         credential.findings.extend(other);
@@ -263,6 +276,7 @@ fn entry(scene: &Scene<'_>, name: &str, form: Form, content: Content) -> Entry {
         owner: if rotates { Owner::Kubelet } else { Owner::Certwarden },
         used_by: vec![Component::Kubelet],
         signer: Some("ca".to_owned()),
+        trusted_by: None,
         impact: catalogue::KUBELET_CLIENT.to_owned(),
         content,
     }

@@ -43,6 +43,7 @@ mod tests {
             owner,
             used_by: Vec::new(),
             signer: None,
+            trusted_by: None,
             impact: String::new(),
             content: Content::Readable(Credential {
                 chain: Vec::new(),

@@ -52,6 +52,7 @@ pub(super) fn entry(scene: &Scene<'_>) -> Option<Entry> {
         owner,
         used_by: vec![Component::Kubelet],
         signer: signer.map(str::to_owned),
+        trusted_by: None,
         impact: catalogue::KUBELET_SERVING.to_owned(),
         content,
     })

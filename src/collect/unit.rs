@@ -1,226 +1,328 @@
-//! The kubelet's command line as its systemd unit says it: fragments, drop-ins, environment files (systemd.unit(5),
-//! systemd.service(5) "Command lines", systemd.exec(5) "Environment").
+//! The kubelet's command line as its systemd unit says it: fragment, drop-ins, environment files, found where systemd finds
+//! them ([`crate::model::unit`] reads them).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::host::fs::Root;
+use crate::host::fs::{FsError, Root};
+use crate::host::systemd;
+use crate::model::command::Variables;
+use crate::model::unit::{self, Loaded, Machine, Service, UNIT_DIRS};
 
-/// Where units are looked for, most important first (systemd.unit(5)).
-const UNIT_DIRS: [&str; 4] =
-    ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
-/// What execve(2) takes of arguments where the stack has its usual limit: a file of a megabyte that names a variable of
-/// a megabyte over and over must not fill the memory.
-pub(super) const MAX_ARGUMENTS: usize = 2 << 20;
-
-/// The words of `ExecStart=`, variables expanded. None if there is no such unit here.
-pub(super) fn command_line(root: &Root, unit: &str, notes: &mut Vec<String>) -> Option<Vec<String>> {
-    let mut texts = Vec::new();
-    let fragment = UNIT_DIRS.iter().find_map(|dir| root.read_text(&Path::new(dir).join(unit)).ok())?;
-    texts.push(fragment);
-    for path in drop_ins(root, unit) {
-        match root.read_text(&path) {
-            Ok(text) => texts.push(text),
-            Err(e) => notes.push(format!("kubelet drop-in not read: {e}")),
-        }
-    }
-    let service = Service::parse(&texts);
-    let mut variables = service.environment;
-    for file in service.environment_files {
-        let (path, optional) = match file.strip_prefix('-') {
-            Some(path) => (path, true),
-            None => (file.as_str(), false),
-        };
-        match root.read_text(Path::new(path)) {
-            Ok(text) => variables.extend(logical_lines(&text).iter().filter_map(|l| assignment(l))),
-            Err(_) if optional => {}
-            Err(e) => notes.push(format!("the kubelet's environment not read: {e}")),
-        }
-    }
-    let words = expand(&service.exec_start, &variables);
-    if words.is_none() {
-        notes.push(format!("the command line of {unit} is longer than the system takes: its flags are not known"));
-    }
-    Some(words.unwrap_or_default())
+/// Who says what is loaded for a unit.
+pub trait Units: std::fmt::Debug {
+    /// None where nobody does: on an image, and where systemd does not answer.
+    fn loaded(&self, root: &Root, unit: &str) -> Option<Loaded>;
 }
 
-/// A drop-in of the same name in a more important directory takes another's place.
-fn drop_ins(root: &Root, unit: &str) -> Vec<PathBuf> {
+/// The systemd of the running system.
+#[derive(Debug)]
+pub struct Manager;
+
+impl Units for Manager {
+    fn loaded(&self, root: &Root, unit: &str) -> Option<Loaded> {
+        root.is_live().then(|| systemd::loaded(unit)).flatten()
+    }
+}
+
+/// What a unit starts, as far as its files say.
+#[derive(Debug, Default)]
+pub(super) struct Unit {
+    /// The words of `ExecStart=`, with specifiers and variables.
+    pub(super) words: Vec<String>,
+    pub(super) variables: Variables,
+    /// Below `/sys/fs/cgroup`.
+    pub(super) control_group: PathBuf,
+    /// What was not understood: clauses.
+    pub(super) doubts: Vec<String>,
+}
+
+impl Unit {
+    /// One of which no file is found; it may run all the same.
+    pub(super) fn absent(name: &str) -> Self {
+        Self { control_group: control_group(name, None), ..Self::default() }
+    }
+}
+
+/// As systemd has loaded it, else as its files say. None if there is no such unit here.
+pub(super) fn find(root: &Root, units: &dyn Units, name: &str, host_name: Option<&str>) -> Option<Unit> {
+    let loaded = units.loaded(root, name).and_then(|loaded| Service::loaded(name, loaded));
+    loaded.map(|service| described(root, name, service, Vec::new())).or_else(|| load(root, name, host_name))
+}
+
+fn load(root: &Root, name: &str, host_name: Option<&str>) -> Option<Unit> {
+    // most of them are on no machine, and each has directories of drop-ins besides
+    let dirs: Vec<&str> = UNIT_DIRS.into_iter().filter(|dir| root.symlink_metadata(Path::new(dir)).is_ok()).collect();
+    let (path, text) = dirs.iter().find_map(|dir| fragment(root, &Path::new(dir).join(name)))?;
+    let (mut doubts, mut texts) = (Vec::new(), Vec::new());
+    match text {
+        Ok(text) if text.trim().is_empty() || is_null(root, &path) => {
+            // systemd.unit(5): masked; drop-ins do not count then
+            doubts.push(format!("{} is masked", path.display()));
+            return Some(Unit { doubts, ..Unit::absent(name) });
+        }
+        Ok(text) => texts.push(text),
+        Err(e) => doubts.push(format!("the unit was not read: {e}")),
+    }
+    for path in drop_ins(root, &dirs, &names(root, name, &path)) {
+        match root.read_text(&path) {
+            Ok(text) => texts.push(text),
+            Err(e) => doubts.push(format!("a drop-in was not read: {e}")),
+        }
+    }
+    let machine_id = root.read_text(Path::new("/etc/machine-id")).ok().map(|id| id.trim().to_owned());
+    let machine = Machine { host_name: host_name.map(str::to_owned), machine_id, unit: name.to_owned() };
+    let service = Service::parse(texts.iter().map(String::as_str), &machine);
+    Some(described(root, name, service, doubts))
+}
+
+/// What a service starts, with what its environment files say.
+fn described(root: &Root, name: &str, service: Service, doubts: Vec<String>) -> Unit {
+    let control_group = control_group(name, service.slice.as_deref());
+    let mut found = Unit { control_group, doubts, ..Unit::default() };
+    found.doubts.extend(service.doubts.iter().cloned());
+    let variables = variables(root, &service, &mut found.doubts);
+    if service.verbatim {
+        found.words = service.exec_start;
+    } else {
+        match unit::expand(&service.exec_start, &variables) {
+            Ok(words) => found.words = words,
+            Err(unit::TooLong) => found.doubts.push("the command is longer than the system takes".to_owned()),
+        }
+    }
+    found.variables = variables;
+    found
+}
+
+/// A unit file, if there is one.
+fn fragment(root: &Root, path: &Path) -> Option<(PathBuf, Result<String, FsError>)> {
+    let text = match root.read_text(path) {
+        Err(FsError::NotFound { .. }) => return None,
+        // a link to /dev/null masks it, which is no file that could be read
+        _ if is_null(root, path) => Ok(String::new()),
+        text => text,
+    };
+    Some((path.to_path_buf(), text))
+}
+
+fn is_null(root: &Root, path: &Path) -> bool {
+    root.read_link(path).is_ok_and(|target| target == Path::new("/dev/null"))
+}
+
+/// Of the unit, and of what its file is a link to: an alias has the drop-ins of both.
+fn names(root: &Root, name: &str, path: &Path) -> Vec<String> {
+    let alias = root.read_link(path).ok().and_then(|to| Some(to.file_name()?.to_str()?.to_owned()));
+    let mut names = vec![name.to_owned()];
+    names.extend(alias.filter(|alias| alias != name && alias.rsplit_once('.').is_some()));
+    names
+}
+
+/// In the order in which they count: by their names, whatever their directories.
+fn drop_ins(root: &Root, dirs: &[&str], names: &[String]) -> Vec<PathBuf> {
     let mut by_name = BTreeMap::new();
-    for dir in UNIT_DIRS {
-        let dir = Path::new(dir).join(format!("{unit}.d"));
-        for name in root.list(&dir).unwrap_or_default() {
+    for dir in unit::drop_in_dirs(dirs, names) {
+        let dir = Path::new(&dir);
+        for name in root.list(dir).unwrap_or_default() {
             if Path::new(&name).extension().is_some_and(|e| e == "conf") {
                 by_name.entry(name.clone()).or_insert_with(|| dir.join(name));
             }
         }
     }
     // a link to /dev/null masks a drop-in (systemd.unit(5))
-    let masked = |path: &PathBuf| root.read_link(path).is_ok_and(|target| target == Path::new("/dev/null"));
-    by_name.into_values().filter(|path| !masked(path)).collect()
+    by_name.into_values().filter(|path| !is_null(root, path)).collect()
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Service {
-    pub(super) environment: BTreeMap<String, String>,
-    environment_files: Vec<String>,
-    pub(super) exec_start: String,
-}
-
-impl Service {
-    pub(super) fn parse(texts: &[String]) -> Self {
-        let mut service = Self::default();
-        for text in texts {
-            let mut section = String::new();
-            for line in logical_lines(text) {
-                if line.starts_with('[') {
-                    section = line;
-                } else if section == "[Service]"
-                    && let Some((key, value)) = line.split_once('=')
-                {
-                    service.set(key.trim(), value.trim());
-                }
-            }
+/// Files override what the unit says itself (systemd.exec(5)).
+fn variables(root: &Root, service: &Service, doubts: &mut Vec<String>) -> Variables {
+    let mut variables = service.environment.clone();
+    for file in &service.environment_files {
+        let (path, optional) = file.strip_prefix('-').map_or((file.as_str(), false), |path| (path, true));
+        if path.contains(['*', '?', '[']) {
+            doubts.push(format!("EnvironmentFile={file} is a pattern"));
+            continue;
         }
-        service
-    }
-
-    /// An empty value forgets what came before.
-    fn set(&mut self, key: &str, value: &str) {
-        match (key, value) {
-            ("ExecStart", _) => value.clone_into(&mut self.exec_start),
-            ("Environment", "") => self.environment.clear(),
-            ("Environment", _) => self.environment.extend(words(value).iter().filter_map(|w| assignment(w))),
-            ("EnvironmentFile", "") => self.environment_files.clear(),
-            ("EnvironmentFile", _) => self.environment_files.push(value.to_owned()),
-            _ => {}
+        match root.read_text(Path::new(path)) {
+            Ok(text) => match unit::file(&text) {
+                Ok(found) => variables.extend(found),
+                Err(why) => doubts.push(format!("{path} was not understood: {why}")),
+            },
+            Err(FsError::NotFound { .. }) if optional => {}
+            Err(e) => doubts.push(format!("the environment was not read: {e}")),
         }
     }
-}
-
-/// Lines without comments, joined where they end in a backslash.
-pub(super) fn logical_lines(text: &str) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    let mut open = false;
-    for line in text.lines().map(str::trim).filter(|l| !l.starts_with(['#', ';'])) {
-        let (part, continues) = line.strip_suffix('\\').map_or((line, false), |l| (l, true));
-        match lines.last_mut() {
-            Some(last) if open => {
-                last.push(' ');
-                last.push_str(part);
-            }
-            _ => lines.push(part.to_owned()),
-        }
-        open = continues;
-    }
-    lines.retain(|l| !l.trim().is_empty());
-    lines
-}
-
-/// `NAME=value`, the value perhaps in quotes.
-pub(super) fn assignment(text: &str) -> Option<(String, String)> {
-    let (name, value) = text.trim().split_once('=')?;
-    let value = value.trim();
-    let bare = ['"', '\''].iter().find_map(|q| value.strip_prefix(*q)?.strip_suffix(*q));
-    Some((name.trim().to_owned(), bare.unwrap_or(value).to_owned()))
-}
-
-/// Words at white space, quotes joined and taken off.
-pub(super) fn words(text: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote, mut escaped) = (Vec::new(), None::<String>, None, false);
-    for c in text.chars() {
-        match (quote, c) {
-            _ if escaped => {
-                word.get_or_insert_default().push(c);
-                escaped = false;
-            }
-            (_, '\\') => escaped = true,
-            (Some(q), c) if c == q => quote = None,
-            (None, '"' | '\'') => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (None, c) if c.is_whitespace() => words.extend(word.take()),
-            (_, c) => word.get_or_insert_default().push(c),
+    for unset in &service.unset {
+        match unset.split_once('=') {
+            Some((name, value)) if variables.get(name).is_some_and(|v| v == value) => drop(variables.remove(name)),
+            Some(_) => {}
+            None => drop(variables.remove(unset)),
         }
     }
-    words.extend(word);
-    words
+    variables
 }
 
-/// `$NAME` as a word of its own is split at white space, `${NAME}` within a word is not (systemd.service(5)).
-/// None if the whole is longer than [`MAX_ARGUMENTS`].
-pub(super) fn expand(command: &str, variables: &BTreeMap<String, String>) -> Option<Vec<String>> {
-    let value = |name: &str| variables.get(name).map(String::as_str).unwrap_or_default();
-    let (mut expanded, mut room) = (Vec::new(), MAX_ARGUMENTS);
-    for word in words(command) {
-        let more = match word.strip_prefix('$') {
-            Some(name) if !name.is_empty() && !name.starts_with(['{', '$']) => words(value(name)),
-            _ => vec![substitute(&word, value)?],
-        };
-        for word in more {
-            room = room.checked_sub(word.len() + 1)?;
-            expanded.push(word);
-        }
+/// Where systemd keeps the processes of a service (systemd.slice(5): `a-b.slice` is within `a.slice`).
+fn control_group(unit: &str, slice: Option<&str>) -> PathBuf {
+    let slice = slice.and_then(|s| s.strip_suffix(".slice")).unwrap_or("system");
+    let ends = slice.match_indices('-').map(|(at, _)| at).chain([slice.len()]);
+    let mut path: PathBuf = ends.filter_map(|end| slice.get(..end)).map(|s| format!("{s}.slice")).collect();
+    if slice == "-" {
+        path = PathBuf::new();
     }
-    Some(expanded)
-}
-
-fn substitute<'a>(word: &str, value: impl Fn(&str) -> &'a str) -> Option<String> {
-    let (mut out, mut rest) = (String::new(), word);
-    while let Some((before, after)) = rest.split_once("${") {
-        out.push_str(before);
-        match after.split_once('}') {
-            Some((name, tail)) => {
-                out.push_str(value(name));
-                rest = tail;
-            }
-            None => return Some(out + "${" + after),
-        }
-        if out.len() > MAX_ARGUMENTS {
-            return None;
-        }
-    }
-    Some(out + rest)
+    path.join(unit)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::unit::LoadedCommand;
 
-    fn run(texts: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
-        let service = Service::parse(&texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>());
-        let mut all = service.environment;
-        all.extend(variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
-        expand(&service.exec_start, &all).unwrap()
+    fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let root = Root::open(dir.path()).unwrap();
+        (dir, root)
+    }
+
+    const PLAIN: (&str, &str) = ("usr/local/lib/systemd/system/kubelet.service", "[Service]\nExecStart=/k $A\n");
+
+    fn words(files: &[(&str, &str)]) -> Vec<String> {
+        let (_dir, root) = tree(&[&[PLAIN], files].concat());
+        let unit = load(&root, "kubelet.service", Some("n")).unwrap();
+        assert_eq!(unit.doubts, Vec::<String>::new(), "{files:?}");
+        unit.words
     }
 
     #[test]
-    fn kubeadms_drop_in_replaces_the_command_and_expands_its_variables() {
-        let unit = "[Service]\nExecStart=/usr/bin/kubelet\n[Install]\nExecStart=no\n";
-        let drop_in = "# c\n[Service]\nEnvironment=\"A=--kubeconfig=/k --x=1\"\nExecStart=\n\
-                       ExecStart=/usr/bin/kubelet $A \\\n  $B $NONE --c=${D}\n";
-        assert_eq!(
-            run(&[unit, drop_in], &[("B", "--b 'two words'"), ("D", "d e")]),
-            ["/usr/bin/kubelet", "--kubeconfig=/k", "--x=1", "--b", "two words", "--c=d e"]
-        );
-    }
-
-    #[test]
-    fn a_command_line_that_grows_beyond_what_the_system_takes_is_none() {
-        let variables = BTreeMap::from([("A".to_owned(), "x".repeat(1 << 20)), ("B".to_owned(), "y ".repeat(1 << 19))]);
-        assert!(expand("kubelet ${A}", &variables).is_some());
-        for command in ["${A}".repeat(1 << 18), "${A} ".repeat(1 << 18), "$B ".repeat(1 << 18)] {
-            assert_eq!(expand(&command, &variables), None);
+    fn drop_ins_count_by_their_names_and_the_more_important_directory_takes_anothers_place() {
+        assert_eq!(words(&[]), ["/k"]);
+        let a = |dir: &'static str, name: &str, value: &str| {
+            (format!("{dir}/{name}.conf"), format!("[Service]\nEnvironment=A={value}\n"))
+        };
+        for (files, value) in [
+            (vec![a("etc/systemd/system/service.d", "10", "all")], "all"),
+            (
+                vec![
+                    a("etc/systemd/system/service.d", "10", "all"),
+                    a("usr/lib/systemd/system/kubelet.service.d", "10", "own"),
+                ],
+                "own",
+            ),
+            (
+                vec![
+                    a("etc/systemd/system/kubelet.service.d", "10", "etc"),
+                    a("usr/lib/systemd/system/kubelet.service.d", "20", "lib"),
+                ],
+                "lib",
+            ),
+            (
+                vec![
+                    a("run/systemd/system/kubelet.service.d", "10", "run"),
+                    a("usr/local/lib/systemd/system/kubelet.service.d", "10", "lib"),
+                ],
+                "run",
+            ),
+        ] {
+            let files: Vec<(&str, &str)> = files.iter().map(|(p, t)| (p.as_str(), t.as_str())).collect();
+            assert_eq!(words(&files), ["/k", value], "{files:?}");
         }
     }
 
     #[test]
-    fn an_environment_file_may_quote() {
+    fn an_environment_file_counts_more_than_the_unit_and_one_that_cannot_be_read_is_a_doubt() {
+        let drop_in = |line: &str| format!("[Service]\nEnvironment=A=unit\nEnvironmentFile={line}\n");
+        let path = "etc/systemd/system/kubelet.service.d/a.conf";
         assert_eq!(
-            assignment("KUBELET_KUBEADM_ARGS=\"--a=b --c\""),
-            Some(("KUBELET_KUBEADM_ARGS".into(), "--a=b --c".into()))
+            words(&[(path, &drop_in("/etc/a")), ("etc/a", "A=\"file of\\\n two\"\n")]),
+            ["/k", "file", "of", "two"]
         );
-        assert_eq!(assignment("nothing"), None);
+        assert_eq!(words(&[(path, &drop_in("-/etc/a"))]), ["/k", "unit"]);
+        for line in ["/etc/a", "-/etc/*.env"] {
+            let (_dir, root) = tree(&[PLAIN, (path, &drop_in(line))]);
+            assert_eq!(load(&root, "kubelet.service", None).unwrap().doubts.len(), 1, "{line}");
+        }
+    }
+
+    /// A systemd that says this.
+    #[derive(Debug)]
+    struct Says(Option<Loaded>);
+
+    impl Units for Says {
+        fn loaded(&self, _: &Root, unit: &str) -> Option<Loaded> {
+            assert_eq!(unit, "kubelet.service");
+            self.0.clone()
+        }
+    }
+
+    fn state(load_state: &str) -> Loaded {
+        Loaded { load_state: load_state.into(), ..Loaded::default() }
+    }
+
+    #[test]
+    fn what_systemd_has_loaded_counts_and_its_files_do_where_it_has_nothing_or_is_silent() {
+        let (_dir, root) = tree(&[PLAIN, ("etc/a", "A='from the file'\n")]);
+        let command = |path: &str, argv: &[&str], verbatim| LoadedCommand {
+            path: path.into(),
+            argv: argv.iter().map(|a| (*a).to_owned()).collect(),
+            verbatim,
+        };
+        let loaded = |commands: Vec<LoadedCommand>| Loaded {
+            commands,
+            environment: vec!["A=unit".into(), "B=set here".into()],
+            environment_files: vec![("/etc/a".into(), false), ("/etc/none".into(), true)],
+            slice: "x.slice".into(),
+            ..state("loaded")
+        };
+        let found = |loaded| find(&root, &Says(loaded), "kubelet.service", None).unwrap();
+        let unit = found(Some(loaded(vec![command("/opt/k", &["called", "$A", "${B}"], false)])));
+        assert_eq!(
+            (unit.words, unit.doubts.len()),
+            (["/opt/k", "from", "the", "file", "set here"].map(str::to_owned).to_vec(), 0)
+        );
+        assert_eq!(unit.control_group, Path::new("x.slice/kubelet.service"));
+        let unit = found(Some(loaded(vec![command("/opt/k", &["k", "$A"], true)])));
+        assert_eq!(unit.words, ["/opt/k", "$A"]);
+        let two = found(Some(loaded(vec![command("/a", &["a"], false), command("/b", &["b"], false)])));
+        assert!(two.doubts[0].contains("several commands"), "{two:?}");
+        let mut missing = loaded(vec![command("/opt/k", &["k"], false)]);
+        missing.environment_files[1].1 = false;
+        missing.root_image = "/i".into();
+        assert_eq!(found(Some(missing)).doubts.len(), 2);
+        let masked = found(Some(state("masked")));
+        assert!(masked.words.is_empty() && masked.doubts[0].contains("masked"), "{masked:?}");
+        for silent in [None, Some(state("not-found")), Some(state("bad-setting"))] {
+            assert_eq!(found(silent).words, ["/k"], "the files");
+        }
+    }
+
+    #[test]
+    fn a_masked_unit_starts_nothing_and_an_alias_has_the_drop_ins_of_both_names() {
+        let (dir, root) = tree(&[
+            ("usr/lib/systemd/system/node-agent.service", "[Service]\nExecStart=/k $A\n"),
+            ("usr/lib/systemd/system/node-.service.d/a.conf", "[Service]\nEnvironment=A=prefix\n"),
+        ]);
+        let etc = dir.path().join("etc/systemd/system");
+        std::fs::create_dir_all(&etc).unwrap();
+        let link = |to: &str| std::os::unix::fs::symlink(to, etc.join("kubelet.service")).unwrap();
+        link("/usr/lib/systemd/system/node-agent.service");
+        assert_eq!(load(&root, "kubelet.service", None).unwrap().words, ["/k", "prefix"]);
+        std::fs::remove_file(etc.join("kubelet.service")).unwrap();
+        link("/dev/null");
+        let masked = load(&root, "kubelet.service", None).unwrap();
+        assert!(masked.words.is_empty() && masked.doubts[0].contains("masked"), "{masked:?}");
+    }
+
+    #[test]
+    fn the_control_group_is_where_the_slice_puts_it() {
+        for (slice, path) in [
+            (None, "system.slice/k.service"),
+            (Some("a-b.slice"), "a.slice/a-b.slice/k.service"),
+            (Some("-.slice"), "k.service"),
+        ] {
+            assert_eq!(control_group("k.service", slice), Path::new(path));
+        }
     }
 }

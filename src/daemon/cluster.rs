@@ -329,6 +329,7 @@ mod tests {
             attention,
             unfinished: false,
             waits: None,
+            paused: None,
         };
         State { check: Some(check), ..State::default() }
     }

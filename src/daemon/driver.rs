@@ -14,7 +14,8 @@ use super::approver::Approver;
 use super::clocks::Clocks;
 use super::cluster::{Cluster, Target};
 use super::hooks::Hooks;
-use super::metrics::Metrics;
+use super::memory::Memory;
+use super::metrics::{Metrics, Seen};
 use super::mounts::Mounts;
 use super::report;
 use super::signals::{Order, Signals};
@@ -28,7 +29,6 @@ use crate::model::machine::{Activity, Effect, Event, Found, Standing, State};
 use crate::model::report::{Outcome, Report};
 use crate::model::schedule::Schedule;
 use crate::observe::{self, CheckSeen, Doing, SCHEMA, Status, Verdict};
-use crate::txn::state::{DaemonState, LastTransaction, Loaded};
 
 /// The wall clock is looked at this often at least: timers count monotonic time, which neither follows clock steps
 /// nor advances in suspend.
@@ -57,17 +57,9 @@ pub(super) struct Driver {
     last_check: Option<CheckSeen>,
     told: report::Told,
     clocks: Clocks,
-    last_transaction: Option<LastTransaction>,
-    /// The last look's time, if the clock was synchronised then.
-    last_seen: Option<Timestamp>,
-    /// The API server of the kubelet's kubeconfig, as it was remembered.
-    server: Option<String>,
-    /// What is in memory is newer than `state.json`, which could not be written.
-    unsaved: bool,
+    memory: Memory,
     /// Why the last reload was rejected.
     rejected: Option<String>,
-    /// Why `state.json` was set aside.
-    damage: Option<String>,
     /// The line that was published last, and the step that was found hanging.
     published: Option<Status>,
     hanging: bool,
@@ -85,10 +77,10 @@ impl Driver {
     pub(super) fn new(root: Root, settings: Settings, work: Box<dyn Work>) -> Self {
         let machine_id = root.read_text(Path::new("/etc/machine-id")).unwrap_or_default();
         let schedule = Schedule::new(settings.policy.check.interval, &machine_id);
-        let Loaded { state: memory, damage } = DaemonState::load(&root);
+        let (memory, renewed, counters) = Memory::open(&root);
         let mounts = Mounts::new(&root);
         let (mode, cluster) = (settings.policy.mode, Cluster::start(&root));
-        let state = State::start(Timestamp::now(), mode, schedule, memory.standing(), memory.renewed.clone());
+        let state = State::start(Timestamp::now(), mode, schedule, memory.standing(), renewed);
         Self {
             root,
             settings,
@@ -97,17 +89,13 @@ impl Driver {
             last_check: None,
             told: report::Told::default(),
             clocks: Clocks::new(Timestamp::now(), Instant::now()),
-            last_transaction: memory.last_transaction,
-            last_seen: memory.last_seen,
-            server: memory.server,
-            unsaved: false,
+            memory,
             rejected: None,
-            damage,
             published: None,
             hanging: false,
             watchdog: notify::watchdog_interval(),
             mounts,
-            metrics: Metrics::new(memory.counters),
+            metrics: Metrics::new(counters),
             approver: Approver::default(),
             cluster,
             hooks: Hooks::default(),
@@ -119,7 +107,7 @@ impl Driver {
         notify::ready();
         report::started(self.state.mode, self.settings.files.len(), self.state.next().unwrap_or_default());
         report::standing(&Standing::Free { failures: 0 }, &self.state.standing);
-        if let Some(damage) = &self.damage {
+        if let Some(damage) = &self.memory.damage {
             tracing::warn!("{damage}");
         }
         self.approver.configure(&self.root, &self.settings.policy);
@@ -182,29 +170,20 @@ impl Driver {
             notify::stopping();
             return Err(DaemonError::Outdated(directory));
         }
-        if self.unsaved {
-            self.save();
-        } else if self.state.next().is_some_and(|next| Timestamp::now() >= next) {
+        let looks = self.state.next().is_some_and(|next| Timestamp::now() >= next);
+        if looks {
             self.recall()?;
+        }
+        if self.memory.is_unsaved() {
+            self.save()?;
         }
         self.event(Event::Tick)
     }
 
     /// Before every look: an operator's `recover` or `renew` may have changed what is remembered.
     fn recall(&mut self) -> Result<(), DaemonError> {
-        let Loaded { state: memory, damage } = DaemonState::load(&self.root);
-        if let Some(damage) = damage {
-            // what is in memory is better than nothing on the disk
-            tracing::warn!("{damage}");
-            self.damage = Some(damage);
-            self.save();
-            return Ok(());
-        }
-        self.state.renewed.merge(&memory.renewed);
-        if memory.last_transaction.is_some() {
-            self.last_transaction.clone_from(&memory.last_transaction);
-        }
-        self.event(Event::Remembered(memory.standing()))
+        let standing = self.memory.recall(&self.root, &mut self.state.renewed, Timestamp::now());
+        self.event(Event::Remembered(standing))
     }
 
     fn finished(&mut self, done: Done) -> Result<(), DaemonError> {
@@ -214,29 +193,32 @@ impl Driver {
                 let result = *result;
                 report::checked(self.last_check.as_ref(), &result.seen, &result.due);
                 self.told.news(&result.due, &result.lasting);
-                self.told.paused(result.paused);
+                self.told.paused(result.seen.paused.as_ref(), result.seen.at);
                 self.metrics.looked(result.seen.at, result.seen.verdict != Verdict::Unknown, result.measured);
-                if result.clock_trusted {
-                    self.last_seen = self.last_seen.max(Some(result.seen.at));
+                if result.clock_trusted
+                    && let Some(ahead) = self.memory.known_time.seen(result.seen.at)
+                {
+                    report::outweighed(ahead, result.seen.at);
                 }
+                self.memory.learn(result.server.as_ref());
                 // what was counted is remembered here, once for each look
-                let seen = self.last_seen;
-                self.update(|memory| memory.last_seen = seen);
-                if result.server.is_some() && result.server != self.server {
-                    self.server.clone_from(&result.server);
-                    self.update(|memory| memory.server = result.server);
-                }
-                let unfinished = result.seen.unfinished;
-                let not_before = result.waits.as_ref().and_then(|w| w.until);
+                self.save()?;
+                let found = Found {
+                    due: result.due,
+                    unfinished: result.seen.unfinished,
+                    not_before: result.waits.as_ref().and_then(|w| w.until),
+                    retry_at: result.retry_at,
+                    unproven: result.unproven,
+                };
                 self.attention(&result.seen);
                 self.last_check = Some(CheckSeen { waits: result.waits, ..result.seen });
-                let decided = self.event(Event::CheckDone(Found { due: result.due, unfinished, not_before }));
+                let decided = self.event(Event::CheckDone(found));
                 self.tell_cluster(result.target, result.lasting);
                 decided
             }
             Done::Transact(report) => {
                 self.remember(&report);
-                let renewed = report.in_place();
+                let renewed = report.lives();
                 self.event(Event::TransactionDone { outcome: report.outcome, reason: report.reason, renewed })
             }
             Done::Recover(report) => {
@@ -259,21 +241,22 @@ impl Driver {
 
     fn remember(&mut self, report: &Report) {
         self.metrics.ended(report);
+        self.told.left_out(report);
         self.notify(report);
         for report in report.all() {
             if let Some(news) = event::happened(report) {
                 self.cluster.happened(news);
             }
         }
-        if report.outcome != Outcome::NothingToDo {
-            self.last_transaction = Some(report.into());
+        if !matches!(report.outcome, Outcome::NothingToDo | Outcome::LeftOut) {
+            self.memory.ended(report);
         }
     }
 
     /// Tells hooks how an attempt ended.
     fn notify(&mut self, report: &Report) {
         let Some(notice) = Notice::of(report) else { return };
-        if report.outcome == Outcome::Refused {
+        if matches!(report.outcome, Outcome::Refused | Outcome::LeftOut) {
             let told = |(reason, at): &(String, Timestamp)| {
                 *reason == report.reason && report.ended_at.duration_since(*at) < SAME_REFUSAL
             };
@@ -306,6 +289,7 @@ impl Driver {
             self.metrics.changed();
         }
         self.state = state;
+        self.memory.decide(&self.state.standing, Timestamp::now());
         report::standing(&before, &self.state.standing);
         effects.into_iter().try_for_each(|effect| self.carry_out(effect))
     }
@@ -321,40 +305,19 @@ impl Driver {
                 self.engine.cancel();
                 Ok(())
             }
-            Effect::Save => {
-                self.save();
-                Ok(())
-            }
+            Effect::Save => self.save(),
             // what is published follows from the state, at every turn of the loop; the loop ends by the state too
             Effect::Publish | Effect::Exit => Ok(()),
         }
     }
 
-    fn save(&mut self) {
-        let (standing, seen) = (self.state.standing.clone(), self.last_seen);
-        let (last, renewed) = (self.last_transaction.clone(), self.state.renewed.clone());
-        self.update(move |memory| {
-            // an operator's command may have failed meanwhile; only a successful recovery takes that back
-            if memory.observe_only.is_none() {
-                memory.set_standing(&standing);
-            }
-            (memory.last_seen, memory.last_transaction) = (seen, last);
-            memory.renewed.merge(&renewed);
-        });
-    }
-
-    /// Changes only its own part of `state.json`: the engine and `certwarden recover` write there too.
-    fn update(&mut self, change: impl FnOnce(&mut DaemonState)) {
-        let mut memory = DaemonState::load(&self.root).state;
-        change(&mut memory);
-        memory.counters.merge(&self.metrics.counters);
-        self.metrics.counters.merge(&memory.counters);
-        let saved = memory.save(&self.root);
-        if let (Err(e), false) = (&saved, self.unsaved) {
-            let source = std::error::Error::source(e).map(|s| format!(": {s}")).unwrap_or_default();
-            tracing::warn!("back-off and last renewal cannot be remembered across a restart: {e}{source}");
+    fn save(&mut self) -> Result<(), DaemonError> {
+        let (renewed, counters) = (&mut self.state.renewed, &mut self.metrics.counters);
+        let standing = self.memory.save(&self.root, renewed, counters, Timestamp::now());
+        if standing == self.state.standing {
+            return Ok(());
         }
-        self.unsaved = saved.is_err();
+        self.event(Event::Remembered(standing)) // an operator has acted meanwhile
     }
 
     fn reload(&mut self) -> Result<(), DaemonError> {
@@ -401,9 +364,13 @@ impl Driver {
         }
         self.publish();
         self.metrics.decided(self.approver.take());
-        let unfinished = self.last_check.as_ref().is_some_and(|c| c.unfinished);
-        let well = self.rejected.is_none();
-        self.metrics.publish(&self.root, &self.settings.policy, &self.state, well, unfinished);
+        let last = self.last_check.as_ref();
+        let seen = Seen {
+            reload_well: self.rejected.is_none(),
+            unfinished: last.is_some_and(|c| c.unfinished),
+            hard_pause: last.and_then(|c| c.paused.as_ref()).is_some_and(|p| p.hard),
+        };
+        self.metrics.publish(&self.root, &self.settings.policy, &self.state, seen);
     }
 
     fn publish(&mut self) {
@@ -443,8 +410,8 @@ impl Driver {
             standing: self.state.standing.clone(),
             last_check: self.last_check.clone(),
             next_check: self.state.next(),
-            last_transaction: self.last_transaction.clone(),
-            warnings: self.rejected.iter().chain(&self.damage).cloned().collect(),
+            last_transaction: self.memory.last_transaction.clone(),
+            warnings: self.rejected.iter().cloned().chain(self.memory.damage.iter().map(ToString::to_string)).collect(),
         }
     }
 }

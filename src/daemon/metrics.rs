@@ -29,6 +29,17 @@ pub(super) struct Metrics {
     written: u64,
 }
 
+/// What else is told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// False: the last reload was refused.
+    pub(super) reload_well: bool,
+    /// A dead process left a transaction open.
+    pub(super) unfinished: bool,
+    /// This node is paused, for emergencies too.
+    pub(super) hard_pause: bool,
+}
+
 impl Metrics {
     pub(super) fn new(counters: Counters) -> Self {
         Self {
@@ -77,8 +88,9 @@ impl Metrics {
         self.stale = true;
     }
 
-    /// Writes what has changed since. `unfinished`: a dead process left a transaction open.
-    pub(super) fn publish(&mut self, root: &Root, policy: &Policy, state: &State, reload_well: bool, unfinished: bool) {
+    /// Writes what has changed since.
+    pub(super) fn publish(&mut self, root: &Root, policy: &Policy, state: &State, seen: Seen) {
+        let Seen { reload_well, unfinished, hard_pause } = seen;
         if !std::mem::take(&mut self.stale) {
             return;
         }
@@ -96,6 +108,7 @@ impl Metrics {
             policy,
             standing: &state.standing,
             doing,
+            hard_pause,
             since: self.since,
             next_check: state.next(),
             check_duration: self.looked.took.as_secs_f64(),

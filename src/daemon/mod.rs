@@ -7,12 +7,14 @@
 //! The watchdog is fed on every turn of the loop, unless the step that the engine has announced is beyond its own
 //! time limit: then something hangs, and systemd kills and restarts us. The ledger is made for that.
 
+mod again;
 mod alarm;
 pub mod approver;
 mod clocks;
 mod cluster;
 mod driver;
 mod hooks;
+mod memory;
 mod metrics;
 mod mounts;
 mod node;

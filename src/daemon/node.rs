@@ -1,22 +1,27 @@
 //! The daemon's work on the node that it runs on: the same sessions as the command line's.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::collect::collect;
 use crate::host::Host;
 use crate::model::assess::{Assessment, Judged, Severity, assess};
 use crate::model::cause::chain;
 use crate::model::event;
+use crate::model::gate::standing;
 use crate::model::identity::Config;
 use crate::model::inventory::{Content, Entry};
 use crate::model::metrics::{self, Endpoint, Look};
-use crate::model::planner::{self, Selection};
+use crate::model::plan::{Item, Plan, Source};
+use crate::model::planner::Selection;
 use crate::model::policy::Policy;
 use crate::model::repair::{CLIENT, Choice};
 use crate::model::report::{Outcome, Report};
+use crate::model::schedule::{back_off_until, repaired_until, retry_at};
 use crate::observe::{Attention, CheckSeen, NextEnd, Verdict, Waits};
 use crate::txn::calm;
 use crate::txn::cluster::pause;
@@ -26,9 +31,10 @@ use crate::txn::progress::Progress;
 use crate::txn::recover::Reach;
 use crate::txn::session::Session;
 use crate::txn::state::DaemonState;
-use crate::txn::store;
-use crate::verify::endpoints;
+use crate::txn::{store, unproven};
+use crate::verify::{endpoints, gates};
 
+use super::again::{Again, Pause};
 use super::cluster::Target;
 use super::work::{CheckResult, Measured, Work};
 
@@ -45,13 +51,19 @@ pub struct NodeWork {
     host: Host,
     /// What the last attempt waits for.
     waits: Option<Waits>,
+    /// What the last attempts could not make, and when it is tried again.
+    held: Option<Held>,
+    /// Recoveries in a row that were hindered.
+    hindered: Option<Again>,
+    /// Attempts in a row to prove what is not proven.
+    unproven: Option<Again>,
     /// Looks since the API said that there are no requests of this node.
     no_requests: Option<u32>,
 }
 
 impl NodeWork {
     pub fn new(host: Host) -> Self {
-        Self { host, waits: None, no_requests: None }
+        Self { host, waits: None, held: None, hindered: None, unproven: None, no_requests: None }
     }
 
     /// What is to be renewed now; or, where something is due and its time has not come, what it waits for.
@@ -67,9 +79,8 @@ impl NodeWork {
             let until = calm::acts_at(&self.host, policy, &session.inventory, ends());
             Some(Waits { until: until.or_else(|| session.at().checked_add(LONG).ok()), why })
         };
-        if let Some(closed) = calm::closed(&self.host, policy).into_iter().next()
-            && !session.assessment.emergency()
-        {
+        let closed = standing(&calm::closed(&self.host, policy), &[], session.assessment.emergency());
+        if let Some(closed) = closed.into_iter().next() {
             return if by_age.is_empty() { (by_age, None) } else { (by_age, later(closed.reason)) };
         }
         let now = calm::policy_now(&self.host, policy, &session.inventory);
@@ -84,12 +95,88 @@ impl NodeWork {
         {
             return (due, later(format!("this node's place in the maintenance window is at {at:.0}")));
         }
-        let waits = self.waits.clone().filter(|_| !due.is_empty());
+        let held = self.held.as_ref().and_then(|held| held.keeps(&due, session.at()));
+        let waits = held.or_else(|| self.waits.clone()).filter(|_| !due.is_empty());
         (due, waits)
+    }
+
+    /// Once for each start of the kubelet: by the time that its program is compared with it may have been replaced.
+    fn remember_kubelet(&self, session: &Session<'_>) {
+        if let Some(started) =
+            Some(&session.inventory).filter(|_| self.host.live).and_then(|i| gates::to_remember(&self.host, i))
+            && let Ok(text) = serde_json::to_vec(&started)
+            && let Err(e) = self.host.root.write(Path::new(gates::REMEMBERED), &text, 0o600)
+        {
+            tracing::debug!("the kubelet's program cannot be remembered, the next check tries again: {}", chain(&e));
+        }
+    }
+
+    /// What follows from an attempt for the next looks.
+    fn judge(&mut self, plan: &Plan, report: &Report) {
+        let until = report.refusals.iter().map(|r| r.until).max().flatten();
+        let left_out = || report.all().any(|r| !r.left_out.is_empty());
+        self.held = Held::after(self.held.take(), plan, report);
+        self.waits = match report.refusals.first() {
+            Some(refusal) => Some(Waits { until, why: refusal.reason.clone() }),
+            None if report.outcome == Outcome::LeftOut => Some(Waits { until: None, why: report.reason.clone() }),
+            None if left_out() => {
+                let why = report.all().flat_map(|r| &r.left_out).map(|s| format!("{}: {}", s.name, s.reason));
+                Some(Waits { until: None, why: format!("left out: {}", why.collect::<Vec<_>>().join("; ")) })
+            }
+            None => None,
+        };
+    }
+
+    /// When that which has not come to its end is tried again.
+    fn follow(&mut self, report: &Report) {
+        let now = self.host.clock.now();
+        match report.outcome {
+            Outcome::Interrupted => self.hindered = Some(Again::after(self.hindered, retry_at, now)),
+            Outcome::Degraded => {
+                (self.hindered, self.unproven) = (None, Some(Again::after(self.unproven, back_off_until, now)));
+            }
+            Outcome::Verified | Outcome::Committed | Outcome::RolledBack | Outcome::RollbackFailed => {
+                (self.hindered, self.unproven) = (None, None);
+            }
+            Outcome::NothingToDo => self.hindered = None,
+            Outcome::Refused | Outcome::LeftOut | Outcome::DryRun => {}
+        }
     }
 
     fn refused(&self, reason: impl Into<String>) -> Report {
         Report::new(Outcome::Refused, reason, self.host.clock.now())
+    }
+}
+
+/// An attempt that ended before anything was touched, because something could not be made. The next one would end alike: it
+/// comes later each time, as after a rollback.
+#[derive(Clone, Debug)]
+struct Held {
+    names: BTreeSet<String>,
+    failures: u32,
+    until: Timestamp,
+    why: String,
+}
+
+impl Held {
+    fn after(before: Option<Self>, plan: &Plan, report: &Report) -> Option<Self> {
+        // requests have a time of their own, and may be answered at any time
+        let asks = plan.parts().any(|part| matches!(part.source, Source::Identity { .. }));
+        let tried = report.outcome == Outcome::Refused && report.transaction.is_some() && report.refusals.is_empty();
+        if asks || !tried {
+            return None;
+        }
+        let failures = before.map_or(0, |held| held.failures).saturating_add(1);
+        let names = plan.parts().flat_map(|part| &part.items).flat_map(Item::names).cloned().collect();
+        let until = back_off_until(failures, report.ended_at);
+        Some(Self { names, failures, until, why: report.reason.clone() })
+    }
+
+    /// Not where something else is due besides, nor by a clock that has been set back since.
+    fn keeps(&self, due: &[String], now: Timestamp) -> Option<Waits> {
+        let same = due.iter().all(|name| self.names.contains(name));
+        let soon = now < self.until && repaired_until(self.until, self.failures, now) == self.until;
+        (same && soon).then(|| Waits { until: Some(self.until), why: self.why.clone() })
     }
 }
 
@@ -105,8 +192,11 @@ impl Work for NodeWork {
         let shown = endpoints::look(&self.host);
         endpoints::tell(&mut session.assessment, &session.inventory, &shown);
         let unfinished = store::unfinished(&self.host.root).map_or(true, |open| !open.is_empty());
+        let unproven = self.host.live && !unproven::list(&self.host.root).is_empty();
+        let later = |again: Option<Again>, pause: Pause| again.and_then(|again| again.later(pause, session.at()));
         let clock = self.host.services.clock_synchronised();
         let (due, waits) = self.due(&session);
+        self.remember_kubelet(&session);
         if let Some(cluster) = session.cluster() {
             cluster.settle_debts();
         }
@@ -117,7 +207,8 @@ impl Work for NodeWork {
             seen: seen(&session, unfinished),
             due,
             waits,
-            paused: pause::read(&self.host.root, session.at()).map(|pause| pause.to_string()),
+            retry_at: later(self.hindered, retry_at),
+            unproven: unproven && later(self.unproven, back_off_until).is_none(),
             clock_trusted: clock == Some(true),
             server: Some(&session.inventory.node.kubelet.identity)
                 .filter(|identity| identity.config == Config::Current)
@@ -135,22 +226,32 @@ impl Work for NodeWork {
             Err(e) => return self.refused(e.to_string()),
         };
         let report = session.carry_out(&plan, false, &[], progress).unwrap_or_else(|e| self.refused(chain(&e)));
-        let until = report.refusals.iter().map(|r| r.until).max().flatten();
-        self.waits = report.refusals.first().map(|r| Waits { until, why: r.reason.clone() });
+        self.judge(&plan, &report);
+        self.follow(&report);
         report
     }
 
     fn recover(&mut self, policy: &Policy, progress: &Arc<Progress>) -> Option<Report> {
         self.host.root.trust(&policy.gates.trusted_owners);
-        match Session::open(&self.host, policy).recover(Reach::Full, false, progress) {
+        let report = match Session::open(&self.host, policy).recover(Reach::Full, false, progress) {
             Ok(report) => report,
             // not dead: another certwarden is carrying it out
             Err(EngineError::Lock(LockError::Busy { holder })) => {
                 tracing::info!("a transaction is being carried out by {holder}");
-                None
+                return None;
             }
-            Err(e) => Some(self.refused(chain(&e))),
+            Err(e) => {
+                self.hindered = Some(Again::after(self.hindered, retry_at, self.host.clock.now()));
+                return Some(self.refused(chain(&e)));
+            }
+        };
+        if let Some(report) = &report {
+            self.follow(report);
+        } else {
+            (self.hindered, self.unproven) = (None, None);
         }
+        // as it was is no news
+        report.filter(|r| !r.repeated)
     }
 }
 
@@ -201,6 +302,7 @@ fn seen(session: &Session<'_>, unfinished: bool) -> CheckSeen {
         attention,
         unfinished,
         waits: None,
+        paused: pause::read(&session.host.root, session.at()),
     }
 }
 
@@ -211,15 +313,14 @@ fn told(judged: &Judged) -> impl Iterator<Item = String> {
 /// What is wrong, and, where nobody here can do anything about it, why and what is needed.
 fn message(session: &Session<'_>, judged: &Judged, entry: &Entry) -> String {
     let found = told(judged);
-    let elsewhere = planner::not_here(&session.inventory, entry);
-    let needed = elsewhere.as_ref().and_then(|_| planner::needed(entry)).map(|n| format!("it needs {n}"));
+    let why_not = session.why_not(entry);
     let by_hand = match &session.assessment.identity {
         Choice::Operator { remedy, .. } if entry.name == CLIENT => {
             Some(format!("an operator has to run this: {remedy}"))
         }
         _ => None,
     };
-    found.chain(elsewhere).chain(needed).chain(by_hand).collect::<Vec<_>>().join("; ")
+    found.chain(why_not).chain(by_hand).collect::<Vec<_>>().join("; ")
 }
 
 fn verdict(severity: Severity) -> Verdict {
@@ -228,5 +329,86 @@ fn verdict(severity: Severity) -> Verdict {
         Severity::Warning => Verdict::Warning,
         Severity::Unknown => Verdict::Unknown,
         Severity::Critical => Verdict::Critical,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::gate::{Gate, Refusal};
+    use crate::model::inventory::{Form, Owner};
+    use crate::model::plan::SCHEMA;
+    use crate::model::repair::Way;
+
+    fn plan(source: Source) -> Plan {
+        let item = Item {
+            name: "apiserver".into(),
+            form: Form::Combined { path: "/a".into() },
+            owner: Owner::Kubeadm,
+            signer: "ca".into(),
+            ca: "/ca".into(),
+            ca_key: "/key".into(),
+            trust: None,
+            old_serial: None,
+            old_not_after: None,
+            reason: String::new(),
+            user: None,
+            also: vec!["sni".into()],
+        };
+        Plan {
+            schema: SCHEMA.into(),
+            created_at: Timestamp::UNIX_EPOCH,
+            node: None,
+            source,
+            source_reason: String::new(),
+            items: vec![item],
+            steps: Vec::new(),
+            emergency: false,
+            skipped: Vec::new(),
+            excluded: Vec::new(),
+            whole: false,
+            others: Vec::new(),
+            then: None,
+        }
+    }
+
+    fn refused(at: i64) -> Report {
+        let mut report = Report::new(Outcome::Refused, "kubeadm cannot", Timestamp::from_second(at).unwrap());
+        report.transaction = Some("t".into());
+        report
+    }
+
+    #[test]
+    fn an_attempt_that_ends_alike_comes_later_each_time_and_at_most_a_day() {
+        let (plan, due) = (plan(Source::Kubeadm), ["apiserver".to_owned()]);
+        let (mut held, mut now, mut waits) = (None, 1_800_000_000, Vec::new());
+        for _ in 0..7 {
+            held = Held::after(held, &plan, &refused(now));
+            let until = held.as_ref().unwrap().until;
+            waits.push((until.as_second() - now) / 3600);
+            let at = |s| held.as_ref().unwrap().keeps(&due, Timestamp::from_second(s).unwrap());
+            assert_eq!(at(until.as_second() - 1).map(|w| w.until), Some(Some(until)));
+            assert_eq!(at(until.as_second()), None, "then it is tried again");
+            assert_eq!(at(now - 1), None, "a clock that was set back holds nobody");
+            now = until.as_second();
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 24, 24]);
+    }
+
+    #[test]
+    fn only_the_same_is_held_back_and_only_what_could_not_be_made() {
+        let at = Timestamp::from_second(60).unwrap();
+        let of = |plan: &Plan, report: &Report| Held::after(None, plan, report);
+        let held = of(&plan(Source::Local), &refused(0)).unwrap();
+        assert!(held.keeps(&["sni".into()], at).is_some(), "the same files by another name");
+        assert!(held.keeps(&["apiserver".into(), "admin.conf".into()], at).is_none(), "something else is due besides");
+        let gate = Report { refusals: vec![Refusal::new(Gate::Disk, "full", "free some")], ..refused(0) };
+        let not_begun = Report { transaction: None, ..refused(0) };
+        let done = Report { outcome: Outcome::Verified, ..refused(0) };
+        for report in [&gate, &not_begun, &done] {
+            assert!(of(&plan(Source::Local), report).is_none(), "{report:?}");
+        }
+        let asked = plan(Source::Identity { ways: vec![Way::Sign] });
+        assert!(of(&asked, &refused(0)).is_none(), "requests have a time of their own");
     }
 }

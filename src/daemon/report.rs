@@ -1,19 +1,23 @@
 //! What the daemon writes to the journal about itself. The engine tells its own story; together a whole renewal is
 //! meant to read in less than 40 lines, so a look that sees what the last one saw is not told.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::config::ConfigError;
 use crate::host::journal::{CRIT, NOTICE, id};
 use crate::model::event::{News, Reason};
+use crate::model::fleet::notes::Pause;
 use crate::model::machine::Standing;
 use crate::model::policy::Mode;
+use crate::model::report::{Outcome, Report};
 use crate::observe::CheckSeen;
 
+/// A hard pause is told again after this: it may let certificates expire.
+const DAILY: SignedDuration = SignedDuration::from_hours(24);
 /// More than this of entries in one record is a list, not a line.
 const MOST_NAMES: usize = 4;
 
-pub(super) fn started(mode: Mode, files: usize, next: jiff::Timestamp) {
+pub(super) fn started(mode: Mode, files: usize, next: Timestamp) {
     tracing::info!(
         MESSAGE_ID = id::DAEMON_STARTED.as_str(),
         "certwarden {} started: mode {}, {files} configuration files, first check at {next:.0}",
@@ -32,6 +36,14 @@ pub(super) fn finishing(step: &str) {
 
 pub(super) fn stopped() {
     tracing::info!(MESSAGE_ID = id::DAEMON_STOPPED.as_str(), "certwarden stopped");
+}
+
+/// A time that only one excursion of the clock has shown is no longer believed.
+pub(super) fn outweighed(ahead: Timestamp, now: Timestamp) {
+    tracing::warn!(
+        "the clock has shown {ahead:.0} once, and {now:.0} or earlier at five checks in a row since: the earlier time was an \
+         error and no longer closes the gate clock"
+    );
 }
 
 /// Told at INFO if it differs from the last one in anything but time.
@@ -53,22 +65,42 @@ pub(super) fn checked(before: Option<&CheckSeen>, seen: &CheckSeen, due: &[Strin
 pub(super) struct Told {
     due: Vec<String>,
     wrong: Vec<(Reason, String)>,
-    paused: Option<String>,
+    paused: Option<(Pause, Timestamp)>,
+    left_out: Vec<(String, String)>,
 }
 
 impl Told {
+    /// What is due and stays as it is. A transaction has told it itself; an attempt that began none comes again at every look.
+    pub(super) fn left_out(&mut self, report: &Report) {
+        let all = report.all().flat_map(|r| &r.left_out);
+        let left_out: Vec<_> = all.map(|s| (s.name.clone(), s.reason.clone())).collect();
+        if report.outcome == Outcome::LeftOut && left_out != self.left_out {
+            tracing::warn!(MESSAGE_ID = id::REFUSED.as_str(), "{}", report.reason);
+        }
+        self.left_out = left_out;
+    }
+
     /// Whether somebody has paused this node, as the last look found it.
-    pub(super) fn paused(&mut self, pause: Option<String>) {
-        match &pause {
-            Some(how) if self.paused != pause => {
-                tracing::info!(target: NOTICE, MESSAGE_ID = id::PAUSED.as_str(), "paused {how}; `certwarden resume` ends it");
-            }
-            None if self.paused.is_some() => {
+    pub(super) fn paused(&mut self, pause: Option<&Pause>, now: Timestamp) {
+        let known = self.paused.as_ref();
+        let Some(pause) = pause else {
+            if self.paused.take().is_some() {
                 tracing::info!(target: NOTICE, MESSAGE_ID = id::RESUMED.as_str(), "not paused any more");
             }
-            _ => {}
+            return;
+        };
+        let again = |(told, at): &(Pause, Timestamp)| told != pause || (pause.hard && now.duration_since(*at) >= DAILY);
+        if known.is_none_or(again) {
+            if pause.hard {
+                tracing::warn!(
+                    MESSAGE_ID = id::PAUSED.as_str(),
+                    "paused {pause}; certificates that expire meanwhile are not renewed; `certwarden resume` ends it"
+                );
+            } else {
+                tracing::info!(target: NOTICE, MESSAGE_ID = id::PAUSED.as_str(), "paused {pause}; `certwarden resume` ends it");
+            }
+            self.paused = Some((pause.clone(), now));
         }
-        self.paused = pause;
     }
 
     /// What is newly due, and what has newly gone wrong: `journalctl -p warning` shows what somebody should look at.

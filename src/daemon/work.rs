@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::DaemonError;
@@ -29,7 +30,8 @@ pub trait Work: Send {
     /// Renews everything that is due, or says why not. Announces its steps, and asks [`Progress::should_stop`] between them.
     fn transact(&mut self, policy: &Policy, progress: &Arc<Progress>) -> Report;
 
-    /// Ends a transaction that a dead process left open; None if there is none.
+    /// Ends a transaction that a dead process left open, or verifies again what is not proven; None if there is neither, or no
+    /// news.
     fn recover(&mut self, policy: &Policy, progress: &Arc<Progress>) -> Option<Report>;
 }
 
@@ -43,8 +45,10 @@ pub struct CheckResult {
     pub clock_trusted: bool,
     /// Why what is due is not renewed now, and until when.
     pub waits: Option<Waits>,
-    /// This node is paused: until when and why, in words.
-    pub paused: Option<String>,
+    /// The last recovery was hindered, and is tried again then.
+    pub retry_at: Option<Timestamp>,
+    /// Something is in place and not proven, and it is time to verify it again.
+    pub unproven: bool,
     /// The API server, where the kubelet's kubeconfig is well and says it.
     pub server: Option<String>,
     pub measured: Measured,

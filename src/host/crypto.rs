@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 pub use request::{Filed, Subject, is_self_signed_request, new_request, sign_client};
 pub use self_made::make_like;
-pub use sign::{Signed, sign_like};
+pub use sign::{Signed, can_sign_like, sign_like};
 
 /// Why a key or a certificate was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -192,8 +192,12 @@ pub fn is_signed_by(leaf: &[u8], ca_certs: &[u8]) -> Result<bool, CryptoError> {
 
 /// SHA-256 in lower-case hexadecimal, as `sha256sum` prints it.
 pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&openssl::sha::sha256(bytes))
+}
+
+pub(super) fn hex(digest: &[u8; 32]) -> String {
     use std::fmt::Write as _;
-    openssl::sha::sha256(bytes).iter().fold(String::with_capacity(64), |mut text, b| {
+    digest.iter().fold(String::with_capacity(64), |mut text, b| {
         let _ = write!(text, "{b:02x}");
         text
     })

@@ -107,6 +107,14 @@ pub struct NodeReady {
     pub heartbeat: Option<Timestamp>,
 }
 
+/// A node's Lease.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct NodeLease {
+    pub renewed: Option<Timestamp>,
+    /// `leaseDurationSeconds`: the kubelet's `nodeLeaseDurationSeconds`.
+    pub seconds: Option<u32>,
+}
+
 /// The HTTPS side of the node and its cluster.
 pub trait KubeApi: Send {
     /// GET.
@@ -150,11 +158,11 @@ pub trait KubeApi: Send {
     /// [`KubeError`].
     fn node_ready(&self, to: &Connection, node: &str) -> Result<NodeReady, KubeError>;
 
-    /// `spec.renewTime` of the node's lease in `kube-node-lease`.
+    /// The node's lease in `kube-node-lease`.
     ///
     /// # Errors
     /// [`KubeError`].
-    fn lease_renewed(&self, to: &Connection, node: &str) -> Result<Option<Timestamp>, KubeError>;
+    fn node_lease(&self, to: &Connection, node: &str) -> Result<NodeLease, KubeError>;
 
     /// `data.ClusterConfiguration` of the config map `kube-system/kubeadm-config`; None if there is no such map.
     ///

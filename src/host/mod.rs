@@ -6,6 +6,7 @@
 //! thread of its own.
 
 pub mod clock;
+pub mod core_dump;
 pub mod cri;
 pub mod crypto;
 pub mod exec;

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use openssl::error::ErrorStack;
 use openssl::ssl::{
     HandshakeError, Ssl, SslContext, SslContextBuilder, SslMethod, SslRef, SslSessionCacheMode, SslVerifyMode,
@@ -78,6 +79,11 @@ pub fn served_leaf(
     }
 }
 
+/// OpenSSL's level (SSL_CTX_set_security_level(3)) for the cluster's own TLS: RSA from 1024 bits, no SHA-1, as Go's clients
+/// and servers accept (go: `crypto/tls`, `crypto/x509`). Stated, because the system's may be higher
+/// (`DEFAULT@SECLEVEL=3` refuses RSA-2048, which kubeadm makes): a policy for others must not end every renewal.
+pub const CLUSTER_LEVEL: u32 = 1;
+
 /// A client that accepts everything and writes down the leaf as soon as it is shown.
 fn looking_client(
     name: &str,
@@ -86,11 +92,11 @@ fn looking_client(
 ) -> Result<Ssl, CryptoError> {
     let setup = |e| CryptoError::openssl("prepare TLS")(e);
     let mut context = SslContext::builder(SslMethod::tls_client()).map_err(setup)?;
+    // looking is not trusting: weak keys and digests are to be seen too
+    context.set_security_level(0);
     if let Some(identity) = identity {
         use_identity(&mut context, identity)?;
     }
-    // looking is not trusting: weak keys and digests are to be seen too
-    context.set_security_level(0);
     let seen = Arc::clone(seen);
     context.set_verify_callback(SslVerifyMode::PEER, move |_, chain| {
         if chain.error_depth() == 0
@@ -150,15 +156,15 @@ pub(crate) fn expect_name(ssl: &mut SslRef, name: &str) -> Result<(), ErrorStack
 }
 
 /// A real TLS handshake in memory: a server with `pair`, a client that dials `name` (DNS name or IP address) and
-/// trusts only `ca_bundle` (PEM). The time that counts is the machine's own.
+/// trusts only `ca_bundle` (PEM), at the time `at`.
 ///
 /// # Errors
 /// [`TlsError::Pair`] if no server could start with the pair, [`TlsError::Refused`] if the client says no.
-pub fn handshake(pair: &Identity, ca_bundle: &[u8], name: &str) -> Result<(), TlsError> {
+pub fn handshake(pair: &Identity, ca_bundle: &[u8], name: &str, at: Timestamp) -> Result<(), TlsError> {
     let pair_error = |detail: String| TlsError::Pair { detail };
     let refused = |detail: String| TlsError::Refused { name: name.to_owned(), detail };
     let server = serving_side(pair).map_err(|e| pair_error(chain(&e)))?;
-    let client = trusting_side(ca_bundle, name).map_err(|e| refused(chain(&e)))?;
+    let client = trusting_side(ca_bundle, name, at).map_err(|e| refused(chain(&e)))?;
     let (ours, theirs) = UnixStream::pair().map_err(|e| pair_error(e.to_string()))?;
     let until = Instant::now() + IN_MEMORY;
     let (offered, accepted) = std::thread::scope(|scope| {
@@ -179,17 +185,20 @@ fn serving_side(pair: &Identity) -> Result<Ssl, CryptoError> {
     let setup = |e| CryptoError::openssl("prepare TLS")(e);
     let mut context = SslContext::builder(SslMethod::tls_server()).map_err(setup)?;
     context.set_session_cache_mode(SslSessionCacheMode::OFF);
+    context.set_security_level(CLUSTER_LEVEL);
     use_identity(&mut context, pair)?;
     Ssl::new(&context.build()).map_err(setup)
 }
 
-fn trusting_side(ca_bundle: &[u8], name: &str) -> Result<Ssl, CryptoError> {
+fn trusting_side(ca_bundle: &[u8], name: &str, at: Timestamp) -> Result<Ssl, CryptoError> {
     let setup = |e| CryptoError::openssl("prepare TLS")(e);
     let mut context = SslContext::builder(SslMethod::tls_client()).map_err(setup)?;
+    context.set_security_level(CLUSTER_LEVEL);
     context.set_cert_store(crypto::anchors(ca_bundle, None)?);
     context.set_verify(SslVerifyMode::PEER);
     let mut ssl = Ssl::new(&context.build()).map_err(setup)?;
     expect_name(&mut ssl, name).map_err(setup)?;
+    ssl.param_mut().set_time(at.as_second());
     Ok(ssl)
 }
 

@@ -9,6 +9,7 @@ use super::policy::Policy;
 use super::process::{self, InMemory};
 use super::repair::{self, Choice, Repair};
 use super::serving::{self, SERVING};
+use super::tested;
 
 mod time;
 
@@ -73,6 +74,8 @@ pub struct Assessment {
     pub verdict: Severity,
     /// In the inventory's order, one for each of its entries.
     pub entries: Vec<Judged>,
+    /// About the cluster and no certificate: for information, whatever the verdict.
+    pub information: Vec<Finding>,
     /// What running components keep in memory only.
     pub in_memory: Vec<(InMemory, Judged)>,
     /// What is to become of the kubelet's own identity.
@@ -113,7 +116,9 @@ pub fn assess(inventory: &Inventory, policy: &Policy, now: Timestamp) -> Assessm
     let in_memory = in_memory.collect();
     let identity = repair::choose(inventory, policy, now);
     let serving = serving::choose(inventory, policy, now);
-    let mut assessment = Assessment { at: now, verdict: Severity::Unknown, entries, in_memory, identity, serving };
+    let information = tested::untested(&inventory.node).into_iter().collect();
+    let verdict = Severity::Unknown;
+    let mut assessment = Assessment { at: now, verdict, entries, information, in_memory, identity, serving };
     due_by_repair(&mut assessment);
     assessment.verdict = overall(inventory, &assessment);
     assessment
@@ -201,7 +206,24 @@ fn judge(entry: &Entry, ca_end: Option<Timestamp>, policy: &Policy, now: Timesta
 
 /// How bad a finding is that does not depend on the time.
 fn structural(entry: &Entry, problem: Problem) -> Severity {
-    let severity = match problem {
+    let severity = gravity(problem);
+    // no component of this node stops when one of these is broken
+    if entry.used_by.is_empty() && severity == Severity::Critical { Severity::Warning } else { severity }
+}
+
+/// Whether a credential with this finding cannot be used, whoever needs it. What a process does with a good file is not
+/// meant.
+pub(super) fn is_fatal(problem: Problem) -> bool {
+    gravity(problem) >= Severity::Unknown && problem != Problem::ServedDiffers
+}
+
+/// Whether a file of a credential with this finding cannot even be copied.
+pub(super) fn is_out_of_reach(problem: Problem) -> bool {
+    matches!(problem, Problem::Missing | Problem::DanglingSymlink | Problem::Unreadable)
+}
+
+fn gravity(problem: Problem) -> Severity {
+    match problem {
         Problem::Unreadable => Severity::Unknown,
         Problem::LoosePermissions
         | Problem::Ownership
@@ -211,18 +233,18 @@ fn structural(entry: &Entry, problem: Problem) -> Severity {
         | Problem::CaExpiresFirst
         | Problem::Expiring
         | Problem::RotationBlocked
+        | Problem::DuplicateManifest
         | Problem::RotationOverdue
         | Problem::RequestPending
         | Problem::RequestDenied
         | Problem::RequestFailed
         | Problem::RequestNotIssued
-        | Problem::ProcessOlderThanCertificate => Severity::Warning,
-        // certwarden does it instead
-        Problem::RotationOff => Severity::Ok,
+        | Problem::ProcessOlderThanCertificate
+        | Problem::Unproven => Severity::Warning,
+        // certwarden does it instead; for information
+        Problem::RotationOff | Problem::UntestedVersion | Problem::ShortLived => Severity::Ok,
         _ => Severity::Critical,
-    };
-    // no component of this node stops when one of these is broken
-    if entry.used_by.is_empty() && severity == Severity::Critical { Severity::Warning } else { severity }
+    }
 }
 
 #[cfg(test)]
@@ -254,6 +276,8 @@ mod tests {
             is_ca: false,
             spki: Vec::new(),
             der: Vec::new(),
+            raw: crate::model::cert::Raw::default(),
+            issued_here: false,
         }
     }
 
@@ -270,6 +294,7 @@ mod tests {
             owner,
             used_by: vec![Component::KubeApiserver],
             signer: Some("ca".to_owned()),
+            trusted_by: None,
             impact: String::new(),
             content: Content::Readable(credential),
         }

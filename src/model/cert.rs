@@ -1,8 +1,13 @@
 //! X.509 facts: what a certificate says, parsed from bytes that nobody vouches for.
 
+mod constraints;
+mod demands;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+pub use constraints::NameConstraints;
+pub use demands::{Raw, Refusal};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -52,6 +57,11 @@ pub struct CertFacts {
     pub spki: Vec<u8>,
     #[serde(skip)]
     pub der: Vec<u8>,
+    #[serde(skip)]
+    pub raw: Raw,
+    /// certwarden has put it in place: its life is what renewals give here ([`super::issued::Issued::mark`]).
+    #[serde(skip)]
+    pub issued_here: bool,
 }
 
 /// A public key's kind and size; `Display` is kubeadm's name for it (`encryptionAlgorithm`).
@@ -99,7 +109,11 @@ impl CertFacts {
         if !rest.is_empty() {
             return Err(bad(format!("{} bytes behind its end", rest.len())));
         }
-        let date = |seconds: i64| Timestamp::from_second(seconds).map_err(|_| CertError::Date { block });
+        // 99991231235959Z stands for no end (RFC 5280 §4.1.2.5), and is a day beyond what can be counted
+        let date = |seconds: i64| {
+            let (first, last) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
+            Timestamp::from_second(seconds.clamp(first, last)).map_err(|_| CertError::Date { block })
+        };
         let spki = cert.public_key();
         Ok(Self {
             subject: name(cert.subject()),
@@ -115,12 +129,23 @@ impl CertFacts {
             is_ca: cert.is_ca(),
             spki: spki.raw.to_vec(),
             der: der.to_vec(),
+            raw: Raw::of(&cert),
+            issued_here: false,
         })
     }
 
     /// Whether `self` names `issuer` as its issuer. A cheap first look: the signature is checked by `host::crypto`.
     pub fn claims_issuer(&self, issuer: &Self) -> bool {
-        self.issuer == issuer.subject
+        self.issuer == issuer.subject && self.raw.issuer == issuer.raw.subject
+    }
+
+    /// Seconds from its beginning to its end, none if that is before; without limit where somebody else
+    /// has made it: then it does not say how long the next one lives.
+    pub fn measured_life(&self) -> i64 {
+        if !self.issued_here {
+            return i64::MAX;
+        }
+        self.not_after.as_second().saturating_sub(self.not_before.as_second()).max(0)
     }
 
     /// Whole seconds of life left at `now`; negative when expired.

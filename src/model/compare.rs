@@ -269,6 +269,8 @@ mod tests {
             is_ca: false,
             spki: serial.as_bytes().to_vec(),
             der: Vec::new(),
+            raw: crate::model::cert::Raw::default(),
+            issued_here: false,
         }
     }
 

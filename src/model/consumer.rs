@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::component::Component;
-use super::inventory::{ContainerRef, Entry, Mount, Node};
+use super::inventory::{ContainerRef, Entry, Mount, Node, OtherPod};
 
 /// How a component comes to use a new credential.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -35,7 +35,7 @@ pub struct Use {
 }
 
 /// A file event, and a resync at the latest after a minute; 1.20 polls. A margin for a loaded machine on top.
-const DYNAMIC: Uptake = Uptake::Reload(Duration::from_secs(90));
+pub const DYNAMIC: Uptake = Uptake::Reload(Duration::from_secs(90));
 /// Within the first handshake, really; a margin for a loaded machine.
 const HANDSHAKE: Uptake = Uptake::Reload(Duration::from_secs(15));
 
@@ -128,11 +128,36 @@ impl OtherUse {
     }
 }
 
+/// Programs of other static pods that read credentials, each at its start at the latest: load balancers and agents of
+/// control planes, and the controllers of clouds by the end of their names. Some of them can be told to reload; that
+/// somebody did is not assumed.
+const HOLDERS: [&str; 5] = ["kube-vip", "haproxy", "keepalived", "nginx", "envoy"];
+const CLOUD: &str = "cloud-controller-manager";
+
+/// How another static pod holds the entry: a clause; None where it does not see it, or where nobody can say whether it
+/// reads it at all.
+pub fn hold(pod: &OtherPod, entry: &Entry) -> Option<String> {
+    let files = entry.form.files();
+    if files.iter().any(|f| pins(&pod.mounts, f)) {
+        return Some("mounts it as a single file, so that it sees the old one until its next start".to_owned());
+    }
+    if files.iter().any(|f| pod.named.iter().any(|named| named == f)) {
+        return Some("is given it on its command line, and is not known to re-read it".to_owned());
+    }
+    let program = pod.program.as_deref()?;
+    let known = HOLDERS.contains(&program) || program.ends_with(CLOUD);
+    (known && files.iter().any(|f| sees(&pod.mounts, f)))
+        .then(|| format!("runs {program}, which is not known to re-read it"))
+}
+
+fn sees(mounts: &[Mount], file: &Path) -> bool {
+    mounts.iter().any(|m| file.starts_with(&m.host_path))
+}
+
 /// The containers of unknown static pods that mount a file of `entries`.
 pub fn others(node: &Node, entries: &[&Entry]) -> Vec<OtherUse> {
-    let mounted =
-        |mounts: &[Mount], e: &Entry| e.form.files().iter().any(|f| mounts.iter().any(|m| f.starts_with(&m.host_path)));
-    let of = |pod: &super::inventory::OtherPod| {
+    let mounted = |mounts: &[Mount], e: &Entry| e.form.files().iter().any(|f| sees(mounts, f));
+    let of = |pod: &OtherPod| {
         let seen: Vec<&&Entry> = entries.iter().filter(|e| mounted(&pod.mounts, e)).collect();
         (!seen.is_empty()).then(|| OtherUse {
             container: pod.container.clone(),

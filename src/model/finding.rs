@@ -53,6 +53,9 @@ problems! {
     KeyMismatch = "key-mismatch": "key and certificate do not belong together; whoever reads them next does not start",
     WrongIssuer = "wrong-issuer": "the CA on this node did not sign it",
     CaExpiresFirst = "ca-expires-first": "its CA ends before it does, and it with its CA",
+    WrongCa = "wrong-ca": "a kubeconfig trusts another CA than the one that this node's API server has its certificate of",
+    RefusedByClients = "refused-by-clients": "its signature is good, and components of Kubernetes refuse it all the same; the message says which and why",
+    DuplicateManifest = "duplicate-manifest": "a component has two manifests, and which of them the kubelet runs cannot be told",
     Missing = "missing": "a file that must be there is not",
     Unreadable = "unreadable": "a file is there and cannot be read",
     Malformed = "malformed": "a file is no certificate, key or kubeconfig",
@@ -65,7 +68,7 @@ problems! {
     Ownership = "ownership": "somebody else than root could replace the file: the gate `ownership` refuses to renew it",
     StaleCopy = "stale-copy": "a copy of admin.conf holds an older certificate",
     ServedDiffers = "served-differs": "a process serves another certificate than lies in its file",
-    ProcessOlderThanCertificate = "process-older-than-certificate": "a process that reads the file only at its start began before the file was replaced",
+    ProcessOlderThanCertificate = "process-older-than-certificate": "a static pod that reads the file only at its start, or is not known to do so again, began before the file was replaced",
     PointsNowhere = "points-nowhere": "kubelet.conf names files that are not there, although the kubelet's link is",
     RotationBlocked = "rotation-blocked": "a plain file lies where the kubelet would make its next link",
     RotationOff = "rotation-off": "`rotateCertificates` is false: certwarden rotates the kubelet's certificate",
@@ -74,6 +77,9 @@ problems! {
     RequestDenied = "request-denied": "a certificate signing request of this node was denied",
     RequestFailed = "request-failed": "the signer could not issue what this node asked for",
     RequestNotIssued = "request-not-issued": "a request of this node was approved, and no signer has issued anything",
+    ShortLived = "short-lived": "for information: its life is short for `renew.renew-before`, and it is renewed with a third of its life left",
+    Unproven = "unproven": "it was renewed and is in place, its use could not be proven, and its predecessor had expired; it is verified again",
+    UntestedVersion = "untested-version": "for information: the cluster's Kubernetes is newer than any that certwarden was tested on; no exit code depends on it",
 }
 
 impl std::fmt::Display for Problem {

@@ -23,6 +23,11 @@ pub enum Gate {
     Upgrade,
     /// The kubelet's binary on disk is not the one that runs: a restart would be an upgrade.
     KubeletBinary,
+    /// A restart of the kubelet or of a static pod would bring other changes into effect: of its unit, its manifest, its
+    /// configuration.
+    PendingChange,
+    /// Somebody has stopped the kubelet: an operator is working on this node.
+    StoppedByHand,
     /// Another renewer is active on this node.
     OtherRenewer,
     /// The node is not Ready for a reason that new certificates cannot cure.
@@ -42,7 +47,7 @@ pub enum Gate {
 }
 
 impl Gate {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Lock,
         Self::Ca,
         Self::Disk,
@@ -51,6 +56,8 @@ impl Gate {
         Self::Clock,
         Self::Upgrade,
         Self::KubeletBinary,
+        Self::PendingChange,
+        Self::StoppedByHand,
         Self::OtherRenewer,
         Self::NotReady,
         Self::Activation,
@@ -71,6 +78,8 @@ impl Gate {
             Self::Clock => "clock",
             Self::Upgrade => "upgrade",
             Self::KubeletBinary => "kubelet-binary",
+            Self::PendingChange => "pending-change",
+            Self::StoppedByHand => "stopped-by-hand",
             Self::OtherRenewer => "other-renewer",
             Self::NotReady => "not-ready",
             Self::Activation => "activation",
@@ -87,10 +96,10 @@ impl Gate {
         matches!(self, Self::Lock | Self::Ca | Self::Disk | Self::Ownership | Self::ObserveOnly)
     }
 
-    /// Whether it gives way in an emergency. To lose etcd's quorum is a greater one than a certificate that ends:
-    /// only a person may choose that.
+    /// Whether it gives way in an emergency. To lose etcd's quorum is a greater one than a certificate that ends, and so
+    /// is a kubelet that starts in the middle of an operator's work: only a person may choose that.
     pub fn gives_way_in_an_emergency(self) -> bool {
-        !self.is_hard() && self != Self::Quorum
+        !self.is_hard() && !matches!(self, Self::Quorum | Self::StoppedByHand)
     }
 }
 
@@ -116,8 +125,8 @@ pub struct Refusal {
     pub gate: Gate,
     pub reason: String,
     pub remedy: String,
-    /// It stands in an emergency too, because it casts doubt on the emergency itself, or because it is about to open; only a
-    /// person opens it at once.
+    /// It stands in an emergency too: it casts doubt on the emergency itself, it is about to open, or a person has said so
+    /// (`pause --hard`). Only a person opens it at once.
     #[serde(default)]
     pub doubts_emergency: bool,
     /// When it opens by itself, or is worth another look.
@@ -160,7 +169,7 @@ mod tests {
             let closed = [Refusal::new(gate, "why", "what to do")];
             assert_eq!(standing(&closed, &[], false).len(), 1, "{gate}");
             assert_eq!(standing(&closed, &[gate], false).is_empty(), !gate.is_hard(), "{gate} forced");
-            let gives_way = !gate.is_hard() && gate != Gate::Quorum;
+            let gives_way = !gate.is_hard() && ![Gate::Quorum, Gate::StoppedByHand].contains(&gate);
             assert_eq!(standing(&closed, &[], true).is_empty(), gives_way, "{gate} in an emergency");
         }
     }

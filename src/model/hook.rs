@@ -45,7 +45,7 @@ impl Notice {
             Outcome::Degraded => Occasion::Degraded,
             Outcome::RolledBack => Occasion::RolledBack,
             Outcome::RollbackFailed => Occasion::RollbackFailed,
-            Outcome::Refused => Occasion::Refused,
+            Outcome::Refused | Outcome::LeftOut => Occasion::Refused,
             Outcome::NothingToDo | Outcome::DryRun | Outcome::Interrupted => return None,
         };
         Some(Self {

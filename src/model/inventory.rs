@@ -45,6 +45,9 @@ impl Inventory {
 pub struct Node {
     /// The Kubernetes node name, if it can be known without the API (kubelet identity, `--hostname-override`, host name).
     pub name: Option<String>,
+    /// Why nobody may sign in that name without a person's word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name_doubt: Option<NameDoubt>,
     pub role: Role,
     /// Who has set it up, if not kubeadm: then nothing on it is written.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,11 +63,22 @@ pub struct Node {
     pub notes: Vec<String>,
 }
 
+/// A node's name that is a guess, or that the cluster's CA contradicts.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct NameDoubt {
+    /// A clause.
+    pub reason: String,
+    /// What a person does about it.
+    pub remedy: String,
+}
+
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     ControlPlane,
     Worker,
+    /// A member of etcd and nothing of the cluster's own: its kubelet, if there is one, belongs to no cluster.
+    Etcd,
     /// Neither manifests nor a kubelet were found.
     #[default]
     Unknown,
@@ -80,10 +94,38 @@ pub struct StaticPod {
     /// `--tls-sni-cert-key`, in their order: the only flag of which each value counts.
     pub sni: Vec<SniPair>,
     pub mounts: Vec<Mount>,
+    /// Files of the host that its flags name: the component reads many of them at its start only.
+    #[serde(skip)]
+    pub named: Vec<PathBuf>,
     /// By the image's tag.
     pub version: Option<Version>,
+    pub image: Option<Image>,
     /// When its present container was made, which is when its process began; None on a node that does not run.
     pub started_at: Option<Timestamp>,
+}
+
+/// What a container is made of.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Image {
+    /// With a tag or a digest.
+    pub name: String,
+    /// The registry is asked for every container that is made, whether the image is here or not.
+    pub always_pulled: bool,
+}
+
+impl Image {
+    /// As a pod's spec says (kubernetes: `pkg/apis/core/v1/defaults.go:SetDefaults_Container`;
+    /// `pkg/kubelet/images/image_manager.go:applyDefaultImageTag`).
+    pub fn new(name: &str, pull_policy: Option<&str>) -> Self {
+        let last = name.rsplit('/').next().unwrap_or(name);
+        let name = if last.contains([':', '@']) { name.to_owned() } else { format!("{name}:latest") };
+        let always_pulled = match pull_policy {
+            Some("IfNotPresent" | "Never") => false,
+            Some("Always") => true,
+            _ => name.split('@').next().is_some_and(|tagged| tagged.ends_with(":latest")),
+        };
+        Self { name, always_pulled }
+    }
 }
 
 /// A certificate that is served to who asks for one of its names by TLS.
@@ -96,11 +138,18 @@ pub struct SniPair {
 }
 
 /// A container of a static pod of which nothing is known but its manifest.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct OtherPod {
     pub manifest: PathBuf,
     pub container: ContainerRef,
     pub mounts: Vec<Mount>,
+    pub image: Option<Image>,
+    /// What it runs: the first program of its command, else its image, both without directory and tag.
+    pub program: Option<String>,
+    /// Files on the host that its command line names.
+    pub named: Vec<PathBuf>,
+    /// As of [`StaticPod`].
+    pub started_at: Option<Timestamp>,
 }
 
 /// A container by the names that the kubelet gives the container runtime.
@@ -152,6 +201,10 @@ pub struct Kubelet {
     pub address: Option<String>,
     /// Path of the CRI socket, without `unix://`.
     pub cri_socket: Option<PathBuf>,
+    /// Path of the socket for images, where it is another.
+    pub image_socket: Option<PathBuf>,
+    /// Its configuration file and what is merged into it, as far as they are there.
+    pub configs: Vec<PathBuf>,
     /// How its own credential lies on the disk.
     pub identity: OnDisk,
 }
@@ -168,6 +221,9 @@ pub struct Entry {
     pub used_by: Vec<Component>,
     /// Logical name of the CA that should have issued it; None for CAs and self-signed ones.
     pub signer: Option<String>,
+    /// Logical name of the bundle by which those verify it who it is made for, where that is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trusted_by: Option<String>,
     /// What stops working when it expires, in a clause.
     pub impact: String,
     pub content: Content,
@@ -318,4 +374,30 @@ pub struct Context {
     pub user: String,
     /// The cluster's CA bundle, PEM, if it is in the file itself.
     pub ca: Option<Vec<u8>>,
+    /// One half of the identity is in the kubeconfig and the other in a file.
+    pub apart: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Image;
+
+    #[test]
+    fn an_image_has_a_tag_and_is_pulled_as_the_kubelet_would() {
+        for (name, policy, full, always) in [
+            ("registry.k8s.io/kube-scheduler:v1.34.0", None, "registry.k8s.io/kube-scheduler:v1.34.0", false),
+            ("10.0.0.1:5000/kube-vip", None, "10.0.0.1:5000/kube-vip:latest", true),
+            ("kube-vip", Some("IfNotPresent"), "kube-vip:latest", false),
+            ("kube-vip:v1", Some("Always"), "kube-vip:v1", true),
+            ("kube-vip:v1", Some("Never"), "kube-vip:v1", false),
+            ("kube-vip:latest@sha256:0", None, "kube-vip:latest@sha256:0", true),
+            ("kube-vip@sha256:0", None, "kube-vip@sha256:0", false),
+        ] {
+            assert_eq!(
+                Image::new(name, policy),
+                Image { name: full.into(), always_pulled: always },
+                "{name} {policy:?}"
+            );
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! Kubeconfigs: who talks to which API server with what, and the exchange of an embedded identity that
 //! leaves every other byte of the file as it was.
 
+mod file;
+mod places;
 mod reference;
 
 use std::path::{Path, PathBuf};
@@ -9,17 +11,19 @@ pub use reference::{fresh, referring, token};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 use super::pem::decode_base64;
 use super::yaml::{self, YamlError};
+use file::{File, Named, User};
 
 /// Why a kubeconfig cannot be used. Never quotes it.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum KubeconfigError {
     #[error("{0}")]
     Yaml(#[from] YamlError),
+    #[error("it is of another kind than Config of version v1")]
+    Kind,
     #[error("no current-context is set; run kubectl config use-context")]
     NoCurrentContext,
     #[error("the current context names the {kind} `{name}`, which is not in it")]
@@ -34,6 +38,8 @@ pub enum KubeconfigError {
     NotEmbedded,
     #[error("the value of {field} is not exactly once and on one line in the file")]
     NotOnce { field: &'static str },
+    #[error("the value of {field} is not in the text of the file as it is read: write it on one line")]
+    NotFoundInText { field: &'static str },
     #[error("after the exchange the file would not say what it should")]
     Exchange,
 }
@@ -53,8 +59,56 @@ pub enum Identity {
     Embedded { cert: Vec<u8>, key: Zeroizing<Vec<u8>> },
     /// As written; relative paths are relative to the kubeconfig's directory ([`relative_to`]).
     Files { cert: PathBuf, key: PathBuf },
+    /// One of the two is in the kubeconfig and the other in a file, which client-go takes as well
+    /// (client-go: `rest/config.go:LoadTLSFiles`).
+    Apart { cert: Material, key: KeyMaterial },
     /// A token, a plugin, a password or nobody: no certificate to look after.
     Other,
+}
+
+/// A private key, inline or in a file.
+#[derive(Clone, Eq, PartialEq)]
+pub enum KeyMaterial {
+    /// PEM, decoded.
+    Embedded(Zeroizing<Vec<u8>>),
+    File(PathBuf),
+}
+
+impl std::fmt::Debug for KeyMaterial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Embedded(_) => f.write_str("Embedded"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
+impl Identity {
+    /// Certificate and key, PEM; `read` reads the files that it names. None where it has no certificate.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    #[allow(clippy::type_complexity, reason = "a certificate and its key")]
+    pub fn pair<E>(
+        self,
+        read: impl Fn(&Path) -> Result<Zeroizing<Vec<u8>>, E>,
+    ) -> Result<Option<(Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>)>, E> {
+        let (cert, key) = match self {
+            Self::Embedded { cert, key } => (Material::Embedded(cert), KeyMaterial::Embedded(key)),
+            Self::Files { cert, key } => (Material::File(cert), KeyMaterial::File(key)),
+            Self::Apart { cert, key } => (cert, key),
+            Self::Other => return Ok(None),
+        };
+        let cert = match cert {
+            Material::Embedded(pem) => Zeroizing::new(pem),
+            Material::File(path) => read(&path)?,
+        };
+        let key = match key {
+            KeyMaterial::Embedded(pem) => pem,
+            KeyMaterial::File(path) => read(&path)?,
+        };
+        Ok(Some((cert, key)))
+    }
 }
 
 impl std::fmt::Debug for Identity {
@@ -62,6 +116,7 @@ impl std::fmt::Debug for Identity {
         match self {
             Self::Embedded { .. } => f.write_str("Embedded"),
             Self::Files { cert, key } => f.debug_struct("Files").field("cert", cert).field("key", key).finish(),
+            Self::Apart { cert, .. } => f.debug_struct("Apart").field("cert", cert).finish_non_exhaustive(),
             Self::Other => f.write_str("Other"),
         }
     }
@@ -75,6 +130,10 @@ pub struct Kubeconfig {
     /// The API server's URL; None where the file leaves it out (client-go then assumes localhost).
     pub server: Option<String>,
     pub ca: Option<Material>,
+    /// `insecure-skip-tls-verify`: whatever the server shows is taken.
+    pub insecure: bool,
+    /// `tls-server-name`: the name that the server's certificate is verified for.
+    pub tls_server_name: Option<String>,
     pub user: String,
     pub identity: Identity,
     /// Users that the current context does not use.
@@ -87,10 +146,17 @@ pub struct Kubeconfig {
 /// [`KubeconfigError`].
 pub fn parse(text: &str) -> Result<Kubeconfig, KubeconfigError> {
     let file: File = yaml::parse(text)?;
-    let context_name = file.current_context.filter(|c| !c.is_empty()).ok_or(KubeconfigError::NoCurrentContext)?;
+    let says =
+        |field: Option<&file::Text>, wanted: &str| field.is_none_or(|text| text.0.is_empty() || text.0 == wanted);
+    if !says(file.kind.as_ref(), "Config") || !says(file.api_version.as_ref(), "v1") {
+        return Err(KubeconfigError::Kind);
+    }
+    let given = |text: Option<file::Text>| text.map(|t| t.0).filter(|t| !t.is_empty());
+    let context_name = given(file.current_context).ok_or(KubeconfigError::NoCurrentContext)?;
     let context = pick("context", file.contexts.unwrap_or_default(), &context_name)?.0;
     let context = context.context.unwrap_or_default();
-    let (cluster_name, user_name) = (context.cluster.unwrap_or_default(), context.user.unwrap_or_default());
+    let (cluster_name, user_name) =
+        (given(context.cluster).unwrap_or_default(), given(context.user).unwrap_or_default());
     let cluster = pick("cluster", file.clusters.unwrap_or_default(), &cluster_name)?.0.cluster.unwrap_or_default();
     let (user, others) = pick("user", file.users.unwrap_or_default(), &user_name)?;
     let user = user.user.unwrap_or_default();
@@ -102,11 +168,13 @@ pub fn parse(text: &str) -> Result<Kubeconfig, KubeconfigError> {
     Ok(Kubeconfig {
         context: context_name,
         cluster: cluster_name,
-        server: cluster.server.filter(|s| !s.is_empty()),
+        server: given(cluster.server),
         ca,
+        insecure: cluster.insecure_skip_tls_verify.is_some_and(|s| s.0),
+        tls_server_name: given(cluster.tls_server_name),
         user: user_name,
         identity: identity(user)?,
-        other_users: others.into_iter().map(|u| u.name.unwrap_or_default()).collect(),
+        other_users: others.into_iter().map(|u| u.name.unwrap_or_default().0).collect(),
     })
 }
 
@@ -128,12 +196,24 @@ pub fn graft(old: &str, cert_pem: &[u8], key_pem: &[u8]) -> Result<Zeroizing<Str
     let (Some(old_cert), Some(old_key)) = (user.client_certificate_data.given(), user.client_key_data.given()) else {
         return Err(KubeconfigError::NotEmbedded);
     };
-    let step = exchange(old, "client-certificate-data", old_cert, &STANDARD.encode(cert_pem))?;
     let new_key = Zeroizing::new(STANDARD.encode(key_pem));
-    let new = exchange(&step, "client-key-data", old_key, &new_key)?;
-
+    let certs = places::exchanged(old, old_cert, &STANDARD.encode(cert_pem));
+    if certs.is_empty() {
+        return Err(KubeconfigError::NotFoundInText { field: "client-certificate-data" });
+    }
     let identity = Identity::Embedded { cert: cert_pem.to_vec(), key: Zeroizing::new(key_pem.to_vec()) };
-    if parse(&new)? == (Kubeconfig { identity, ..before }) { Ok(new) } else { Err(KubeconfigError::Exchange) }
+    let wanted = Kubeconfig { identity, ..before };
+    let mut error = KubeconfigError::NotFoundInText { field: "client-key-data" };
+    // several users may have one credential, and a comment may quote it: of all places those that change nothing else
+    for step in &certs {
+        for new in places::exchanged(step, old_key, &new_key) {
+            if parse(&new).as_ref() == Ok(&wanted) && super::compare::kubeconfigs(old, &new).is_empty() {
+                return Ok(new);
+            }
+            error = KubeconfigError::Exchange;
+        }
+    }
+    Err(error)
 }
 
 /// What a copy of the kubeconfig `old` becomes when that becomes `new`: the same if it is identical, else (`told`: its owner
@@ -145,26 +225,13 @@ pub fn refreshed(copy: &str, old: &str, new: &str, told: bool) -> Option<Zeroizi
     }
     let identity = |text| match parse(text).ok()?.identity {
         Identity::Embedded { cert, key } => Some((cert, key)),
-        Identity::Files { .. } | Identity::Other => None,
+        Identity::Files { .. } | Identity::Apart { .. } | Identity::Other => None,
     };
     if !told || identity(copy)? != identity(old)? {
         return None;
     }
     let (cert, key) = identity(new)?;
     graft(copy, &cert, &key).ok()
-}
-
-fn exchange(text: &str, field: &'static str, old: &str, new: &str) -> Result<Zeroizing<String>, KubeconfigError> {
-    let mut places = text.match_indices(old);
-    let (Some((at, _)), None) = (places.next(), places.next()) else {
-        return Err(KubeconfigError::NotOnce { field });
-    };
-    let (head, tail) = (text.get(..at).unwrap_or_default(), text.get(at + old.len()..).unwrap_or_default());
-    let mut out = Zeroizing::new(String::with_capacity(head.len() + new.len() + tail.len()));
-    out.push_str(head);
-    out.push_str(new);
-    out.push_str(tail);
-    Ok(out)
 }
 
 fn identity(user: User) -> Result<Identity, KubeconfigError> {
@@ -177,114 +244,35 @@ fn identity(user: User) -> Result<Identity, KubeconfigError> {
     match (cert, key_data, file(user.client_key)) {
         (Some(Material::Embedded(cert)), Some(key), _) => Ok(Identity::Embedded { cert, key }),
         (Some(Material::File(cert)), None, Some(key)) => Ok(Identity::Files { cert, key }),
+        (Some(cert), Some(key), _) => Ok(Identity::Apart { cert, key: KeyMaterial::Embedded(key) }),
+        (Some(cert), None, Some(key)) => Ok(Identity::Apart { cert, key: KeyMaterial::File(key) }),
         (None, None, None) => Ok(Identity::Other),
         _ => Err(KubeconfigError::HalfIdentity),
     }
 }
 
+/// As Go does it: line ends are passed over, and no other white space is (encoding/base64: `decodeQuantum`). A plain scalar
+/// that is wrapped has a space where its lines were, so that no client can read it.
 fn decode(field: &'static str, text: &str) -> Result<Zeroizing<Vec<u8>>, KubeconfigError> {
-    decode_base64(text.as_bytes()).ok_or(KubeconfigError::Base64 { field })
+    let foreign = text.contains(|c: char| c.is_whitespace() && c != '\n' && c != '\r');
+    let decoded = if foreign { None } else { decode_base64(text.as_bytes()) };
+    decoded.ok_or(KubeconfigError::Base64 { field })
 }
 
 /// The one item called `name`, and the others.
 fn pick<T: Named>(kind: &'static str, items: Vec<T>, name: &str) -> Result<(T, Vec<T>), KubeconfigError> {
+    // client-go makes a map of each list, and refuses a name that is there twice, whoever uses it
+    let mut seen = std::collections::BTreeSet::new();
+    if let Some(twice) = items.iter().map(Named::name).find(|n| !seen.insert(*n)) {
+        let count = items.iter().filter(|i| i.name() == twice).count();
+        return Err(KubeconfigError::Ambiguous { kind, name: twice.to_owned(), count });
+    }
     let (mut found, others): (Vec<T>, Vec<T>) = items.into_iter().partition(|i| i.name() == name);
     let name = name.to_owned();
     match (found.pop(), found.len()) {
         (Some(item), 0) => Ok((item, others)),
         (None, _) => Err(KubeconfigError::NotFound { kind, name }),
         (Some(_), more) => Err(KubeconfigError::Ambiguous { kind, name, count: more + 1 }),
-    }
-}
-
-/// Text that may be a key: zeroed, never printed.
-#[derive(Default)]
-struct Secret(Option<Zeroizing<String>>);
-
-impl Secret {
-    fn given(&self) -> Option<&str> {
-        self.0.as_ref().map(|s| s.trim()).filter(|s| !s.is_empty())
-    }
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        Option::<String>::deserialize(d).map(|s| Self(s.map(Zeroizing::new)))
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct File {
-    current_context: Option<String>,
-    contexts: Option<Vec<NamedContext>>,
-    clusters: Option<Vec<NamedCluster>>,
-    users: Option<Vec<NamedUser>>,
-}
-
-#[derive(Deserialize)]
-struct NamedContext {
-    name: Option<String>,
-    context: Option<Context>,
-}
-
-#[derive(Default, Deserialize)]
-struct Context {
-    cluster: Option<String>,
-    user: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct NamedCluster {
-    name: Option<String>,
-    cluster: Option<Cluster>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Cluster {
-    server: Option<String>,
-    certificate_authority: Option<PathBuf>,
-    #[serde(default)]
-    certificate_authority_data: Secret,
-}
-
-#[derive(Deserialize)]
-struct NamedUser {
-    name: Option<String>,
-    user: Option<User>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[allow(clippy::struct_field_names, reason = "the file's own names")]
-struct User {
-    client_certificate: Option<PathBuf>,
-    #[serde(default)]
-    client_certificate_data: Secret,
-    client_key: Option<PathBuf>,
-    #[serde(default)]
-    client_key_data: Secret,
-    #[serde(default)]
-    token: Secret,
-}
-
-trait Named {
-    fn name(&self) -> &str;
-}
-impl Named for NamedContext {
-    fn name(&self) -> &str {
-        self.name.as_deref().unwrap_or_default()
-    }
-}
-impl Named for NamedCluster {
-    fn name(&self) -> &str {
-        self.name.as_deref().unwrap_or_default()
-    }
-}
-impl Named for NamedUser {
-    fn name(&self) -> &str {
-        self.name.as_deref().unwrap_or_default()
     }
 }
 
@@ -371,13 +359,65 @@ users:
     }
 
     #[test]
-    fn a_graft_refuses_what_it_cannot_do_exactly() {
-        let folded = ADMIN.replace(" T0xEIENFUlQ=", " >-\n      T0xE\n      IENFUlQ=");
-        assert_eq!(graft(&folded, b"N", b"K"), Err(KubeconfigError::NotOnce { field: "client-certificate-data" }));
-        let twice = format!("# T0xEIEtFWQ==\n{ADMIN}");
-        assert_eq!(graft(&twice, b"N", b"K"), Err(KubeconfigError::NotOnce { field: "client-key-data" }));
+    fn a_graft_finds_the_two_values_in_every_form_that_kubectl_reads() {
+        let forms = [
+            "|\n      T0xE\n      IENFUlQ=",
+            "|-\n\n      T0xEIENFUlQ=\n",
+            ">-\n      T0xEIENFUlQ=",
+            "\"T0xE\\nIENFUlQ=\"",
+            "\"T0xE\\\n      IENFUlQ=\"",
+            "'T0xEIENFUlQ='",
+            "!!str T0xEIENFUlQ=",
+            "!!binary VDB4RUlFTkZVbFE9",
+        ];
+        for form in forms {
+            let old = ADMIN.replace("T0xEIENFUlQ=", form);
+            let new = graft(&old, b"NEW", b"KEY").unwrap_or_else(|e| panic!("{form}: {e}"));
+            let Identity::Embedded { cert, key } = parse(&new).unwrap().identity else { panic!("{form}") };
+            assert_eq!((cert.as_slice(), key.as_slice()), (&b"NEW"[..], &b"KEY"[..]), "{form}");
+            let beside = |text: &str| text.lines().filter(|l| !l.contains("Q=") && !l.contains("IEtFWQ==")).count();
+            assert!(beside(&new) + 3 >= beside(&old), "{form}: {}", *new);
+        }
+    }
+
+    #[test]
+    fn of_several_users_with_one_credential_only_the_current_one_gets_another() {
+        let more = format!("# T0xEIEtFWQ==\n{}", ADMIN.replace("users:\n", "users:\n- name: z\n  user:\n    client-certificate-data: T0xEIENFUlQ=\n    client-key-data: T0xEIEtFWQ==\n"));
+        let new = graft(&more, b"NEW", b"KEY").unwrap();
+        assert_eq!((new.matches("T0xEIEtFWQ==").count(), new.matches("T0xEIENFUlQ=").count()), (2, 1), "{}", *new);
+        let aliased =
+            ADMIN.replace("T0xEIENFUlQ=", "&c T0xEIENFUlQ=") + "- name: z\n  user:\n    client-certificate-data: *c\n";
+        assert_eq!(graft(&aliased, b"NEW", b"KEY"), Err(KubeconfigError::Exchange), "it would be another user's, too");
+    }
+
+    /// By kubectl 1.32, of the same texts.
+    #[test]
+    fn what_kubectl_refuses_is_no_kubeconfig() {
+        for form in [
+            "T0xE\n      IENFUlQ=",
+            ">\n      T0xE\n      IENFUlQ=",
+            "\"T0xE\n      IENFUlQ=\"",
+            "'T0xEIENFUlQ= '",
+            "!!binary T0xEIENFUlQ=",
+        ] {
+            assert_eq!(
+                parse(&ADMIN.replace("T0xEIENFUlQ=", form)).unwrap_err(),
+                KubeconfigError::Base64 { field: "client-certificate-data" },
+                "{form}"
+            );
+        }
+        let twice = ADMIN.replace("users:\n", "users:\n- name: z\n- name: z\n");
+        assert!(matches!(parse(&twice), Err(KubeconfigError::Ambiguous { count: 2, .. })));
         let files = ADMIN.replace("-data: T0xE", ": /T0xE");
         assert_eq!(graft(&files, b"N", b"K"), Err(KubeconfigError::NotEmbedded));
+    }
+
+    #[test]
+    fn an_inline_certificate_may_have_its_key_in_a_file() {
+        let apart = ADMIN.replace("client-key-data: T0xEIEtFWQ==", "client-key: /k");
+        let Identity::Apart { cert, key } = parse(&apart).unwrap().identity else { panic!("not apart") };
+        assert_eq!(cert, Material::Embedded(b"OLD CERT".to_vec()));
+        assert!(matches!(key, KeyMaterial::File(path) if path == Path::new("/k")));
     }
 
     proptest! {

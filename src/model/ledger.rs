@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::component::Component;
+
 pub const SCHEMA: &str = "certwarden.ledger/v1";
 
 /// What is true on the disk.
@@ -22,6 +24,10 @@ pub enum State {
     Committed,
     /// Proven by use. Closed.
     Verified,
+    /// All live files are new and stay, and not all could be proven. Closed: it blocks nothing, and is verified again.
+    Unproven,
+    /// Not proven, and a person has taken the node as it is. Closed.
+    Accepted,
     /// Some live files may be old again.
     RollingBack,
     /// All live files are old, services run with them. Closed.
@@ -35,7 +41,20 @@ pub enum State {
 impl State {
     /// Closed transactions need no recovery.
     pub fn is_closed(self) -> bool {
-        matches!(self, Self::Verified | Self::RolledBack | Self::RollbackFailed | Self::Discarded)
+        match self {
+            Self::Open | Self::Staged | Self::Committing | Self::Committed | Self::RollingBack => false,
+            Self::Verified
+            | Self::Unproven
+            | Self::Accepted
+            | Self::RolledBack
+            | Self::RollbackFailed
+            | Self::Discarded => true,
+        }
+    }
+
+    /// The new files stay, and the backup holds what they replaced: `rollback` can put it back.
+    pub fn keeps_backup(self) -> bool {
+        matches!(self, Self::Verified | Self::Unproven | Self::Accepted)
     }
 
     /// Whether `next` may follow in a ledger; anything else is damage and stops the transaction.
@@ -44,13 +63,16 @@ impl State {
         match self {
             S::Open => matches!(next, S::Staged | S::Discarded),
             S::Staged => matches!(next, S::Committing | S::Discarded),
-            S::Committing => matches!(next, S::Committed | S::RollingBack),
-            // again: degraded, see `txn::unwind`
-            S::Committed => matches!(next, S::Committed | S::Verified | S::RollingBack),
-            S::RollingBack => matches!(next, S::RolledBack | S::RollbackFailed),
+            // itself again: a recovery failed and is tried once more
+            S::Committing => matches!(next, S::Committing | S::Committed | S::RollingBack),
+            // itself again: what 0.1.0 recorded where later versions record `unproven`
+            S::Committed => matches!(next, S::Committed | S::Verified | S::Unproven | S::RollingBack),
+            // itself again: for another reason than before
+            S::Unproven => matches!(next, S::Unproven | S::Verified | S::Accepted),
+            S::RollingBack => matches!(next, S::RollingBack | S::RolledBack | S::RollbackFailed),
             // an operator's `recover` tries again
             S::RollbackFailed => matches!(next, S::RollingBack),
-            S::Verified | S::RolledBack | S::Discarded => false,
+            S::Verified | S::Accepted | S::RolledBack | S::Discarded => false,
         }
     }
 
@@ -61,6 +83,8 @@ impl State {
             Self::Committing => "committing",
             Self::Committed => "committed",
             Self::Verified => "verified",
+            Self::Unproven => "unproven",
+            Self::Accepted => "accepted",
             Self::RollingBack => "rolling-back",
             Self::RolledBack => "rolled-back",
             Self::RollbackFailed => "rollback-failed",
@@ -90,6 +114,18 @@ pub struct Record {
     /// Why, for the states that end something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// With `unproven`: who has not taken up the new files yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<Component>,
+    /// With a state that is recorded again: the steps of its recovery that failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<String>,
+}
+
+/// Whether two sentences say the same but for numbers: times, counts, process ids.
+pub fn says_the_same(a: &str, b: &str) -> bool {
+    let words = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+    words(a) == words(b)
 }
 
 /// A live file before the transaction.
@@ -128,4 +164,22 @@ pub struct Attributes {
     /// Name to value, hexadecimal; ACLs and SELinux labels are extended attributes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub xattrs: BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_that_differs_in_numbers_only_is_no_news() {
+        assert!(says_the_same("node n is not Ready since 12:04:59 (30 s)", "node n is not Ready since 13:05:01 (9 s)"));
+        assert!(!says_the_same("node n is not Ready", "kube-scheduler is not healthy"));
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_version_is_read_and_an_ordinary_one_is_written_as_it_was() {
+        let text = r#"{"schema":"certwarden.ledger/v1","at":"2026-11-22T12:00:00Z","state":"committed"}"#;
+        let record: Record = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&record).unwrap(), text);
+    }
 }

@@ -14,7 +14,8 @@
 //!
 //!   Terminate:  Idle, Checking ──▶ Ended      Transacting, Recovering ──▶ Stopping ── …Done ──▶ Ended
 //! ```
-//! The check after a transaction or a recovery only looks: whatever it finds due waits for the next scheduled one.
+//! The check after a transaction or a recovery only looks: whatever it finds due waits for the next scheduled one. What is in
+//! place and not proven is verified again as a recovery is carried out, after what is due and never instead of it.
 //!
 //! May it act? ([`Standing`])
 //!
@@ -36,8 +37,8 @@ use super::policy::Mode;
 use super::report::Outcome;
 use super::schedule::{Schedule, back_off_until, repaired_until};
 
-/// What was renewed is not renewed again for this long: if it is due at once, `renew-before` is longer than the life
-/// that the renewer gives, and the node would restart its kubelet at every look.
+/// What was renewed is not renewed again for this long: if it is due at once, the renewer gives less than it should, and the
+/// node would restart its kubelet at every look. At most a third of the life that it was given.
 const NO_REPEAT: SignedDuration = SignedDuration::from_hours(24);
 
 /// What the daemon is doing.
@@ -46,8 +47,8 @@ const NO_REPEAT: SignedDuration = SignedDuration::from_hours(24);
 pub enum Activity {
     /// Asleep until `next`.
     Idle { next: Timestamp },
-    /// Looking. `may_act`: what it finds due may be renewed now.
-    Checking { may_act: bool },
+    /// Looking. `may_act`: what it finds due may be renewed now; `may_prove`: what it finds unproven may be verified now.
+    Checking { may_act: bool, may_prove: bool },
     /// A transaction is running on the engine's thread.
     Transacting,
     /// A transaction that a dead process left open is being finished.
@@ -99,16 +100,19 @@ impl Standing {
     }
 }
 
-/// What was renewed lately, by logical name, so that it is not renewed again at once.
+/// What was renewed lately, by logical name, and until when it is not renewed again.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Renewed(BTreeMap<String, Timestamp>);
 
 impl Renewed {
-    /// Adds what was renewed at `at`, and forgets what may be renewed again.
-    pub fn add(&mut self, names: impl IntoIterator<Item = String>, at: Timestamp) {
-        self.0.extend(names.into_iter().map(|name| (name, at)));
-        self.0.retain(|_, then| at.duration_since(*then) < NO_REPEAT);
+    /// Adds what was renewed at `at`, each with the life that it was given, and forgets what may be renewed again.
+    pub fn add(&mut self, lives: impl IntoIterator<Item = (String, SignedDuration)>, at: Timestamp) {
+        // who says that it has expired already is not asked again at once
+        let pause = |life: SignedDuration| if life.is_positive() { NO_REPEAT.min(life / 3) } else { NO_REPEAT };
+        let until = |life| at.checked_add(pause(life)).unwrap_or(at);
+        self.0.extend(lives.into_iter().map(|(name, life)| (name, until(life))));
+        self.0.retain(|_, until| *until > at);
     }
 
     /// Adds what somebody else remembers, too.
@@ -122,7 +126,7 @@ impl Renewed {
     /// Whether it was renewed so lately that it is not to be renewed again. Not what a clock that was set back since shows
     /// in the future.
     fn lately(&self, name: &str, now: Timestamp) -> bool {
-        self.0.get(name).is_some_and(|at| now >= *at && now.duration_since(*at) < NO_REPEAT)
+        self.0.get(name).is_some_and(|until| *until > now && until.duration_since(now) <= NO_REPEAT)
     }
 }
 
@@ -135,6 +139,10 @@ pub struct Found {
     pub unfinished: bool,
     /// What is due is not renewed before: it is worth another look then, and none earlier.
     pub not_before: Option<Timestamp>,
+    /// What hindered the last recovery: it is tried again then.
+    pub retry_at: Option<Timestamp>,
+    /// Something is in place and not proven, and it is time to verify it again.
+    pub unproven: bool,
 }
 
 /// What happens to the daemon. Every event carries the wall-clock time at which it happened.
@@ -143,12 +151,12 @@ pub enum Event {
     /// Time has passed, at most a minute of it.
     Tick,
     CheckDone(Found),
-    /// `outcome`: of the last transaction, if it took several. `renewed`: logical names of what is new and stays so, in all
+    /// `outcome`: of the last transaction, if it took several. `renewed`: what is new and stays so, with its life, in all
     /// of them.
     TransactionDone {
         outcome: Outcome,
         reason: String,
-        renewed: Vec<String>,
+        renewed: Vec<(String, SignedDuration)>,
     },
     /// None: there was nothing to recover.
     RecoverDone(Option<(Outcome, String)>),
@@ -222,14 +230,16 @@ impl State {
             )
             | (A::Checking { .. } | A::Transacting | A::Recovering | A::Stopping, Event::Tick)
             | (A::Stopping, Event::Terminate) => Ok((self, Vec::new())),
-            (A::Checking { may_act }, Event::CheckDone(found)) => Ok(self.checked(&found, may_act, now)),
+            (A::Checking { may_act, may_prove }, Event::CheckDone(found)) => {
+                Ok(self.checked(&found, may_act, may_prove, now))
+            }
             (A::Transacting, Event::TransactionDone { outcome, reason, renewed }) => {
                 self.judge(outcome, &reason, renewed, now);
-                Ok(self.go(A::Checking { may_act: false }, [Effect::Save, Effect::StartCheck]))
+                Ok(self.go(A::Checking { may_act: false, may_prove: true }, [Effect::Save, Effect::StartCheck]))
             }
             (A::Recovering, Event::RecoverDone(outcome)) => {
                 self.judge_recovery(outcome.as_ref(), now);
-                Ok(self.go(A::Checking { may_act: false }, [Effect::Save, Effect::StartCheck]))
+                Ok(self.go(A::Checking { may_act: false, may_prove: false }, [Effect::Save, Effect::StartCheck]))
             }
             (A::Stopping, Event::TransactionDone { outcome, reason, renewed }) => {
                 self.judge(outcome, &reason, renewed, now);
@@ -272,7 +282,7 @@ impl State {
         }
         if now >= next {
             effects.push(Effect::StartCheck);
-            return (Self { activity: Activity::Checking { may_act: true }, ..self }, effects);
+            return (Self { activity: Activity::Checking { may_act: true, may_prove: true }, ..self }, effects);
         }
         if ended || self.next() != Some(next) {
             effects.push(Effect::Publish);
@@ -293,22 +303,26 @@ impl State {
         now >= repaired || repaired != until
     }
 
-    fn checked(self, found: &Found, may_act: bool, now: Timestamp) -> (Self, Vec<Effect>) {
+    fn checked(self, found: &Found, may_act: bool, may_prove: bool, now: Timestamp) -> (Self, Vec<Effect>) {
         // in observe mode too: to end what a person began and a lost connection cut short is no renewal
         let can_recover = !matches!(self.standing, Standing::ObserveOnly { .. });
-        if may_act && found.unfinished && can_recover {
+        let retry = found.retry_at.filter(|at| found.unfinished && *at > now);
+        if may_act && found.unfinished && can_recover && retry.is_none() {
             return self.go(Activity::Recovering, [Effect::StartRecover, Effect::Publish]);
         }
         let wait = found.not_before.filter(|at| *at > now);
         if may_act && !found.unfinished && wait.is_none() && self.may_act(&found.due, now) {
             return self.go(Activity::Transacting, [Effect::StartTransaction, Effect::Publish]);
         }
-        let next = self.schedule.next(now);
-        let next = wait.map_or(next, |at| at.min(next));
+        // after what is due: it renews nothing, and nobody waits for it
+        if may_prove && !found.unfinished && found.unproven && can_recover {
+            return self.go(Activity::Recovering, [Effect::StartRecover, Effect::Publish]);
+        }
+        let next = [wait, retry].into_iter().flatten().fold(self.schedule.next(now), Timestamp::min);
         self.go(Activity::Idle { next }, [Effect::Publish])
     }
 
-    fn judge(&mut self, outcome: Outcome, reason: &str, renewed: Vec<String>, now: Timestamp) {
+    fn judge(&mut self, outcome: Outcome, reason: &str, renewed: Vec<(String, SignedDuration)>, now: Timestamp) {
         self.standing = self.standing.after(outcome, reason, now);
         self.renewed.add(renewed, now);
     }

@@ -48,9 +48,12 @@ fn events() -> impl Strategy<Value = Event> {
     let names = || prop::sample::subsequence(vec!["admin.conf".to_owned(), "apiserver".to_owned()], 0..=2);
     prop_oneof![
         4 => Just(Event::Tick),
-        4 => (names(), any::<bool>()).prop_map(|(due, unfinished)| Event::CheckDone(Found { due, unfinished, not_before: None })),
+        4 => (names(), any::<bool>()).prop_map(|(due, unfinished)| Event::CheckDone(Found { due, unfinished, ..Found::default() })),
         3 => (outcomes(), names())
-            .prop_map(|(outcome, renewed)| Event::TransactionDone { outcome, reason: "because".into(), renewed }),
+            .prop_map(|(outcome, names)| {
+                let renewed = names.into_iter().map(|name| (name, SignedDuration::from_hours(8760))).collect();
+                Event::TransactionDone { outcome, reason: "because".into(), renewed }
+            }),
         2 => prop::option::of(outcomes()).prop_map(|o| Event::RecoverDone(o.map(|o| (o, "because".into())))),
         1 => modes().prop_map(|mode| Event::Reload(mode, schedule())),
         1 => standings().prop_map(Event::Remembered),
@@ -155,7 +158,7 @@ proptest! {
         state = state.on(Event::Tick, now).unwrap().0;
         if lost != Effect::StartCheck {
             let unfinished = lost == Effect::StartRecover;
-            let found = Found { due: vec!["apiserver".into()], unfinished, not_before: None };
+            let found = Found { due: vec!["apiserver".into()], unfinished, ..Found::default() };
             let (next, effects) = state.on(Event::CheckDone(found), now).unwrap();
             prop_assert!(effects.contains(&lost));
             state = next;

@@ -5,6 +5,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::policy::Span;
 
+/// Of what is renewed.
+const YEAR: SignedDuration = SignedDuration::from_hours(8760);
+
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
@@ -23,13 +26,13 @@ fn due(names: &[&str]) -> Event {
     Event::CheckDone(Found {
         due: names.iter().map(|n| (*n).to_owned()).collect(),
         unfinished: false,
-        not_before: None,
+        ..Found::default()
     })
 }
 
 fn done(outcome: Outcome) -> Event {
     let stays = matches!(outcome, Outcome::Verified | Outcome::Committed | Outcome::Degraded);
-    let renewed = stays.then(|| "apiserver".to_owned()).into_iter().collect();
+    let renewed = stays.then(|| ("apiserver".to_owned(), YEAR)).into_iter().collect();
     Event::TransactionDone { outcome, reason: "because".into(), renewed }
 }
 
@@ -113,10 +116,22 @@ fn what_was_just_renewed_is_not_renewed_again_for_a_day_but_something_else_is() 
 }
 
 #[test]
+fn what_lives_shortly_is_renewed_again_after_a_third_of_its_life() {
+    let (state, _, now) = look(start(Mode::Enforce));
+    let renewed = vec![("apiserver".to_owned(), SignedDuration::from_hours(12))];
+    let (state, _) = state
+        .on(Event::TransactionDone { outcome: Outcome::Verified, reason: "because".into(), renewed }, now)
+        .unwrap();
+    let may_after = |hours| state.may_act(&["apiserver".to_owned()], now + SignedDuration::from_hours(hours));
+    assert_eq!([0, 3, 4, 8].map(may_after), [false, false, true, true]);
+}
+
+#[test]
 fn what_was_renewed_before_something_else_was_rolled_back_or_refused_is_not_renewed_again_for_a_day() {
     for outcome in [Outcome::RolledBack, Outcome::Refused, Outcome::Verified] {
         let (state, _, now) = look(start(Mode::Enforce));
-        let done = Event::TransactionDone { outcome, reason: "because".into(), renewed: vec!["expired".into()] };
+        let done =
+            Event::TransactionDone { outcome, reason: "because".into(), renewed: vec![("expired".into(), YEAR)] };
         let (state, _) = state.on(done, now).unwrap();
         let (state, _) = state.on(due(&["apiserver"]), now).unwrap();
         let later = now + SignedDuration::from_hours(1) + SignedDuration::from_mins(1);
@@ -127,7 +142,7 @@ fn what_was_renewed_before_something_else_was_rolled_back_or_refused_is_not_rene
         assert!(may(&["apiserver"]) && may(&["apiserver", "expired"]), "{outcome:?}");
         // and with a later success of others it is not forgotten
         let mut renewed = state.renewed.clone();
-        renewed.add(["apiserver".to_owned()], later);
+        renewed.add([("apiserver".to_owned(), YEAR)], later);
         assert!(!State { renewed, ..state }.may_act(&["expired".to_owned()], later), "{outcome:?}");
     }
 }
@@ -151,13 +166,56 @@ fn a_transaction_that_a_dead_process_left_open_is_finished_before_anything_is_re
     let state = start(Mode::Enforce);
     let now = state.next().unwrap();
     let (state, _) = state.on(Event::Tick, now).unwrap();
-    let found = Event::CheckDone(Found { due: vec!["apiserver".into()], unfinished: true, not_before: None });
+    let found = Event::CheckDone(Found { due: vec!["apiserver".into()], unfinished: true, ..Found::default() });
     let (state, effects) = state.on(found.clone(), now).unwrap();
     assert_eq!(effects, [Effect::StartRecover, Effect::Publish]);
     let (state, _) = state.on(Event::RecoverDone(Some((Outcome::RolledBack, String::new()))), now).unwrap();
     assert!(matches!(state.standing, Standing::BackingOff { failures: 1, .. }));
     let (state, effects) = state.on(found, now).unwrap();
     assert_eq!((state.next().is_some(), effects), (true, vec![Effect::Publish]), "no loop of recoveries");
+}
+
+#[test]
+fn a_recovery_that_was_hindered_is_tried_again_at_its_time_and_nothing_is_renewed_meanwhile() {
+    let state = start(Mode::Enforce);
+    let now = state.next().unwrap();
+    let found = |retry_at| Found { due: vec!["apiserver".into()], unfinished: true, retry_at, ..Found::default() };
+    let looks = |state: State, now, retry_at| {
+        let (state, _) = state.on(Event::Tick, now).unwrap();
+        state.on(Event::CheckDone(found(retry_at)), now).unwrap()
+    };
+    let soon = now + SignedDuration::from_secs(60);
+    let (waiting, effects) = looks(state, now, Some(soon));
+    assert_eq!((waiting.next(), effects), (Some(soon), vec![Effect::Publish]), "neither a recovery nor a renewal");
+    let (_, effects) = looks(waiting, soon, Some(soon));
+    assert_eq!(effects, [Effect::StartRecover, Effect::Publish]);
+}
+
+#[test]
+fn what_is_not_proven_is_verified_after_what_is_due_and_never_instead_of_it() {
+    let found = |due: &[&str]| {
+        let due = due.iter().map(|n| (*n).to_owned()).collect();
+        Event::CheckDone(Found { due, unproven: true, ..Found::default() })
+    };
+    let begin = |state: State| {
+        let now = state.next().unwrap();
+        (state.on(Event::Tick, now).unwrap().0, now)
+    };
+    let (state, now) = begin(start(Mode::Enforce));
+    let (state, effects) = state.on(found(&["apiserver"]), now).unwrap();
+    assert_eq!(effects, [Effect::StartTransaction, Effect::Publish]);
+    // refused at each look, it would never have its turn otherwise
+    let (state, _) = state.on(done(Outcome::Refused), now).unwrap();
+    let (state, effects) = state.on(found(&["apiserver"]), now).unwrap();
+    assert_eq!(effects, [Effect::StartRecover, Effect::Publish]);
+    let (state, _) = state.on(Event::RecoverDone(None), now).unwrap();
+    let (state, effects) = state.on(found(&["apiserver"]), now).unwrap();
+    assert_eq!((state.next().is_some(), effects), (true, vec![Effect::Publish]), "no loop of proofs");
+    // and not where nothing may be done at all
+    let failed = Standing::ObserveOnly { since: now, reason: "a rollback failed".into() };
+    let (state, now) = begin(state.on(Event::Remembered(failed), now).unwrap().0);
+    let (_, effects) = state.on(found(&[]), now).unwrap();
+    assert_eq!(effects, [Effect::Publish]);
 }
 
 #[test]
@@ -305,7 +363,7 @@ proptest! {
                     None => continue,
                     Some(Effect::StartCheck) => {
                         let due = if due { vec!["apiserver".to_owned()] } else { Vec::new() };
-                        Event::CheckDone(Found { due, unfinished, not_before: None })
+                        Event::CheckDone(Found { due, unfinished, ..Found::default() })
                     }
                     Some(Effect::StartRecover) => {
                         witness.remembers(outcome, true);

@@ -61,7 +61,7 @@ const FILEPATH: Label =
     label("filepath", "the file of the certificate; a kubeconfig's own path; a link's, not its target's");
 const COMPONENT: Label =
     label("component", "`etcd`, `kube-apiserver`, `kube-controller-manager`, `kube-scheduler`, `kubelet`");
-const OUTCOME: Label = label("outcome", "of a transaction, nine ids");
+const OUTCOME: Label = label("outcome", "of a transaction, ten ids");
 const SOURCE_KIND: Label =
     label("source_kind", "`file`, `kubeconfig`; of `certwarden watch` also `kubernetes`, `cabundle`");
 const SOURCE_NAME: Label = label("source_name", "`certwarden`");
@@ -141,7 +141,7 @@ families! {
     RENEW_AFTER = Gauge "certwarden_certificate_renew_after_timestamp_seconds" &[CERTIFICATE], "From when certwarden renews the certificate, by its settings.";
     STATE = Gauge "certwarden_certificate_state" &[CERTIFICATE, label("state", "`ok`, `due`, `expiring`, `expired`, `invalid`, `unreadable`; one of them is 1")], "1 for the state that the certificate is in, 0 for the others.";
     FINDING = Gauge "certwarden_certificate_finding" &[CERTIFICATE, label("finding", "ids of docs/reference/findings.md; only those that are found now")], "1 while the finding holds.";
-    FINDINGS = Gauge "certwarden_findings" &[label("finding", "ids of docs/reference/findings.md, all of them")], "Number of certificates with that finding.";
+    FINDINGS = Gauge "certwarden_findings" &[label("finding", "ids of docs/reference/findings.md, all of them")], "Number of certificates with that finding; of `untested-version`: 1 if the cluster has it.";
     SERVED_NOT_AFTER = Gauge "certwarden_served_certificate_not_after_timestamp_seconds" &[COMPONENT, label("endpoint", "address on this node, at most 16 names each"), CERTIFICATE], "End of the certificate that clients are shown.";
     SERVED_DRIFT = Gauge "certwarden_served_certificate_drift" &[COMPONENT, label("endpoint", "as above"), CERTIFICATE], "1 if another certificate is shown than lies in the file.";
     SERVED_SUCCESS = Gauge "certwarden_served_probe_success" &[COMPONENT, label("endpoint", "as above"), CERTIFICATE], "1 if the endpoint showed a certificate at the last check.";
@@ -173,7 +173,7 @@ families! {
     TRANSACTION_START = Gauge "certwarden_transaction_start_timestamp_seconds" &[], "When the transaction under way began; 0: none is.";
     KUBELET_RESTARTS = Counter "certwarden_kubelet_restarts_total" &[], "Restarts of the kubelet by certwarden.";
     POD_RESTARTS = Counter "certwarden_static_pod_restarts_total" &[COMPONENT], "New containers of static pods made by certwarden.";
-    SUSPENDED = Gauge "certwarden_suspended" &[label("reason", "`observe-mode`, `back-off`, `rollback-failed`")], "1 while nothing is renewed for that reason.";
+    SUSPENDED = Gauge "certwarden_suspended" &[label("reason", "`observe-mode`, `back-off`, `rollback-failed`, `hard-pause`")], "1 while nothing is renewed for that reason.";
     HOOKS = Counter "certwarden_hook_runs_total" &[HOOK], "Hooks that were started.";
     HOOK_FAILURES = Counter "certwarden_hook_failures_total" &[HOOK], "Hooks that could not be started, failed or took too long.";
     WRITE_FAILURES = Counter "certwarden_metrics_write_failures_total" &[], "Times that this text could not be written somewhere, since the daemon's start.";

@@ -1,8 +1,13 @@
 //! PEM (RFC 7468), read as Go's `encoding/pem` reads it: text around the blocks is passed over, the labels of
 //! BEGIN and END must agree. Blocks are decoded one by one and into buffers that are zeroed, because a key may be in them.
 
+mod successor;
+
+pub use successor::{New, besides, successor};
+
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, PAD};
 use zeroize::Zeroizing;
 
 /// What is wrong with a PEM block. Never quotes it: it may be a key.
@@ -18,12 +23,18 @@ pub enum PemError {
     Base64,
 }
 
+/// As Go's: what the last character has beyond the last byte does not count (encoding/base64: `Encoding.Strict`).
+const LENIENT: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, PAD.with_decode_allow_trailing_bits(true));
+
 /// One block, not decoded yet.
 #[derive(Clone, Copy)]
 pub struct Block<'a> {
     /// `CERTIFICATE`, `RSA PRIVATE KEY` …
     pub label: &'a str,
     body: &'a [u8],
+    /// Where it begins and ends in its file.
+    start: usize,
+    end: usize,
 }
 
 impl std::fmt::Debug for Block<'_> {
@@ -55,7 +66,7 @@ pub(crate) fn decode_base64(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         for piece in text.split(u8::is_ascii_whitespace) {
             compact.extend_from_slice(piece);
         }
-        STANDARD.decode_slice(&*compact, &mut bytes).ok()
+        LENIENT.decode_slice(&*compact, &mut bytes).ok()
     })?;
     bytes.truncate(len);
     Some(bytes)
@@ -72,7 +83,7 @@ fn decode_lines(text: &[u8], bytes: &mut [u8]) -> Option<usize> {
             return None;
         }
         padded |= line.ends_with(b"=");
-        len += STANDARD.decode_slice(line, bytes.get_mut(len..)?).ok()?;
+        len += LENIENT.decode_slice(line, bytes.get_mut(len..)?).ok()?;
     }
     Some(len)
 }
@@ -93,13 +104,14 @@ fn line_of<'a>(text: &mut &'a [u8]) -> &'a [u8] {
 
 /// The blocks of a file, in its order. Ends after the first error.
 pub fn blocks(file: &[u8]) -> Blocks<'_> {
-    Blocks { rest: file }
+    Blocks { rest: file, length: file.len() }
 }
 
 /// See [`blocks`].
 #[derive(Clone)]
 pub struct Blocks<'a> {
     rest: &'a [u8],
+    length: usize,
 }
 
 impl std::fmt::Debug for Blocks<'_> {
@@ -116,9 +128,10 @@ impl<'a> Iterator for Blocks<'a> {
             if self.rest.is_empty() {
                 return None;
             }
+            let start = self.length - self.rest.len();
             let line = self.line();
             if let Some(begin) = line.strip_prefix(b"-----BEGIN ") {
-                let block = self.block(begin);
+                let block = self.block(begin, start);
                 if block.is_err() {
                     self.rest = &[];
                 }
@@ -134,7 +147,7 @@ impl<'a> Blocks<'a> {
         line_of(&mut self.rest).trim_ascii_end()
     }
 
-    fn block(&mut self, begin: &'a [u8]) -> Result<Block<'a>, PemError> {
+    fn block(&mut self, begin: &'a [u8], at: usize) -> Result<Block<'a>, PemError> {
         let label = begin.strip_suffix(b"-----").ok_or(PemError::Header)?;
         let start = self.rest;
         while !self.rest.is_empty() {
@@ -145,7 +158,7 @@ impl<'a> Blocks<'a> {
                 }
                 let body = start.get(..start.len() - before).unwrap_or_default();
                 let label = std::str::from_utf8(label).map_err(|_| PemError::Header)?;
-                return Ok(Block { label, body });
+                return Ok(Block { label, body, start: at, end: self.length - self.rest.len() });
             }
         }
         Err(PemError::CutOff)
@@ -155,6 +168,7 @@ impl<'a> Blocks<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::engine::general_purpose::STANDARD;
 
     fn labels(text: &str) -> Vec<Result<&str, PemError>> {
         blocks(text.as_bytes()).map(|b| b.map(|b| b.label)).collect()

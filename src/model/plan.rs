@@ -29,8 +29,15 @@ pub struct Plan {
     pub steps: Vec<PlannedStep>,
     /// Less than `emergency-before` is left on something, or it has expired: soft gates give way.
     pub emergency: bool,
-    /// What was asked for or is due and cannot be done here, with the reason and the remedy.
+    /// What is not renewed, with the reason and the remedy: what was asked for and cannot be had, and everything else that
+    /// is due or broken.
     pub skipped: Vec<Skipped>,
+    /// What is due and works, and `renew.exclude` names it.
+    #[serde(default)]
+    pub excluded: Vec<String>,
+    /// Half of it is not what was asked for: an item that turns out not to be had takes the others with it.
+    #[serde(skip)]
+    pub whole: bool,
     /// Static pods besides the components that see what changes; restarted only where a step says so.
     #[serde(default)]
     pub others: Vec<OtherUse>,
@@ -50,9 +57,22 @@ impl Plan {
         self.items.is_empty()
     }
 
+    /// What is due or broken and stays as it is.
+    pub fn left_out(&self) -> impl Iterator<Item = &Skipped> {
+        self.skipped.iter().filter(|s| s.due)
+    }
+
     /// Whether a static pod that is none of the components gets a new container.
     pub fn restarts(&self, other: &ContainerRef) -> bool {
         self.steps.iter().any(|s| matches!(&s.step, Step::ActivateOther { container } if container == other))
+    }
+
+    /// Whether a component gets a new container.
+    pub fn makes_new(&self, wanted: Component) -> bool {
+        let new = |how: &Activation| matches!(how, Activation::NewContainer { .. });
+        self.steps
+            .iter()
+            .any(|s| matches!(&s.step, Step::Activate { component, how } if *component == wanted && new(how)))
     }
 
     pub fn item(&self, name: &str) -> Option<&Item> {
@@ -112,6 +132,9 @@ pub struct Item {
     pub signer: String,
     pub ca: PathBuf,
     pub ca_key: PathBuf,
+    /// The bundle by which those verify it who it is made for, where that is not `ca`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<PathBuf>,
     pub old_serial: Option<String>,
     pub old_not_after: Option<Timestamp>,
     pub reason: String,
@@ -150,6 +173,16 @@ pub struct Skipped {
     /// It was asked for, so that the rest is not done without it: half of what was asked for is not what was asked for.
     #[serde(default)]
     pub blocks: bool,
+    /// It is due or broken: to leave it out is told by the exit code.
+    #[serde(default)]
+    pub due: bool,
+}
+
+impl Skipped {
+    /// Something that should have been renewed.
+    pub fn due(name: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { name: name.into(), reason: reason.into(), needed: None, blocks: false, due: true }
+    }
 }
 
 /// A step and why it is in the plan.
@@ -197,6 +230,14 @@ impl Step {
             Self::ActivateOther { .. } => "activate-other",
             Self::Verify { .. } => "verify",
             Self::Refresh { .. } => "refresh",
+        }
+    }
+
+    /// What its time is counted under: its name, and what it brings to use.
+    pub fn account(&self) -> String {
+        match self {
+            Self::Activate { component, .. } => format!("{} {component}", self.id()),
+            _ => self.id().to_owned(),
         }
     }
 

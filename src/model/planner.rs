@@ -1,7 +1,10 @@
 //! From assessment to plan. Synchronous, deterministic, proposes and changes nothing.
 
 mod identity;
+mod pending;
+mod remake;
 mod serving;
+mod spare;
 mod steps;
 
 use std::collections::BTreeSet;
@@ -9,7 +12,8 @@ use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::assess::{Assessment, Judged};
+use super::assess::{Assessment, Judged, is_out_of_reach};
+use super::component::Component;
 use super::consumer::{self, OtherUse};
 use super::finding::Problem;
 use super::inventory::{Content, Entry, Form, Inventory, Owner};
@@ -17,6 +21,9 @@ use super::places::Places;
 use super::plan::{Item, Maker, Plan, SCHEMA, Skipped, Source};
 use super::policy::Policy;
 use super::similar::question;
+pub use pending::why_not;
+pub use remake::{Remake, remake};
+pub use spare::spare;
 
 /// All waits of a transaction and of its rollback, with a margin.
 const LONGEST_TRANSACTION: SignedDuration = SignedDuration::from_hours(1);
@@ -26,7 +33,7 @@ const LONGEST_TRANSACTION: SignedDuration = SignedDuration::from_hours(1);
 pub enum Selection {
     /// What the assessment says is due, less `renew.exclude`.
     Due,
-    /// Everything that can be renewed here, less `renew.exclude`; of what is self-made, what is due.
+    /// Everything that can be renewed here, less `renew.exclude`; of what is self-made and of the kubelet's own, what is due.
     All,
     /// These, due or not.
     Names(Vec<String>),
@@ -71,10 +78,7 @@ pub fn plan(basis: Basis<'_>, selection: &Selection, maker: Maker, now: Timestam
         let cannot = if *selection == Selection::Due { ca_is_out_of_date(basis.inventory, entry, now) } else { None };
         match cannot.map_or_else(|| item(basis, entry, reason), Err) {
             Ok(item) => items.push(item),
-            Err(reason) => {
-                let needed = not_here(basis.inventory, entry).and_then(|_| needed(entry));
-                skipped.push(Skipped { name: entry.name.clone(), reason, needed, blocks: blocks(selection, entry) });
-            }
+            Err(reason) => skipped.push(pending::skipped(basis, selection, entry, reason)),
         }
     }
     let own = kubelets.part(&mut items, &mut skipped);
@@ -82,7 +86,8 @@ pub fn plan(basis: Basis<'_>, selection: &Selection, maker: Maker, now: Timestam
     skipped.retain(|s| !items.iter().any(|i| i.also.contains(&s.name)));
     // what nobody can verify takes nothing else back with it
     let (self_made, items): (Vec<Item>, Vec<Item>) = items.into_iter().partition(Item::is_self_made);
-    let (first, rest): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|i| has_no_way_back(i, now));
+    let parted = |i: &Item| has_no_way_back(i, now) || has_no_key(basis.inventory, i);
+    let (first, rest): (Vec<Item>, Vec<Item>) = items.into_iter().partition(parted);
     let mut parts: Vec<(Vec<Item>, Maker)> = [first, rest].into_iter().map(|items| (items, maker.clone())).collect();
     parts.push((self_made, Maker { source: Source::SelfMade, why: "as the kubelet made the present one".to_owned() }));
     if let Some(identity::Own { items, maker, first }) = own {
@@ -91,12 +96,26 @@ pub fn plan(basis: Basis<'_>, selection: &Selection, maker: Maker, now: Timestam
     // by the kubelet's own credential, which may have been among the others
     parts.extend(serving::part(basis, selection, &asked, &mut skipped, now));
     parts.retain(|(items, _)| !items.is_empty());
-    let chained = parts
-        .into_iter()
-        .rev()
-        .fold(None, |then, (items, maker)| Some(Box::new(Plan { then, ..part(basis, items, maker, now) })));
-    let chained = chained.map_or_else(|| part(basis, Vec::new(), maker, now), |plan| *plan);
-    Ok(Plan { skipped, ..chained })
+    let whole = blocks(selection);
+    let chained = parts.into_iter().rev().fold(None, |then, (items, maker)| {
+        Some(Box::new(Plan { whole, then, ..part(basis, items, maker, now, &NOBODY) }))
+    });
+    let mut plan = chained.map_or_else(|| Plan { whole, ..part(basis, Vec::new(), maker, now, &NOBODY) }, |plan| *plan);
+    plan.skipped = skipped;
+    pending::complete(basis, selection, &mut plan, now);
+    Ok(plan)
+}
+
+/// The same without the items that these are about. What follows it is none of its business.
+pub fn less(basis: Basis<'_>, plan: &Plan, skipped: Vec<Skipped>) -> Plan {
+    let stays = |i: &&Item| !skipped.iter().any(|s| s.name == i.name);
+    let items = plan.items.iter().filter(stays).cloned().collect();
+    let maker = Maker { source: plan.source.clone(), why: plan.source_reason.clone() };
+    let all = plan.skipped.iter().cloned().chain(skipped).collect();
+    let (excluded, whole) = (plan.excluded.clone(), plan.whole);
+    let made = part(basis, items, maker, plan.created_at, &NOBODY);
+    // a rollback is none, whatever it is about
+    Plan { skipped: all, excluded, whole, emergency: plan.emergency && made.emergency, ..made }
 }
 
 /// Of several names of the same files kubeadm's own, which it goes by.
@@ -112,11 +131,14 @@ fn each_file_once(mut items: Vec<Item>) -> Vec<Item> {
     once
 }
 
-/// One transaction's plan.
-fn part(basis: Basis<'_>, items: Vec<Item>, maker: Maker, now: Timestamp) -> Plan {
+/// Whoever uses what is renewed may be restarted for it.
+const NOBODY: BTreeSet<Component> = BTreeSet::new();
+
+/// One transaction's plan. `spared`: who is not restarted without need.
+fn part(basis: Basis<'_>, items: Vec<Item>, maker: Maker, now: Timestamp, spared: &BTreeSet<Component>) -> Plan {
     let emergency = items.iter().any(|i| basis.assessment.get(&i.name).is_some_and(|j| j.emergency));
     let others = others(basis, &items);
-    let steps = if items.is_empty() { Vec::new() } else { steps::steps(basis, &items, &maker.source, &others) };
+    let steps = if items.is_empty() { Vec::new() } else { steps::steps(basis, &items, &maker.source, &others, spared) };
     Plan {
         schema: SCHEMA.to_owned(),
         created_at: now,
@@ -127,6 +149,8 @@ fn part(basis: Basis<'_>, items: Vec<Item>, maker: Maker, now: Timestamp) -> Pla
         steps,
         emergency,
         skipped: Vec::new(),
+        excluded: Vec::new(),
+        whole: false,
         others,
         then: None,
     }
@@ -140,6 +164,12 @@ fn has_no_way_back(item: &Item, now: Timestamp) -> bool {
     item.old_not_after.is_none_or(|end| end.duration_since(now) <= LONGEST_TRANSACTION)
 }
 
+/// Who reads a certificate without its key does not start: that is mended before anybody is restarted for the others.
+fn has_no_key(inventory: &Inventory, item: &Item) -> bool {
+    let Some(Content::Readable(c)) = inventory.get(&item.name).map(|e| &e.content) else { return false };
+    c.findings.iter().any(|f| matches!(f.id, Problem::Empty | Problem::Malformed | Problem::KeyMismatch))
+}
+
 /// The plan that puts the named entries back to what a backup holds.
 pub fn plan_restore(basis: Basis<'_>, names: &BTreeSet<String>, transaction: &str, now: Timestamp) -> Plan {
     let source = Source::Generation { transaction: transaction.to_owned() };
@@ -149,13 +179,12 @@ pub fn plan_restore(basis: Basis<'_>, names: &BTreeSet<String>, transaction: &st
         if let Some(entry) = basis.inventory.get(name) {
             items.push(unsigned_item(basis.inventory, entry, "asked for by rollback".to_owned()));
         } else {
-            let reason = "it is no longer on this node".to_owned();
-            skipped.push(Skipped { name: name.clone(), reason, needed: None, blocks: false });
+            skipped.push(Skipped::due(name, "it is no longer on this node"));
         }
     }
     // in one: it is what a transaction recovers by, too
     let maker = Maker { source, why: "asked for by rollback".to_owned() };
-    Plan { emergency: false, skipped, ..part(basis, items, maker, now) }
+    Plan { emergency: false, skipped, whole: true, ..part(basis, items, maker, now, &NOBODY) }
 }
 
 fn others(basis: Basis<'_>, items: &[Item]) -> Vec<OtherUse> {
@@ -173,17 +202,15 @@ fn selected<'a>(basis: Basis<'a>, selection: &Selection) -> Result<Vec<(&'a Entr
         Selection::Due => {
             let judged = basis.assessment.entries.iter();
             let wanted = judged.filter_map(|j| Some((j, basis.inventory.get(&j.name)?)));
-            // what somebody outside has to sign is told, not passed over
-            let wanted = wanted.filter(|(j, e)| j.due || (e.owner == Owner::External && ends_soon(j)));
-            let reason = |j: &Judged| j.findings.iter().map(|f| f.message.as_str()).collect::<Vec<_>>().join("; ");
-            Ok(wanted.map(|(j, e)| (e, reason(j))).filter(|(e, _)| included(e)).collect())
+            Ok(wanted.filter(|(j, e)| j.due && included(e)).map(|(j, e)| (e, told(j))).collect())
         }
         Selection::All => {
-            let renewable = |e: &&Entry| matches!(e.owner, Owner::Kubeadm | Owner::Certwarden | Owner::External);
-            let there = |e: &&Entry| !e.is_ca() && !matches!(e.content, Content::Absent);
+            let renewable = |e: &Entry| matches!(e.owner, Owner::Kubeadm | Owner::Certwarden | Owner::External);
+            let there = |e: &Entry| !e.is_ca() && !matches!(e.content, Content::Absent);
             // what nobody can verify is worth no restart of its own before its time
-            let due = |e: &&Entry| !e.is_self_made() || basis.assessment.get(&e.name).is_some_and(|j| j.due);
-            let all = basis.inventory.entries.iter().filter(renewable).filter(there).filter(due).filter(included);
+            let due = |e: &Entry| basis.assessment.get(&e.name).is_some_and(|j| j.due);
+            let wanted = |e: &&Entry| (renewable(e) && there(e) && !e.is_self_made()) || due(e);
+            let all = basis.inventory.entries.iter().filter(wanted).filter(included);
             Ok(all.map(|e| (e, "asked for by --all".to_owned())).collect())
         }
         Selection::Names(names) => {
@@ -193,17 +220,13 @@ fn selected<'a>(basis: Basis<'a>, selection: &Selection) -> Result<Vec<(&'a Entr
     }
 }
 
-/// Who names things, or says all, is told when one cannot be had; who asks for what is due gets what can be had.
-fn blocks(selection: &Selection, entry: &Entry) -> bool {
-    match selection {
-        Selection::Due => false,
-        Selection::All => entry.owner == Owner::External,
-        Selection::Names(_) => true,
-    }
+fn told(judged: &Judged) -> String {
+    judged.findings.iter().map(|f| f.message.as_str()).collect::<Vec<_>>().join("; ")
 }
 
-fn ends_soon(judged: &Judged) -> bool {
-    judged.findings.iter().any(|f| matches!(f.id, Problem::Expired | Problem::Expiring))
+/// Who names things gets all of them or none; who asks for what is due, or for all, gets what can be had.
+fn blocks(selection: &Selection) -> bool {
+    matches!(selection, Selection::Names(_))
 }
 
 fn named<'a>(inventory: &'a Inventory, name: &str) -> Result<(&'a Entry, String), UnknownName> {
@@ -221,12 +244,22 @@ fn item(basis: Basis<'_>, entry: &Entry, reason: String) -> Result<Item, String>
     if matches!(entry.content, Content::Absent) {
         return Err("it is not on this node, and need not be".to_owned());
     }
+    if let Some(why) = unusable(entry) {
+        return Err(why);
+    }
     match entry.owner {
         Owner::Kubeadm | Owner::Certwarden => {}
         Owner::Kubelet => return Err("the kubelet rotates it by itself".to_owned()),
         Owner::External => return Err(why_not_signed(inventory, entry)),
         Owner::Distribution => return Err(distributions(inventory)),
         Owner::None => return Err("nobody renews it; copy it anew".to_owned()),
+    }
+    if matches!(&entry.content, Content::Readable(c) if c.context.as_ref().is_some_and(|context| context.apart)) {
+        return Err(
+            "one half of it is in the kubeconfig and the other in a file: put both in one place (kubectl config \
+                    set-credentials --embed-certs), then renew it"
+                .to_owned(),
+        );
     }
     let signer = entry.signer.as_deref().unwrap_or_default();
     if inventory.get(signer).is_none() && !entry.is_self_made() {
@@ -239,6 +272,17 @@ fn item(basis: Basis<'_>, entry: &Entry, reason: String) -> Result<Item, String>
     let is_it_too = |e: &&Entry| e.name != entry.name && places.same(&e.form, &entry.form);
     let also = inventory.entries.iter().filter(is_it_too).map(|e| e.name.clone()).collect();
     Ok(Item { also, ..unsigned_item(inventory, entry, reason) })
+}
+
+/// What there is nothing to be like, or nothing to be put back: a new one is made as the first was, by a person.
+fn unusable(entry: &Entry) -> Option<String> {
+    let findings = match &entry.content {
+        Content::Unusable(finding) => std::slice::from_ref(finding),
+        Content::Readable(c) => c.findings.as_slice(),
+        Content::Absent => &[],
+    };
+    let whole = matches!(entry.content, Content::Unusable(_));
+    findings.iter().find(|f| whole || is_out_of_reach(f.id)).map(|f| f.message.clone())
 }
 
 fn ca_is_out_of_date(inventory: &Inventory, entry: &Entry, now: Timestamp) -> Option<String> {
@@ -256,10 +300,13 @@ fn distributions(inventory: &Inventory) -> String {
 /// A CA whose key is elsewhere is external itself; else that key is here and of no use.
 fn why_not_signed(inventory: &Inventory, entry: &Entry) -> String {
     let ca = entry.signer.as_deref().unwrap_or("its CA");
-    let findings = match inventory.get(ca).filter(|e| e.owner != Owner::External).map(|e| &e.content) {
+    let own = inventory.get(ca);
+    if let Some(Content::Unusable(finding)) = own.map(|e| &e.content) {
+        return format!("{ca} cannot sign: {}", finding.message);
+    }
+    let findings = match own.filter(|e| e.owner != Owner::External).map(|e| &e.content) {
         Some(Content::Readable(c)) => c.findings.as_slice(),
-        Some(Content::Unusable(finding)) => std::slice::from_ref(finding),
-        Some(Content::Absent) | None => &[],
+        _ => &[],
     };
     match findings.iter().find(|f| f.id != Problem::LoosePermissions) {
         Some(finding) => format!("{ca} cannot sign: {}", finding.message),
@@ -304,6 +351,7 @@ fn unsigned_item(inventory: &Inventory, entry: &Entry, reason: String) -> Item {
         signer,
         ca,
         ca_key,
+        trust: entry.trusted_by.as_deref().and_then(|name| Some(inventory.get(name)?.path().to_path_buf())),
         old_serial: entry.leaf().map(|l| l.serial.clone()),
         old_not_after: entry.leaf().map(|l| l.not_after),
         reason,

@@ -4,6 +4,7 @@
 //! deserialises the result into [`Policy`], so that a key exists in exactly one place.
 
 mod fleet;
+mod life;
 mod network;
 mod told;
 
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use fleet::{Days, Fleet, Freeze, Lock, Windows};
+pub use fleet::{Days, Fleet, Freeze, Lock, Maintenance, Windows};
 pub use network::Network;
 pub use told::{Cluster, Hook, Metrics, Occasion, Probe, StartTls};
 
@@ -167,6 +168,7 @@ pub struct Policy {
     pub fleet: Fleet,
     pub windows: Windows,
     pub freeze: Freeze,
+    pub maintenance: Maintenance,
     pub approver: Approver,
     pub probe: Vec<Probe>,
 }
@@ -198,15 +200,18 @@ impl Default for Check {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Renew {
-    /// Time left at which a certificate is due.
+    /// Time left at which a certificate is due; at most a third of the life that renewals give.
     pub renew_before: Span,
-    /// Time left at which soft gates give way. A warning turns critical here too.
+    /// Time left at which soft gates give way, at most a tenth of the life that renewals give. A warning turns critical here too.
     pub emergency_before: Span,
     pub renewer: Renewer,
     /// Logical names that are checked but never renewed by the daemon or `--all`.
     pub exclude: Vec<String>,
     /// Life of what the local renewer signs; kubeadm's is the cluster's own configuration.
     pub validity: Span,
+    /// Until the next window opens, where one is open: of this moment, and never configured.
+    #[serde(skip)]
+    pub next_window: Option<Span>,
 }
 
 impl Default for Renew {
@@ -217,6 +222,7 @@ impl Default for Renew {
             renewer: Renewer::default(),
             exclude: Vec::new(),
             validity: Span::days(365),
+            next_window: None,
         }
     }
 }
@@ -288,7 +294,8 @@ pub enum OtherPods {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ActivateKubelet {
-    /// After every renewal: a kubelet that cannot start again is found now, with somebody to roll back.
+    /// After every renewal of something that a process of this node uses: a kubelet that cannot start again is found now,
+    /// with somebody to roll back. What only people use (admin.conf, super-admin.conf) restarts nothing.
     #[default]
     Always,
     /// Only if something that the kubelet reads has changed.

@@ -94,32 +94,45 @@ pub fn judge(held: &InMemory, policy: &Policy, now: Timestamp) -> Judged {
 }
 
 /// A static pod that takes a new file only by a new container.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Reader {
-    component: Component,
+    /// `kube-scheduler`, `kube-system/kube-vip-node1/kube-vip`.
+    who: String,
+    /// The container's name in its pod.
+    container: String,
     started_at: Timestamp,
-    how: &'static str,
+    how: String,
 }
 
-/// The static pod that reads the entry at its start only; of several, the oldest. Only what is known to be read so
-/// counts: of an unknown flag nobody can say.
-pub fn reader(node: &Node, entry: &Entry) -> Option<Reader> {
+/// Who reads the entry at its start only: of the components the oldest, and each of the other static pods. Of a component
+/// only what is known to be read so counts: of an unknown flag nobody can say.
+pub fn readers(node: &Node, entry: &Entry) -> Vec<Reader> {
+    let others = node.other_pods.iter().filter_map(|pod| {
+        let (started_at, how) = (pod.started_at?, consumer::hold(pod, entry)?);
+        Some(Reader { who: pod.container.to_string(), container: pod.container.name.clone(), started_at, how })
+    });
+    component(node, entry).into_iter().chain(others).collect()
+}
+
+fn component(node: &Node, entry: &Entry) -> Option<Reader> {
     let readers = consumer::components(&entry.name).filter(|c| entry.used_by.contains(c)).filter_map(|component| {
-        let started_at = node.static_pods.get(&component)?.started_at?;
+        let pod = node.static_pods.get(&component)?;
+        let (started_at, container) = (pod.started_at?, pod.container.name.clone());
         let (uptake, how) = consumer::uptake(node, component, entry);
-        (uptake == Uptake::NewProcess).then_some(Reader { component, started_at, how })
+        let reader = || Reader { who: component.to_string(), container, started_at, how: how.to_owned() };
+        (uptake == Uptake::NewProcess).then(reader)
     });
     readers.min_by_key(|r| r.started_at)
 }
 
 impl Reader {
     /// Whether it began before the file was `changed`.
-    pub fn outdated(self, changed: Timestamp) -> Option<Finding> {
-        let Self { component, started_at, how } = self;
-        (started_at < changed).then(|| {
+    pub fn outdated(&self, changed: Timestamp) -> Option<Finding> {
+        let Self { who, container, started_at, how } = self;
+        (*started_at < changed).then(|| {
             let message = format!(
-                "{component} started at {started_at:.0}, the file changed at {changed:.0}, and {component} {how}: restart \
-                 it (`crictl stop` its container) before the old certificate ends"
+                "{who} started at {started_at:.0}, the file changed at {changed:.0}, and {who} {how}: restart it before the \
+                 old certificate ends (`crictl ps --name '^{container}$' -q | xargs crictl stop`)"
             );
             Finding::new(Problem::ProcessOlderThanCertificate, message)
         })
@@ -130,7 +143,7 @@ impl Reader {
 #[allow(missing_debug_implementations, reason = "made by proptest's macro")]
 mod tests {
     use super::*;
-    use crate::model::inventory::{Content, Form, Kubelet, Mount, Owner, Role};
+    use crate::model::inventory::{ContainerRef, Content, Form, Kubelet, Mount, OtherPod, Owner, Role};
     use Component::{Etcd, KubeApiserver, KubeControllerManager, KubeScheduler};
     use proptest::prelude::*;
     use std::path::PathBuf;
@@ -202,17 +215,8 @@ mod tests {
         ] {
             let mounts = mount.map(|m| Mount { host_path: m.into(), mount_path: m.into() }).into_iter().collect();
             let node = node(component, StaticPod { mounts, ..pod("v1.34.0", &[]) });
-            let path = PathBuf::from("/etc/kubernetes/pki/apiserver.crt");
-            let entry = Entry {
-                name: name.into(),
-                form: Form::Combined { path },
-                owner: Owner::Kubeadm,
-                used_by: vec![component],
-                signer: None,
-                impact: String::new(),
-                content: Content::Absent,
-            };
-            let finding = reader(&node, &entry).and_then(|r| r.outdated(at(changed)));
+            let entry = entry(name, "/etc/kubernetes/pki/apiserver.crt", vec![component]);
+            let finding = readers(&node, &entry).iter().find_map(|r| r.outdated(at(changed)));
             assert_eq!(
                 finding.map(|f| f.id),
                 found.then_some(Problem::ProcessOlderThanCertificate),
@@ -221,9 +225,59 @@ mod tests {
         }
     }
 
+    #[test]
+    fn another_static_pod_that_holds_a_credential_and_began_before_it_changed_is_found_each_by_its_name() {
+        let conf = "/etc/kubernetes/admin.conf";
+        let (before, after) = ("2026-01-20T13:50:09Z", "2026-01-20T13:50:11Z");
+        for (what, program, mount, named, changed, found) in [
+            ("a single file", "agent", conf, None, after, true),
+            ("a single file, and it began later", "agent", conf, None, before, false),
+            ("its flag names it", "agent", "/etc/kubernetes", Some(conf), after, true),
+            ("its flag names another", "agent", "/etc/kubernetes", Some("/etc/kubernetes/b.conf"), after, false),
+            ("nobody knows whether it reads it", "agent", "/etc/kubernetes", None, after, false),
+            ("kube-vip", "kube-vip", "/etc/kubernetes", None, after, true),
+            ("a cloud's", "openstack-cloud-controller-manager", "/etc/kubernetes", None, after, true),
+            ("it does not see it", "kube-vip", "/etc/haproxy", None, after, false),
+        ] {
+            let other = OtherPod {
+                container: ContainerRef { namespace: "kube-system".into(), pod: None, name: "vip".into() },
+                mounts: vec![Mount { host_path: mount.into(), mount_path: "/in".into() }],
+                program: Some(program.into()),
+                named: named.map(PathBuf::from).into_iter().collect(),
+                started_at: Some(at("2026-01-20T13:50:10Z")),
+                ..OtherPod::default()
+            };
+            let other_pods = vec![other.clone(), OtherPod { started_at: None, ..other }];
+            let node = Node { other_pods, ..node(KubeScheduler, pod("v1.34.0", &[])) };
+            let entry = entry("admin.conf", conf, vec![]);
+            let findings: Vec<Finding> =
+                readers(&node, &entry).iter().filter_map(|r| r.outdated(at(changed))).collect();
+            assert_eq!(findings.len(), usize::from(found), "{what}: {findings:?}");
+            for finding in findings {
+                assert_eq!(finding.id, Problem::ProcessOlderThanCertificate);
+                assert!(finding.message.starts_with("kube-system/vip started at "), "{}", finding.message);
+                assert!(finding.message.contains("crictl ps --name '^vip$' -q"), "{}", finding.message);
+            }
+        }
+    }
+
+    fn entry(name: &str, path: &str, used_by: Vec<Component>) -> Entry {
+        Entry {
+            name: name.into(),
+            form: Form::Combined { path: path.into() },
+            owner: Owner::Kubeadm,
+            used_by,
+            signer: None,
+            trusted_by: None,
+            impact: String::new(),
+            content: Content::Absent,
+        }
+    }
+
     fn node(component: Component, pod: StaticPod) -> Node {
         Node {
             name: None,
+            name_doubt: None,
             role: Role::ControlPlane,
             distribution: None,
             static_pods: [(component, pod)].into(),

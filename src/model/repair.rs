@@ -46,6 +46,13 @@ pub enum With {
     Bootstrap { config: PathBuf },
 }
 
+impl Way {
+    /// Whether somebody signs, and not a file that is here is used.
+    fn is_new(&self) -> bool {
+        !matches!(self, Self::Adopt { .. })
+    }
+}
+
 impl std::fmt::Display for Way {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -110,7 +117,7 @@ pub fn choose(inventory: &Inventory, policy: &Policy, now: Timestamp) -> Choice 
         return Choice::Nothing;
     }
     let reference = disk.config != Config::Current;
-    match (present.leaf(), present.trouble()) {
+    present.in_whose_name(match (present.leaf(), present.trouble()) {
         (Some(leaf), None) => {
             let late = late(entry, leaf, policy, now);
             if late.is_none() && !reference {
@@ -126,7 +133,7 @@ pub fn choose(inventory: &Inventory, policy: &Policy, now: Timestamp) -> Choice 
             let reason = trouble.unwrap_or_else(|| present.about_config());
             present.finish(Repair { ways: present.back(), reference, urgent: until.is_none(), reason, until }, true)
         }
-    }
+    })
 }
 
 /// A new one although the present one is good and not late: where the kubelet does not rotate it, nobody is raced.
@@ -254,6 +261,17 @@ impl Present<'_> {
         (well && here && name).then_some(Way::Sign)
     }
 
+    /// A new identity is for the node's name: where that is in doubt it is a person who says it.
+    fn in_whose_name(&self, choice: Choice) -> Choice {
+        let Some(doubt) = &self.inventory.node.name_doubt else { return choice };
+        let reason = match choice {
+            Choice::Nothing => return choice,
+            Choice::Repair(repair) if !repair.ways.iter().any(Way::is_new) => return Choice::Repair(repair),
+            Choice::Repair(Repair { reason, .. }) | Choice::Operator { reason, .. } => reason,
+        };
+        Choice::Operator { reason: format!("{reason}; {}", doubt.reason), remedy: doubt.remedy.clone() }
+    }
+
     fn finish(&self, repair: Repair, identity: bool) -> Choice {
         if identity && repair.ways.is_empty() {
             let reason = format!(
@@ -275,6 +293,11 @@ impl Present<'_> {
         let node = self.inventory.node.name.as_deref().unwrap_or("NODE");
         let config = self.inventory.node.kubelet.kubeconfig.as_deref().map(|p| p.display().to_string());
         let config = config.unwrap_or_else(|| "/etc/kubernetes/kubelet.conf".to_owned());
+        if self.signing().is_some() {
+            return format!(
+                "mv -f {config} {config}.old; kubeadm init phase kubeconfig kubelet --config FILE && certwarden renew {CLIENT}"
+            );
+        }
         format!(
             "on a control-plane node: kubectl -n kube-system get cm kubeadm-config -o jsonpath={{.data.ClusterConfiguration}} \
              > c.yaml && kubeadm kubeconfig user --config c.yaml --org system:nodes --client-name {USER}{node} | \

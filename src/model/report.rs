@@ -1,13 +1,14 @@
 //! The report: what a transaction did and what it proved.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::component::Component;
 use super::gate::Refusal;
-use super::plan::Socket;
+use super::plan::{Skipped, Socket};
 
 pub const SCHEMA: &str = "certwarden.report/v1";
 
@@ -28,8 +29,20 @@ pub struct Report {
     pub credentials: Vec<CredentialSeen>,
     pub restarted: Vec<Restarted>,
     pub node: Option<NodeSeen>,
+    /// The pods of this node; None where the kubelet was not restarted or the runtime did not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods: Option<PodsSeen>,
+    /// What is due or broken and was not renewed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<Skipped>,
     /// What could not be proven, what was noticed: sentences.
     pub notes: Vec<String>,
+    /// What the steps took, in their order. Steps of one kind are one line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub took: Vec<Took>,
+    /// It is as the last report of this transaction says: nothing is reported again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeated: bool,
     /// The transactions before this one, if what was asked for took several; the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<Report>,
@@ -66,8 +79,21 @@ impl Report {
             credentials: Vec::new(),
             restarted: Vec::new(),
             node: None,
+            pods: None,
+            left_out: Vec::new(),
             notes: Vec::new(),
+            took: Vec::new(),
+            repeated: false,
             earlier: Vec::new(),
+        }
+    }
+
+    /// Adds to what the steps of this kind took.
+    pub fn spent(&mut self, step: String, time: Duration) {
+        let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        match self.took.iter_mut().find(|t| t.step == step) {
+            Some(known) => known.milliseconds = known.milliseconds.saturating_add(milliseconds),
+            None => self.took.push(Took { step, milliseconds }),
         }
     }
 
@@ -83,22 +109,50 @@ impl Report {
         self.earlier.iter().chain(std::iter::once(self))
     }
 
-    /// Exit code of renew, rollback, recover (DESIGN §8): the gravest of all transactions.
+    /// Exit code of renew, rollback, recover (DESIGN §8): the gravest of all transactions. What is due and was left out is
+    /// never 0.
     pub fn exit_code(&self) -> u8 {
-        self.all().map(|r| r.outcome.exit_code()).max().unwrap_or_default()
+        let left_out = |r: &Self| if r.left_out.is_empty() { 0 } else { Outcome::LeftOut.exit_code() };
+        self.all().map(|r| r.outcome.exit_code().max(left_out(r))).max().unwrap_or_default()
     }
 
     /// Logical names of what is new and stays so, in all transactions.
     pub fn in_place(&self) -> Vec<String> {
-        let stay = |r: &&Self| matches!(r.outcome, Outcome::Verified | Outcome::Committed | Outcome::Degraded);
-        self.all().filter(stay).flat_map(|r| &r.renewed).map(|r| r.name.clone()).collect()
+        self.lives().into_iter().map(|(name, _)| name).collect()
     }
+
+    /// The same, each with the life that it was given.
+    pub fn lives(&self) -> Vec<(String, SignedDuration)> {
+        let stay = |r: &&Self| matches!(r.outcome, Outcome::Verified | Outcome::Committed | Outcome::Degraded);
+        let life = |r: &Renewed| (r.name.clone(), r.not_after.duration_since(self.ended_at));
+        self.all().filter(stay).flat_map(|r| &r.renewed).map(life).collect()
+    }
+}
+
+/// The pods of a node before and after a restart of its kubelet.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PodsSeen {
+    /// How many ran.
+    pub before: usize,
+    pub after: usize,
+    /// Those that ran before and not after, as `namespace/name`.
+    pub gone: Vec<String>,
+}
+
+/// How long the steps of one kind took.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Took {
+    /// `stage`, `rehearse`, `activate kube-scheduler`, …
+    pub step: String,
+    pub milliseconds: u64,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     NothingToDo,
+    /// Something is due or broken, and nothing of it can be renewed here: nothing was begun.
+    LeftOut,
     /// Staged, validated and rehearsed; nothing live touched, nothing left.
     DryRun,
     /// A gate was closed or staging failed: nothing live touched.
@@ -109,15 +163,17 @@ pub enum Outcome {
     Committed,
     /// New files in place, but not all could be proven, and the old ones had expired.
     Degraded,
-    /// Files are in place or old again; what remains is verified at the next start (shutdown in mid-transaction).
+    /// It is not at its end, and is gone on with: at the next start (a shutdown in mid-transaction), or when what hindered it
+    /// has passed (a disk that fails, a mount that is not there yet).
     Interrupted,
     RolledBack,
     RollbackFailed,
 }
 
 impl Outcome {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NothingToDo,
+        Self::LeftOut,
         Self::DryRun,
         Self::Refused,
         Self::Verified,
@@ -132,7 +188,7 @@ impl Outcome {
     pub fn exit_code(self) -> u8 {
         match self {
             Self::NothingToDo | Self::DryRun | Self::Verified | Self::Committed => 0,
-            Self::Refused => 1,
+            Self::Refused | Self::LeftOut => 1,
             Self::RolledBack | Self::Degraded | Self::Interrupted => 2,
             Self::RollbackFailed => 3,
         }
@@ -141,6 +197,7 @@ impl Outcome {
     pub fn id(self) -> &'static str {
         match self {
             Self::NothingToDo => "nothing-to-do",
+            Self::LeftOut => "left-out",
             Self::DryRun => "dry-run",
             Self::Refused => "refused",
             Self::Verified => "verified",

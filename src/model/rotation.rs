@@ -66,6 +66,8 @@ mod tests {
             is_ca: false,
             spki: Vec::new(),
             der: Vec::new(),
+            raw: crate::model::cert::Raw::default(),
+            issued_here: false,
         }
     }
 

@@ -14,6 +14,11 @@ const BACK_OFF_FIRST: i64 = 3_600;
 /// Longest pause after rollbacks (DESIGN §5).
 const BACK_OFF_LONGEST: i64 = 86_400;
 
+/// First pause after a recovery that something passing has hindered: a mount that comes late at boot is there by then.
+const RETRY_FIRST: i64 = 60;
+/// Longest pause after such recoveries: files may be half new meanwhile.
+const RETRY_LONGEST: i64 = 3_600;
+
 /// The rhythm of one node: the same after every restart, different from that of its neighbours.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Schedule {
@@ -69,6 +74,12 @@ pub fn back_off_until(failures: u32, now: Timestamp) -> Timestamp {
 /// `until`, unless the clock was set back since: a back-off never lasts longer than it was meant to.
 pub fn repaired_until(until: Timestamp, failures: u32, now: Timestamp) -> Timestamp {
     until.min(back_off_until(failures, now))
+}
+
+/// When a recovery is tried again that was hindered `times` times in a row: after a minute, doubling to an hour.
+pub fn retry_at(times: u32, now: Timestamp) -> Timestamp {
+    let doublings = times.saturating_sub(1).min(16); // far beyond the longest, far below an overflow
+    plus(now, (RETRY_FIRST << doublings).min(RETRY_LONGEST))
 }
 
 fn plus(at: Timestamp, seconds: i64) -> Timestamp {

@@ -49,14 +49,15 @@ impl Version {
         }
     }
 
-    /// Whether this kubeadm reads that configuration version. Newer ones than v1beta4 are left to kubeadm to judge.
+    /// Whether this kubeadm reads that configuration version, as far as is known here. Of a newer one than v1beta4 neither is
+    /// known who reads it nor what may be written into it.
     pub fn reads(self, api_version: &str) -> bool {
         match api_version {
             "kubeadm.k8s.io/v1beta1" => (13..22).contains(&self.minor),
             "kubeadm.k8s.io/v1beta2" => (15..27).contains(&self.minor),
             "kubeadm.k8s.io/v1beta3" => self.minor >= 22,
             "kubeadm.k8s.io/v1beta4" => self.minor >= 31,
-            other => other.starts_with("kubeadm.k8s.io/v1") && self.minor > 36,
+            _ => false,
         }
     }
 
@@ -90,6 +91,7 @@ mod tests {
         for minor in 13..45 {
             let kubeadm = Version { major: 1, minor, patch: 0 };
             assert!(kubeadm.reads(kubeadm.writes()), "1.{minor}");
+            assert!(!kubeadm.reads("kubeadm.k8s.io/v1beta5") && !kubeadm.reads("kubeadm.k8s.io/v1"), "1.{minor}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::de::DeserializeOwned;
 use serde_saphyr::DuplicateKeyPolicy;
+use serde_saphyr::granit_parser::{Scanner, StrInput, Token, TokenType};
 
 /// Deeper than any pod manifest or kubeconfig, shallow enough for every stack.
 const MAX_DEPTH: usize = 48;
@@ -23,6 +24,9 @@ pub enum YamlError {
 /// [`YamlError`] for anything that is not a `T`, and for documents that would grow beyond all measure.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
     let text = first_document(text);
+    if let Some(line) = foreign_anchor(text) {
+        return Err(YamlError::At { line });
+    }
     // Of a key that is there twice the last one counts, as for the kubelet (sigs.k8s.io/yaml, not strict). For that the
     // parser copies every level of the document; hardly any document needs it.
     let once = parse_with(text, DuplicateKeyPolicy::Error);
@@ -38,6 +42,24 @@ fn parse_with<T: DeserializeOwned>(text: &str, duplicate_keys: DuplicateKeyPolic
         with_snippet: false,
     };
     serde_saphyr::from_str_with_options(text, options)
+}
+
+/// The line of an anchor or alias whose name YAML 1.2 continues where the kubelet's parser ends it: `&a:0 b` is the name `a:0` and
+/// the text `b` here, the name `a` and the text `:0 b` there (kubernetes: vendor/go.yaml.in/yaml/v2/scannerc.go:
+/// `yaml_parser_scan_anchor`, `is_alpha`).
+fn foreign_anchor(text: &str) -> Option<u64> {
+    // hardly any document has one of these, and scanning it twice takes time
+    if !text.contains(['&', '*']) {
+        return None;
+    }
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let mut tokens = Scanner::new(StrInput::new(text)).map_while(Result::ok).map(Token::into_parts);
+    let foreign = |token: &TokenType<'_>| match token {
+        TokenType::Anchor(name) | TokenType::Alias(name) => !name.chars().all(is_of_name),
+        _ => false,
+    };
+    let (span, _) = tokens.find(|(_, token)| foreign(token))?;
+    u64::try_from(span.start.line()).ok()
 }
 
 /// What follows the first document is not even looked at, as by sigs.k8s.io/yaml. The marks that end one stand at the
@@ -106,6 +128,15 @@ mod tests {
         let parsed = parse::<Outer>("a: {x: 1, x: 2}\nb: 1\na: {x: 3, y: 4, x: 5}\nc: {d: 1, d: 2}\nb: 6\n").unwrap();
         let a = BTreeMap::from([("x".to_owned(), 5), ("y".to_owned(), 4)]);
         assert_eq!(parsed, Outer { a, b: Some(6) });
+    }
+
+    #[test]
+    fn an_anchor_that_the_kubelet_would_read_differently_is_an_error() {
+        for (text, line) in [("a: &b:0 c\n", 1), ("a: 1\nb: &ü c\n", 2), ("a: &b 1\nc: *b: d\n", 2)] {
+            assert_eq!(parse::<serde_json::Value>(text), Err(YamlError::At { line }), "{text:?}");
+        }
+        let fine = parse::<BTreeMap<String, String>>("a: &b-0_1 c\nd: *b-0_1\ne: x && y:*z\n\"&x\": '*:'\n").unwrap();
+        assert_eq!((fine["d"].as_str(), fine["e"].as_str(), fine["&x"].as_str()), ("c", "x && y:*z", "*:"));
     }
 
     #[test]

@@ -51,7 +51,11 @@ fn held_back(status: &Status, tz: &TimeZone) -> Option<String> {
             let times = if *failures == 1 { "a rollback".to_owned() } else { format!("{failures} rollbacks") };
             Some(format!("backing off until {} after {times}", clock(*until, status.at, tz)))
         }
-        Standing::Free { .. } => (status.mode == Mode::Observe).then(|| "observe mode".to_owned()),
+        Standing::Free { .. } if status.mode == Mode::Observe => Some("observe mode".to_owned()),
+        Standing::Free { .. } => {
+            let pause = status.last_check.as_ref()?.paused.as_ref().filter(|p| !p.is_over(status.at))?;
+            Some(format!("{} {pause}", if pause.hard { "PAUSED" } else { "paused" }))
+        }
     }
 }
 
@@ -100,6 +104,7 @@ pub(super) fn clock(at: Timestamp, now: Timestamp, tz: &TimeZone) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::model::fleet::notes::Pause;
     use crate::observe::status::{Attention, NextEnd, SCHEMA, Verdict};
 
     pub(in crate::observe) fn at(text: &str) -> Timestamp {
@@ -124,6 +129,7 @@ pub(super) mod tests {
                 attention: Vec::new(),
                 unfinished: false,
                 waits: None,
+                paused: None,
             }),
             next_check: Some(at("2026-11-22T13:04:00Z")),
             last_transaction: None,
@@ -166,6 +172,15 @@ pub(super) mod tests {
         };
         assert!(said(failed).starts_with("OBSERVING ONLY, a rollback failed (the kubelet does not start): repair"));
         assert!(said(|s| s.mode = Mode::Observe).starts_with("observe mode; 11"));
+        let paused = |hard| {
+            move |s: &mut Status| {
+                let pause = Pause::new(s.at, Some(at("2026-11-23T01:00:00Z")), "etcd restore").hard(hard);
+                s.last_check.as_mut().unwrap().paused = Some(pause);
+            }
+        };
+        let until = "until 2026-11-23T01:00:00Z";
+        assert!(said(paused(false)).starts_with(&format!("paused {until}: etcd restore; 11")));
+        assert!(said(paused(true)).starts_with(&format!("PAUSED {until}, in an emergency too: etcd restore; 11")));
         let rejected = |s: &mut Status| s.warnings = vec!["configuration rejected, the old one stays".into()];
         assert!(said(rejected).starts_with("configuration rejected, the old one stays; 11"));
         assert_eq!(said(|s| s.last_check = None), "no check yet; first check 13:04");

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::model::fleet::notes::Pause;
 use crate::model::machine::Standing;
 use crate::model::policy::Mode;
 use crate::txn::state::LastTransaction;
@@ -78,6 +79,9 @@ pub struct CheckSeen {
     /// Why what is due is not renewed yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<Waits>,
+    /// Somebody has paused this node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
 }
 
 /// What a renewal that is due waits for.

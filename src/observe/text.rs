@@ -28,6 +28,9 @@ fn render_in(status: &Status, tz: &TimeZone) -> String {
         if let Some(next) = &check.next_end {
             rows.push(("next to end", format!("{} {}", next.name, remaining(next.at, status.at))));
         }
+        if let Some(pause) = check.paused.as_ref().filter(|p| !p.is_over(status.at)) {
+            rows.push(("paused", pause.to_string()));
+        }
         if let Some(waits) = &check.waits {
             let until = waits.until.map_or_else(String::new, |at| format!("until {}: ", clock(at, status.at, tz)));
             rows.push(("waits", format!("{until}{}", waits.why)));

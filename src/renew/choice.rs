@@ -31,6 +31,11 @@ pub fn choose(host: &Host, policy: &Policy, inventory: &Inventory, now: Timestam
     }
 }
 
+/// Whether certwarden signs what kubeadm was to make and did not, or made unfit: only where the operator left the choice.
+pub fn falls_back(source: &Source, policy: &Policy) -> bool {
+    *source == Source::Kubeadm && policy.renew.renewer == Renewer::Auto
+}
+
 /// Why kubeadm cannot be used, or why it can.
 fn unfit(host: &Host, policy: &Policy, inventory: &Inventory, now: Timestamp) -> Result<String, String> {
     if host.programs.path(Program::Kubeadm).is_none() {

@@ -111,13 +111,8 @@ fn from_api(host: &Host) -> Result<String, String> {
     let beside = |file: &Path| {
         host.root.read_secret(&kubeconfig::relative_to(Path::new(ADMIN_CONF), file)).map_err(|e| e.to_string())
     };
-    let identity = match config.identity {
-        kubeconfig::Identity::Embedded { cert, key } => Some(Identity { cert, key }),
-        kubeconfig::Identity::Files { cert, key } => {
-            Some(Identity { cert: beside(&cert)?.to_vec(), key: beside(&key)? })
-        }
-        kubeconfig::Identity::Other => None,
-    };
+    let pair = config.identity.pair(beside)?;
+    let identity = pair.map(|(cert, key)| Identity { cert: cert.to_vec(), key });
     let ca = match config.ca {
         Some(Material::Embedded(pem)) => pem,
         Some(Material::File(file)) => beside(&file)?.to_vec(),

@@ -79,7 +79,9 @@ fn adopt(host: &Host, file: &Path, embedded: bool) -> Result<Zeroizing<Vec<u8>>,
     let text = std::str::from_utf8(&bytes).map_err(|e| unusable(e.to_string()))?;
     match kubeconfig::parse(text).map_err(|e| unusable(e.to_string()))?.identity {
         Identity::Embedded { cert, key } => Ok(joined(&cert, &key)),
-        Identity::Files { .. } | Identity::Other => Err(unusable("no identity is embedded in it any more".into())),
+        Identity::Files { .. } | Identity::Apart { .. } | Identity::Other => {
+            Err(unusable("no identity is embedded in it any more".into()))
+        }
     }
 }
 

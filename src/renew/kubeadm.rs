@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::csr::FOREVER;
 use super::local::Local;
 use super::staging::{Answer, Done, Name, Order};
-use super::{RenewError, Renewer, Request, Staged, cluster_config};
+use super::{RenewError, Renewer, Request, Staged, cluster_config, successor};
 use crate::host::Host;
 use crate::host::crypto;
 use crate::host::exec::{Invocation, Program};
@@ -48,7 +48,7 @@ impl Renewer for Kubeadm {
 }
 
 /// One name that kubeadm does not know would make it refuse them all. It writes no certificate and key to one file.
-fn is_kubeadms(item: &Item) -> bool {
+pub(super) fn is_kubeadms(item: &Item) -> bool {
     let by_us = matches!(item.form, Form::Combined { .. } | Form::Dated { .. } | Form::Reference { .. });
     item.owner != Owner::Certwarden && !by_us
 }
@@ -208,12 +208,17 @@ fn collect(host: &Host, request: &Request<'_>) -> Result<Staged, RenewError> {
                 staged.notes.extend(bundle_kept(path, &old, &made));
                 staged.files.insert(path.clone(), grafted(path, &old, &cert, &key)?);
             }
-            form => {
-                for path in form.files() {
-                    let bytes = fresh(path)?;
-                    check(path, &bytes, path == form.path())?;
-                    staged.files.insert(path.to_path_buf(), bytes);
-                }
+            Form::Pair { cert, key } => {
+                let (new_cert, new_key) = (fresh(cert)?, fresh(key)?);
+                check(key, &new_key, false)?;
+                check(cert, &new_cert, true)?;
+                let (new_cert, new_key) = successor::pair(host, (cert, key), &new_cert, &new_key);
+                staged.files.insert(cert.clone(), new_cert);
+                staged.files.insert(key.clone(), new_key);
+            }
+            other => {
+                let why = format!("{} is no pair and no kubeconfig", other.path().display());
+                return Err(RenewError::NotOurs { name: item.name.clone(), source_name: "kubeadm", why });
             }
         }
     }
@@ -239,7 +244,9 @@ fn identity(path: &Path, file: &[u8]) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), R
             check(path, &key, false)?;
             Ok((cert, key))
         }
-        Identity::Files { .. } | Identity::Other => Err(rubbish("no certificate is embedded in it".into())),
+        Identity::Files { .. } | Identity::Apart { .. } | Identity::Other => {
+            Err(rubbish("no certificate is embedded in it".into()))
+        }
     }
 }
 
@@ -256,11 +263,25 @@ fn bundle_kept(path: &Path, old: &[u8], made: &[u8]) -> Option<String> {
         .then(|| format!("kubeadm left {lost} of the {had} CA certificates in {path} out: all {had} were put back"))
 }
 
+/// Whether certificate and key of a kubeconfig can be exchanged: tried with its own.
+pub(super) fn takes_another(host: &Host, path: &Path) -> Result<(), RenewError> {
+    let graft = |detail: String| RenewError::Graft { path: path.to_path_buf(), detail };
+    let old = host.root.read_secret(path)?;
+    let text = std::str::from_utf8(&old).map_err(|e| graft(e.to_string()))?;
+    match kubeconfig::parse(text).map_err(|e| graft(e.to_string()))?.identity {
+        Identity::Embedded { cert, key } => grafted(path, &old, &cert, &key).map(drop),
+        Identity::Files { .. } | Identity::Apart { .. } | Identity::Other => {
+            Err(graft("no certificate and key are embedded in it".into()))
+        }
+    }
+}
+
 /// The old kubeconfig with a new certificate and key, and every other byte as it was.
 pub(super) fn grafted(path: &Path, old: &[u8], cert: &[u8], key: &[u8]) -> Result<Zeroizing<Vec<u8>>, RenewError> {
     let graft = |detail: String| RenewError::Graft { path: path.to_path_buf(), detail };
     let text = std::str::from_utf8(old).map_err(|e| graft(e.to_string()))?;
-    let new = kubeconfig::graft(text, cert, key).map_err(|e| graft(e.to_string()))?;
+    let (cert, key) = successor::embedded(text, cert, key);
+    let new = kubeconfig::graft(text, &cert, &key).map_err(|e| graft(e.to_string()))?;
     Ok(Zeroizing::new(new.as_bytes().to_vec()))
 }
 

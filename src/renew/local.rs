@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
-use super::{RenewError, Renewer, Request, Staged, identity};
+use super::{RenewError, Renewer, Request, Staged, identity, successor};
 use crate::host::Host;
 use crate::host::crypto::{self, Signed, Subject};
 use crate::host::fs::MAX_FILE;
@@ -39,10 +39,32 @@ impl Renewer for Local {
             let life = SignedDuration::from_secs(request.policy.renew.validity.seconds());
             let by = if item.is_self_made() { make } else { sign };
             let (old, signed) = by(host, item, request.now, life)?;
-            place(item, &old, signed, &mut staged)?;
+            place(host, item, &old, signed, &mut staged)?;
         }
         Ok(staged)
     }
+}
+
+/// What a new certificate is made of.
+struct Material {
+    /// The old file that holds the certificate.
+    old: Zeroizing<Vec<u8>>,
+    leaf: CertFacts,
+    bundle: Vec<u8>,
+    ca_key: Zeroizing<Vec<u8>>,
+    ca: CertFacts,
+}
+
+fn material(host: &Host, item: &Item) -> Result<Material, RenewError> {
+    let cannot = |detail: String| RenewError::CannotSign { name: item.name.clone(), detail };
+    let old = host.root.read_secret(item.form.path())?;
+    let old_cert = certificate_part(item, &old).map_err(&cannot)?;
+    let facts = cert::parse_pem(&old_cert).map_err(|e| cannot(format!("the present certificate is unusable: {e}")))?;
+    let leaf = facts.into_iter().next();
+    let leaf = leaf.ok_or_else(|| cannot("there is no present certificate to take subject and names from".into()))?;
+    let (bundle, ca_key) = (host.root.read(&item.ca, MAX_FILE)?, host.root.read_secret(&item.ca_key)?);
+    let ca = issuing(&bundle, &ca_key).map_err(&cannot)?;
+    Ok(Material { old, leaf, bundle, ca_key, ca })
 }
 
 /// The old file that holds the certificate, and its successor.
@@ -52,18 +74,32 @@ fn sign(
     now: Timestamp,
     life: SignedDuration,
 ) -> Result<(Zeroizing<Vec<u8>>, Signed), RenewError> {
-    let cannot = |detail: String| RenewError::CannotSign { name: item.name.clone(), detail };
-    let old = host.root.read_secret(item.form.path())?;
-    let old_cert = certificate_part(item, &old).map_err(&cannot)?;
-    let facts = cert::parse_pem(&old_cert).map_err(|e| cannot(format!("the present certificate is unusable: {e}")))?;
-    let leaf =
-        facts.first().ok_or_else(|| cannot("there is no present certificate to take subject and names from".into()))?;
-    let (bundle, ca_key) = (host.root.read(&item.ca, MAX_FILE)?, host.root.read_secret(&item.ca_key)?);
-    let ca = issuing(&bundle, &ca_key).map_err(&cannot)?;
-    let (not_before, not_after) = validity(&ca, now, life).map_err(cannot)?;
+    let Material { old, leaf, bundle, ca_key, ca } = material(host, item)?;
+    let (not_before, not_after) =
+        validity(&ca, now, life).map_err(|detail| RenewError::CannotSign { name: item.name.clone(), detail })?;
     let signed = crypto::sign_like(&leaf.der, &bundle, &ca_key, &leaf.key_algorithm, not_before, not_after)
         .map_err(|source| RenewError::Sign { name: item.name.clone(), source })?;
     Ok((old, signed))
+}
+
+/// Whether there is everything to sign it with, and nothing in it that cannot be signed again. The CA's dates are a gate's
+/// matter.
+pub(super) fn foresee(host: &Host, item: &Item) -> Result<(), RenewError> {
+    let Material { leaf, ca, .. } = material(host, item)?;
+    names_allowed(item, &leaf, &ca)?;
+    crypto::can_sign_like(&leaf.der, &leaf.key_algorithm)
+        .map_err(|source| RenewError::Sign { name: item.name.clone(), source })
+}
+
+/// The same of what kubeadm will sign: whatever else is wrong, it says itself.
+pub(super) fn foresee_names(host: &Host, item: &Item) -> Result<(), RenewError> {
+    material(host, item).map_or(Ok(()), |Material { leaf, ca, .. }| names_allowed(item, &leaf, &ca))
+}
+
+/// A new one has the names of the old one, and nobody accepts those that its CA may not issue for.
+fn names_allowed(item: &Item, leaf: &CertFacts, ca: &CertFacts) -> Result<(), RenewError> {
+    let refused = ca.raw.constraints.as_ref().and_then(|constraints| constraints.refuse(&leaf.sans));
+    refused.map_or(Ok(()), |why| Err(RenewError::CannotSign { name: item.name.clone(), detail: why }))
 }
 
 /// The old file, and its successor with a CA that nobody keeps the key of.
@@ -105,7 +141,9 @@ fn certificate_part(item: &Item, file: &[u8]) -> Result<Vec<u8>, String> {
     let text = std::str::from_utf8(file).map_err(|e| e.to_string())?;
     match kubeconfig::parse(text).map_err(|e| e.to_string())?.identity {
         Identity::Embedded { cert, .. } => Ok(cert),
-        Identity::Files { .. } | Identity::Other => Err("no certificate is embedded in it".into()),
+        Identity::Files { .. } | Identity::Apart { .. } | Identity::Other => {
+            Err("no certificate is embedded in it".into())
+        }
     }
 }
 
@@ -133,11 +171,17 @@ fn validity(ca: &CertFacts, now: Timestamp, life: SignedDuration) -> Result<(Tim
     Ok((not_before, not_after))
 }
 
-fn place(item: &Item, old: &[u8], signed: Signed, staged: &mut Staged) -> Result<(), RenewError> {
+fn place(host: &Host, item: &Item, old: &[u8], signed: Signed, staged: &mut Staged) -> Result<(), RenewError> {
     let Signed { cert, key } = signed;
     match &item.form {
         Form::Pair { cert: cert_path, key: key_path } => {
-            staged.files.insert(cert_path.clone(), Zeroizing::new(cert));
+            // the chain of one that is self-made is new, too
+            let (cert, key) = if item.is_self_made() {
+                (Zeroizing::new(cert), key)
+            } else {
+                successor::pair(host, (cert_path, key_path), &cert, &key)
+            };
+            staged.files.insert(cert_path.clone(), cert);
             staged.files.insert(key_path.clone(), key);
         }
         Form::Kubeconfig { path } => {
@@ -145,7 +189,7 @@ fn place(item: &Item, old: &[u8], signed: Signed, staged: &mut Staged) -> Result
             staged.files.insert(path.clone(), file);
         }
         Form::Combined { path } => {
-            staged.files.insert(path.clone(), identity::joined(&cert, &key));
+            staged.files.insert(path.clone(), successor::combined(old, &cert, &key));
         }
         Form::Ca { .. } | Form::Dated { .. } | Form::Reference { .. } => {
             let why = "a CA is never renewed automatically".to_owned();

@@ -10,6 +10,7 @@ pub mod identity;
 pub mod kubeadm;
 pub mod local;
 pub mod staging;
+mod successor;
 pub mod validate;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ use crate::host::Host;
 use crate::host::crypto::CryptoError;
 use crate::host::exec::ExecError;
 use crate::host::fs::FsError;
-use crate::model::inventory::Node;
+use crate::model::inventory::{Form, Node};
 use crate::model::plan::{Item, Source};
 use crate::model::policy::Policy;
 
@@ -137,5 +138,31 @@ pub fn renewer(source: &Source) -> Box<dyn Renewer> {
         Source::Local | Source::SelfMade => Box::new(local::Local),
         Source::Identity { ways } => Box::new(identity::OfKubelet { ways: ways.clone() }),
         Source::Generation { transaction } => Box::new(generation::Generation { transaction: transaction.clone() }),
+    }
+}
+
+/// Whether an item's own files are such that a new credential can be made by them and put into them: what is known without
+/// making one.
+///
+/// # Errors
+/// [`RenewError`], as staging would say.
+pub fn foresee(host: &Host, source: &Source, item: &Item) -> Result<(), RenewError> {
+    let signed_here = match source {
+        Source::Local => true,
+        Source::Kubeadm => !kubeadm::is_kubeadms(item),
+        Source::SelfMade | Source::Identity { .. } | Source::Generation { .. } => return Ok(()),
+    };
+    // the kubelet's own is like nothing that was there before
+    if item.form.may_be_missing() {
+        return Ok(());
+    }
+    if signed_here {
+        local::foresee(host, item)?;
+    } else {
+        local::foresee_names(host, item)?;
+    }
+    match &item.form {
+        Form::Kubeconfig { path } => kubeadm::takes_another(host, path),
+        _ => Ok(()),
     }
 }

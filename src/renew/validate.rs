@@ -14,6 +14,7 @@ use crate::model::compare;
 pub use crate::model::compare::{Freshness, Objection, Rule};
 use crate::model::inventory::Form;
 use crate::model::kubeconfig::{self, Identity};
+use crate::model::pem;
 use crate::model::plan::Item;
 use crate::model::serving;
 
@@ -44,6 +45,9 @@ pub fn validate(
         return Err(vec![Objection::new(Rule::Parses, "there is no certificate in it")]);
     };
     let mut objections: Vec<Objection> = key(&parts.key, &new).into_iter().collect();
+    let refusals =
+        new.raw.refusals.iter().map(|r| Objection::new(Rule::Chains, format!("its clients refuse it: {}", r.why)));
+    objections.extend(refusals);
     let above: Vec<CertFacts> = chain.collect();
     let bundle = match above.first() {
         // on the disk there is the CA that it replaces
@@ -52,7 +56,8 @@ pub fn validate(
     };
     let cas = match &bundle {
         Ok(bundle) => {
-            objections.extend(chains(&parts.cert, bundle, &new, item, now));
+            objections.extend(chains(&parts.cert, bundle, &new, (&item.signer, &item.ca), now));
+            objections.extend(item.trust.iter().filter_map(|trust| trusted(host, &parts.cert, &new, trust, now)));
             if item.is_self_made() { above } else { cert::parse_pem(bundle).unwrap_or_default() }
         }
         Err(e) => {
@@ -68,6 +73,9 @@ pub fn validate(
         return if objections.is_empty() { Ok(new) } else { Err(objections) };
     }
     objections.extend(compare::certificates(old_leaf, &new, &cas, now, freshness));
+    if let (Ok(old), Freshness::New, false) = (&old, freshness, item.is_self_made()) {
+        objections.extend(kept(old, &parts.cert, &new));
+    }
     if let (Ok(Live { text: Some(old), .. }), Some(new)) = (&old, &parts.text) {
         objections.extend(compare::kubeconfigs(old, new));
     }
@@ -132,7 +140,9 @@ impl Parts {
                 let text = kubeconfig_text(&get(path)?)?;
                 match kubeconfig::parse(&text).map_err(|e| format!("the kubeconfig is unusable: {e}"))?.identity {
                     Identity::Embedded { cert, key } => Ok(Self { cert, key, text: Some(text) }),
-                    Identity::Files { .. } | Identity::Other => Err("the kubeconfig embeds no certificate".into()),
+                    Identity::Files { .. } | Identity::Apart { .. } | Identity::Other => {
+                        Err("the kubeconfig embeds no certificate".into())
+                    }
                 }
             }
             Form::Reference { .. } => Err("a kubeconfig with references holds no certificate".into()),
@@ -149,6 +159,8 @@ fn kubeconfig_text(bytes: &[u8]) -> Result<Zeroizing<String>, String> {
 /// What is live now, as far as it can be read: a broken old file must not make its repair impossible.
 struct Live {
     certs: Vec<CertFacts>,
+    /// That these were read from.
+    pem: Zeroizing<Vec<u8>>,
     text: Option<Zeroizing<String>>,
 }
 
@@ -162,14 +174,42 @@ fn live(host: &Host, item: &Item) -> Result<Live, String> {
     let file = host.root.read_secret(item.form.path()).map_err(|e| e.to_string())?;
     let Form::Kubeconfig { .. } = item.form else {
         let certs = cert::parse_pem(&file).map_err(|e| e.to_string())?;
-        return Ok(Live { certs, text: None });
+        return Ok(Live { certs, pem: file, text: None });
     };
     let text = kubeconfig_text(&file)?;
-    let certs = match kubeconfig::parse(&text).map(|k| k.identity) {
-        Ok(Identity::Embedded { cert, .. }) => cert::parse_pem(&cert).unwrap_or_default(),
-        Ok(Identity::Files { .. } | Identity::Other) | Err(_) => Vec::new(),
+    let pem = match kubeconfig::parse(&text).map(|k| k.identity) {
+        Ok(Identity::Embedded { cert, .. }) => Zeroizing::new(cert),
+        Ok(Identity::Files { .. } | Identity::Apart { .. } | Identity::Other) | Err(_) => Zeroizing::default(),
     };
-    Ok(Live { certs, text: Some(text) })
+    Ok(Live { certs: cert::parse_pem(&pem).unwrap_or_default(), pem, text: Some(text) })
+}
+
+/// At least what went in: the chain behind the leaf, comments, further blocks. Who trusts a root only needs the chain.
+fn kept(old: &Live, new_file: &[u8], new: &CertFacts) -> Vec<Objection> {
+    let mut objections = Vec::new();
+    let mut object = |message: String| objections.push(Objection::new(Rule::Chains, message));
+    let [leaf, behind @ ..] = old.certs.as_slice() else { return objections };
+    let now: Vec<Vec<u8>> = cert::parse_pem(new_file).unwrap_or_default().into_iter().map(|c| c.der).collect();
+    for lost in behind.iter().filter(|c| !now.contains(&c.der)) {
+        object(format!(
+            "it loses the certificate of {} behind the leaf: who trusts its root only would refuse it",
+            lost.subject
+        ));
+    }
+    let signed = |leaf: &CertFacts, ca: &CertFacts| crypto::is_signed_by(&leaf.der, &ca.der).unwrap_or(false);
+    if let Some(issuer) = behind.first().filter(|ca| signed(leaf, ca) && !signed(new, ca)) {
+        object(format!(
+            "the chain behind the leaf begins with {}, which issued the old one and not the new one: put the new \
+             issuer's certificate there first",
+            issuer.subject
+        ));
+    }
+    let (had, has) = (pem::besides(&old.pem), pem::besides(new_file));
+    for lost in had.iter().filter(|part| !has.contains(part)) {
+        let first = String::from_utf8_lossy(lost.split(|b| *b == b'\n').next().unwrap_or_default()).into_owned();
+        object(format!("it loses what the old file holds besides: {first}"));
+    }
+    objections
 }
 
 fn key(pem: &[u8], leaf: &CertFacts) -> Option<Objection> {
@@ -180,17 +220,44 @@ fn key(pem: &[u8], leaf: &CertFacts) -> Option<Objection> {
     }
 }
 
-fn chains(chain: &[u8], bundle: &[u8], leaf: &CertFacts, item: &Item, now: Timestamp) -> Option<Objection> {
+/// Those who the leaf is made for verify it by a bundle of their own.
+fn trusted(host: &Host, chain: &[u8], leaf: &CertFacts, trust: &Path, now: Timestamp) -> Option<Objection> {
+    match host.root.read(trust, MAX_FILE) {
+        Ok(bundle) => chains(chain, &bundle, leaf, ("who it is made for", trust), now),
+        Err(e) => {
+            Some(Objection::new(Rule::Chains, format!("what those trust who it is made for cannot be read: {e}")))
+        }
+    }
+}
+
+fn chains(
+    chain: &[u8],
+    bundle: &[u8],
+    leaf: &CertFacts,
+    (by, file): (&str, &Path),
+    now: Timestamp,
+) -> Option<Objection> {
     let uses = [("serverAuth", Purpose::Server), ("clientAuth", Purpose::Client)];
     let mut purposes: Vec<Purpose> =
         uses.into_iter().filter(|(u, _)| leaf.usages.contains(*u)).map(|(_, p)| p).collect();
     purposes.push(Purpose::Any);
-    let failed = purposes.into_iter().find_map(|p| crypto::verify_chain(chain, bundle, At::Time(now), p).err())?;
-    match failed {
-        CryptoError::OutOfDate { leaf: true, .. } => None, // said by the comparison, with dates
-        e => Some(Objection::new(
-            Rule::Chains,
-            format!("by {} ({}) it is not accepted: {e}", item.signer, item.ca.display()),
-        )),
+    let not_accepted = |why: &dyn std::fmt::Display| {
+        Objection::new(Rule::Chains, format!("by {by} ({}) it is not accepted: {why}", file.display()))
+    };
+    match purposes.into_iter().find_map(|p| crypto::verify_chain(chain, bundle, At::Time(now), p).err()) {
+        Some(CryptoError::OutOfDate { leaf: true, .. }) => return None, // said by the comparison, with dates
+        Some(e) => return Some(not_accepted(&e)),
+        None => {}
     }
+    // OpenSSL compares names by what they say, and Go by their bytes
+    let (anchors, behind) = (cert::parse_pem(bundle).unwrap_or_default(), cert::parse_pem(chain).unwrap_or_default());
+    let issuers = anchors.iter().chain(behind.iter().skip(1));
+    let named: Vec<_> = issuers.filter(|ca| leaf.claims_issuer(ca) && ca.raw.not_an_issuer.is_none()).collect();
+    if named.is_empty() {
+        return Some(not_accepted(&"no certificate that may issue others has its issuer's name, byte by byte"));
+    }
+    // and it takes the subject for a name, too, and knows fewer wildcards
+    let outside = |ca: &&CertFacts| ca.raw.constraints.as_ref().and_then(|c| c.refuse(&leaf.sans));
+    let refused: Vec<String> = named.iter().filter_map(outside).collect();
+    refused.first().filter(|_| refused.len() == named.len()).map(|why| not_accepted(why))
 }

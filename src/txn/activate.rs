@@ -2,20 +2,21 @@
 
 use std::time::Duration;
 
-use crate::host::systemd::SystemdError;
-use crate::model::cause::chain;
 use crate::model::component::Component;
 use crate::model::consumer::Uptake;
+use crate::model::gate::{Refusal, standing};
 use crate::model::plan::{Activation, Socket};
-use crate::model::report::{Restarted, SocketSeen};
+use crate::model::report::SocketSeen;
+use crate::verify::gates::{no_other_of, pending_change};
 use crate::verify::served::{Expected, await_served};
-use crate::verify::unit::{UnitUnproven, await_stable};
 
-use super::container::{Exits, GRACE, Who, replace};
+use super::container::{GRACE, Stopped, Who, await_replaced, limit, replace, stop};
 use super::engine::Engine;
+use super::exits::Exits;
 use super::prove::{await_health, on_disk};
 use super::run::{Run, Stop};
 use super::story;
+use super::unit::restart_unit;
 
 /// Within this a server that is there at all has answered.
 const SILENT: Duration = Duration::from_secs(5);
@@ -23,11 +24,58 @@ const SILENT: Duration = Duration::from_secs(5);
 /// Activates one component.
 pub fn activate(run: &mut Run<'_>, component: Component, how: &Activation) -> Result<(), Stop> {
     match how {
+        Activation::ReloadOrRestart { uptake, sockets, .. } if component == Component::Kubelet => {
+            reload_kubelet(run, *uptake, sockets)
+        }
         Activation::ReloadOrRestart { uptake, sockets, health } => {
             reload(run, component, *uptake, sockets, health.as_deref())
         }
-        Activation::NewContainer { health } => new_container(run, component, health.as_deref()),
+        Activation::NewContainer { health } => {
+            let stopped = match run.stopped_early.remove(&component) {
+                None => stop_with_its_neighbour(run, component)?,
+                stopped => {
+                    run.engine.progress.step(format!("waiting for the new {component} container"), limit(run) + GRACE);
+                    stopped
+                }
+            };
+            if let Some(stopped) = stopped {
+                await_replaced(run, stopped)?;
+            }
+            healthy(run, component, health.as_deref())
+        }
         Activation::RestartUnit { unit } => restart_unit(run, unit),
+    }
+}
+
+/// A kubelet that has lately made a container anew waits 10 s before it does so again (kubernetes: `kuberuntime_manager.go:
+/// doBackOff`). Controller manager and scheduler do not need each other, so that both wait at once: the second is stopped
+/// with the first. A rollback knows it by [`Run::begun`].
+fn stop_with_its_neighbour(run: &mut Run<'_>, first: Component) -> Result<Option<Stopped>, Stop> {
+    let stopped = stop(run, &Who::component(run, first)?)?;
+    let second = Component::KubeScheduler;
+    let both = first == Component::KubeControllerManager && !run.going_back;
+    if both && run.plan.makes_new(second) {
+        if !run.begun.contains(&second) {
+            run.begun.push(second);
+        }
+        if let Some(stopped) = stop(run, &Who::component(run, second)?)? {
+            run.stopped_early.insert(second, stopped);
+        }
+    }
+    Ok(stopped)
+}
+
+/// One that did not reload was not expected to be made anew, so that its gate was not asked before. A rollback has to.
+fn may_be_restarted(run: &Run<'_>, component: Component) -> Result<(), Stop> {
+    let (host, inventory) = (run.engine.host, run.engine.inventory);
+    let asked = [pending_change, no_other_of].into_iter().filter(|_| !run.going_back);
+    let closed: Vec<Refusal> = asked.filter_map(|gate| gate(host, inventory, component)).collect();
+    match standing(&closed, &run.forced, run.plan.emergency).first() {
+        None => Ok(()),
+        Some(refusal) => {
+            let sentence = format!("{component} does not take the new certificates by itself, and gate {refusal}");
+            Err(Stop::Failed(sentence))
+        }
     }
 }
 
@@ -35,6 +83,10 @@ pub fn activate(run: &mut Run<'_>, component: Component, how: &Activation) -> Re
 fn new_container(run: &mut Run<'_>, component: Component, health: Option<&str>) -> Result<(), Stop> {
     let who = Who::component(run, component)?;
     replace(run, &who)?;
+    healthy(run, component, health)
+}
+
+fn healthy(run: &mut Run<'_>, component: Component, health: Option<&str>) -> Result<(), Stop> {
     let limit = run.engine.policy.verify.timeout.0;
     health.map_or(Ok(()), |url| await_health(run, component, url, limit))
 }
@@ -47,11 +99,7 @@ fn reload(
     sockets: &[Socket],
     health: Option<&str>,
 ) -> Result<(), Stop> {
-    let within = match uptake {
-        Uptake::Reload(within) => within,
-        Uptake::Connection | Uptake::NewProcess => Duration::ZERO,
-    };
-    run.engine.progress.step(format!("waiting for {component} to serve the new certificates"), within + GRACE);
+    let within = patience(run, component, uptake);
     let engine = run.engine;
     let expected = expected(run, sockets)?;
     let exits = Exits::of(run, &Who::component(run, component)?);
@@ -72,6 +120,7 @@ fn reload(
     if seen.iter().all(|s| s.ok || s.serial.is_none()) {
         return Ok(());
     }
+    may_be_restarted(run, component)?;
     new_container(run, component, health)?;
     let limit = engine.policy.verify.timeout.0;
     engine.progress.step(format!("waiting for the new {component} to serve"), limit + GRACE);
@@ -86,6 +135,33 @@ fn reload(
             s.expected
         ))),
     }
+}
+
+/// The kubelet, which systemd restarts where it does not serve the new pair in time, or does not answer.
+fn reload_kubelet(run: &mut Run<'_>, uptake: Uptake, sockets: &[Socket]) -> Result<(), Stop> {
+    let component = Component::Kubelet;
+    let within = patience(run, component, uptake);
+    let engine = run.engine;
+    let seen = await_taken(engine, &expected(run, sockets)?, within, &|| !engine.should_stop());
+    if engine.should_stop() {
+        return Err(Stop::Asked);
+    }
+    if seen.iter().all(|s| s.ok) {
+        story::activated(&run.dir.id, &component.into(), "serves what is on the disk without a restart");
+        return Ok(());
+    }
+    may_be_restarted(run, component)?;
+    restart_unit(run, &engine.inventory.node.kubelet.unit)
+}
+
+/// How long a component may take to read its files again.
+fn patience(run: &Run<'_>, component: Component, uptake: Uptake) -> Duration {
+    let within = match uptake {
+        Uptake::Reload(within) => within,
+        Uptake::Connection | Uptake::NewProcess => Duration::ZERO,
+    };
+    run.engine.progress.step(format!("waiting for {component} to serve the new certificates"), within + GRACE);
+    within
 }
 
 /// A socket that was silent before (the component is down) shows nothing about the certificate: a restart cannot help.
@@ -142,72 +218,4 @@ fn await_taken(
 /// Each socket with the serial that its entry has on the disk.
 pub fn expected(run: &Run<'_>, sockets: &[Socket]) -> Result<Vec<Expected>, Stop> {
     sockets.iter().map(|s| Ok(Expected { socket: s.clone(), serial: on_disk(run, &s.entry)?.serial })).collect()
-}
-
-/// Stops the unit until it is restarted or [`release`]d.
-pub fn hold_unit(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
-    let host = run.engine.host;
-    let limit = host.services.status(unit)?.timeout_stop;
-    run.engine.progress.step(format!("stopping {unit}"), limit + GRACE);
-    run.holds_kubelet = true; // whatever comes of it
-    match host.services.stop(unit) {
-        Err(SystemdError::ShuttingDown { .. }) => Err(Stop::Asked),
-        Ok(result) if result.is_done() => Ok(()),
-        Ok(result) => Err(Stop::Failed(format!("systemd ended the stop of {unit} with `{}`", result.0))),
-        Err(e) => Err(e.into()),
-    }
-}
-
-/// Starts a unit that is still held, whatever else has failed: a node without a kubelet is worse than any.
-pub fn release(run: &mut Run<'_>) {
-    if !std::mem::take(&mut run.holds_kubelet) {
-        return;
-    }
-    let unit = run.engine.inventory.node.kubelet.unit.clone();
-    match run.engine.host.services.start(&unit) {
-        Ok(result) if result.is_done() => {}
-        Ok(result) => run.report.notes.push(format!("systemd ended the start of {unit} with `{}`: start it", result.0)),
-        Err(e) => run.report.notes.push(format!("{unit} could not be started: {}; start it", chain(&e))),
-    }
-}
-
-/// Restarts the unit and sees it stable: with `Type=simple` systemd calls the job done although the process may be
-/// dead already (reference: systemd 252, measured).
-pub fn restart_unit(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
-    let (host, policy) = (run.engine.host, run.engine.policy);
-    if run.kubelet_is_up == Some(true) {
-        return Ok(()); // restarted first, because it was down
-    }
-    let old = host.services.status(unit)?;
-    let limit = policy.verify.timeout.0;
-    run.engine.progress.step(format!("restarting {unit}"), old.timeout_stop + old.timeout_start + limit);
-    run.restarted_kubelet_at = Some(host.clock.now());
-    run.kubelet_is_up = Some(false);
-    let result = match host.services.restart(unit) {
-        Ok(result) => {
-            run.holds_kubelet &= !result.is_done();
-            result
-        }
-        // the shutdown kills it anyway; the next start goes on
-        Err(SystemdError::ShuttingDown { .. }) => return Err(Stop::Asked),
-        Err(e) => return Err(e.into()),
-    };
-    if !result.is_done() {
-        return Err(Stop::Failed(format!("systemd ended the restart of {unit} with `{}`", result.0)));
-    }
-    let stability = policy.verify.stability.0;
-    run.engine.progress.step(format!("seeing that {unit} stays up for {}", policy.verify.stability), stability + limit);
-    let keep_going = || !run.engine.should_stop();
-    let stable = match await_stable(host, unit, &old, stability, limit.max(stability * 2), &keep_going) {
-        Err(UnitUnproven::Interrupted { .. }) => return Err(Stop::Asked),
-        other => other?,
-    };
-    run.kubelet_is_up = Some(true);
-    story::activated(&run.dir.id, &Component::Kubelet.into(), "was restarted and stays up");
-    run.report.restarted.push(Restarted {
-        component: Component::Kubelet.into(),
-        old_id: Some(old.invocation_id),
-        new_id: Some(stable.invocation_id),
-    });
-    Ok(())
 }

@@ -4,21 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::Host;
 use crate::host::fs::{MAX_FILE, Root};
+use crate::host::kube::Identity;
 use crate::model::component::Component;
 use crate::model::gate::Gate;
 use crate::model::health::NodeSnapshot;
-use crate::model::inventory::{ContainerRef, Node};
+use crate::model::inventory::{ContainerRef, Inventory, Node};
 use crate::model::plan::Socket;
 use crate::model::wiring;
 use crate::verify::REQUEST;
 use crate::verify::aggregate::{self, Aggregated};
-use crate::verify::api::answering;
+use crate::verify::api::{administrators, answering};
 use crate::verify::etcd::{self, Members};
+use crate::verify::health::health;
 use crate::verify::node::NodeWatch;
 use crate::verify::served::{Expected, served};
 
 use super::container::newest_running;
+use super::pods;
 use super::prove::on_disk;
 use super::run::{Run, Stop};
 use super::store::TxnDir;
@@ -31,6 +35,12 @@ pub struct Before {
     pub node: Option<NodeSnapshot>,
     /// The kubelet's unit was seen, and not running.
     pub kubelet_was_down: bool,
+    /// Whether each component said that it is healthy.
+    #[serde(default)]
+    pub health: BTreeMap<Component, bool>,
+    /// Credentials in use that a server refused, and which.
+    #[serde(default)]
+    pub refused: BTreeSet<String>,
     /// Members of etcd, where one runs here and answers.
     pub etcd: Option<EtcdBefore>,
     pub sockets: Vec<SocketBefore>,
@@ -39,6 +49,9 @@ pub struct Before {
     /// The same of the plan's other pods, by [`ContainerRef`](crate::model::inventory::ContainerRef) in words.
     #[serde(default)]
     pub others: Option<BTreeMap<String, String>>,
+    /// Pods that ran, as `namespace/name`; None: the runtime did not answer.
+    #[serde(default)]
+    pub pods: Option<BTreeSet<String>>,
     /// Aggregated APIs that answered.
     #[serde(default)]
     pub aggregated: Vec<Aggregated>,
@@ -110,6 +123,11 @@ impl Before {
         self.containers.as_ref()?.get(&component)
     }
 
+    /// It is known that the component ran and was not healthy.
+    pub fn was_ill(&self, component: Component) -> bool {
+        self.health.get(&component) == Some(&false)
+    }
+
     /// It is known that no container of the component ran.
     pub fn was_down(&self, component: Component) -> bool {
         component != Component::Kubelet && self.containers.as_ref().is_some_and(|c| !c.contains_key(&component))
@@ -145,13 +163,34 @@ pub fn look(run: &Run<'_>) -> Before {
     Before {
         node: seen,
         kubelet_was_down: kubelet.is_some_and(|k| !k.is_running()),
+        health: health_of_all(run),
+        refused: BTreeSet::new(),
         etcd: etcd::ask(host, inventory).and_then(Result::ok).map(|m| EtcdBefore::of(node, &m)),
         sockets: wiring::sockets(inventory).into_iter().filter_map(ask).collect(),
         containers: containers(run),
         others: others(run),
+        pods: pods::running(run),
         aggregated: if proxied { aggregate::answering(host, inventory) } else { Vec::new() },
         forced: Vec::new(),
     }
+}
+
+/// What each component says of itself; etcd is asked through its members.
+fn health_of_all(run: &Run<'_>) -> BTreeMap<Component, bool> {
+    let (host, inventory) = (run.engine.host, run.engine.inventory);
+    let asked = Component::ALL.into_iter().filter(|c| *c != Component::Etcd);
+    let ask = |component: Component| {
+        let url = wiring::health_url(&inventory.node, component)?;
+        let identity = identity_for(host, inventory, component);
+        Some((component, health(host, component, &url, None, identity.as_ref(), REQUEST).ok))
+    };
+    asked.filter_map(ask).collect()
+}
+
+/// As whom a component is asked for its health: the API server may tell strangers nothing.
+pub fn identity_for(host: &Host, inventory: &Inventory, component: Component) -> Option<Identity> {
+    let to = (component == Component::KubeApiserver).then(|| administrators(host, inventory))??;
+    to.identity
 }
 
 /// Ids of the components' containers that run now; None: the runtime did not tell.

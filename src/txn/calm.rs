@@ -28,7 +28,8 @@ pub fn closed(host: &Host, policy: &Policy) -> Vec<Refusal> {
     }
     if let Some(pause) = pause::read(&host.root, now) {
         let remedy = "`certwarden resume` ends it; `renew --force paused` passes by";
-        found.push(Refusal::new(Gate::Paused, format!("this node is paused {pause}"), remedy).until(pause.until));
+        let refusal = Refusal::new(Gate::Paused, format!("this node is paused {pause}"), remedy).until(pause.until);
+        found.push(Refusal { doubts_emergency: pause.hard, ..refusal });
     }
     found
 }
@@ -69,14 +70,17 @@ pub fn policy_now(host: &Host, policy: &Policy, inventory: &Inventory) -> Policy
         Lock::Off => Duration::ZERO,
     };
     let emergency = policy.renew.emergency_before.0;
+    let mut now = policy.clone();
     let before = match moment(policy, host.clock.now()) {
-        Moment::Open { renew_before } if renew_before == policy.renew.renew_before.0 => {
+        Moment::Open { renew_before, .. } if renew_before == policy.renew.renew_before.0 => {
             renew_before.saturating_sub(delay)
         }
-        Moment::Open { renew_before } => renew_before,
+        Moment::Open { renew_before, next } => {
+            now.renew.next_window = next.map(Span);
+            renew_before
+        }
         Moment::Closed { .. } => emergency,
     };
-    let mut now = policy.clone();
     now.renew.renew_before = Span(before.max(emergency));
     // the kubelet rotates by itself long before; its own threshold only moves back
     let life =

@@ -1,22 +1,20 @@
 //! New containers for static pods: the runtime stops one, and the kubelet makes the next, which resolves its mounts and
 //! reads its files anew. Manifests are never moved: should certwarden die in between, the pod comes back by itself.
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::host::Host;
 use crate::host::clock::Deadline;
-use crate::host::cri::{Container, CriError, Exit};
+use crate::host::cri::{Container, CriError};
 use crate::model::cause::chain;
 use crate::model::component::Component;
 use crate::model::inventory::ContainerRef;
 use crate::model::plan::{PlannedStep, Step};
 use crate::model::report::{Consumer, Restarted};
 
-use super::activate::restart_unit;
+use super::exits::Exits;
 use super::run::{Run, Stop};
+use super::unit::restart_unit;
 use super::{prove, story};
 
 /// As the kubelet gives a static pod (kubernetes: `DefaultTerminationGracePeriodSeconds`).
@@ -27,8 +25,6 @@ const SLOWEST: Duration = Duration::from_secs(7 * 60);
 /// A kubelet at work makes a container again within a second (its relist), and looks at every pod once a minute
 /// (kubernetes: `syncFrequency`). One that is in back-off forgets it with its restart.
 const IDLE: Duration = Duration::from_secs(70);
-/// So many containers that ended since the swap are a crash loop: the third comes after 10 s of the kubelet's back-off.
-const LOOP: usize = 3;
 /// A container that was made again and has run for less than this was in a crash loop lately: after so long the kubelet
 /// forgets its back-off (kubernetes: `client-go/util/flowcontrol/backoff.go`, twice the longest).
 const STEADY: Duration = Duration::from_secs(10 * 60);
@@ -40,9 +36,9 @@ const POLL: Duration = Duration::from_millis(500);
 pub struct Who {
     consumer: Consumer,
     component: Option<Component>,
-    container: ContainerRef,
+    pub(super) container: ContainerRef,
     /// The id of the container that ran before anything was touched.
-    before: Option<String>,
+    pub(super) before: Option<String>,
     /// It is known that none ran.
     was_down: bool,
 }
@@ -93,7 +89,7 @@ impl Who {
 
     /// Whether what happens to it now is our doing: it was well before, and so was what it needs. In the dark it may
     /// crash until the others are back.
-    fn was_well(&self, run: &Run<'_>) -> bool {
+    pub(super) fn was_well(&self, run: &Run<'_>) -> bool {
         let served = |c| run.before.sockets.iter().any(|s| s.component == Some(c) && s.answered);
         let well = match self.component {
             Some(c @ (Component::Etcd | Component::KubeApiserver)) => served(c),
@@ -103,12 +99,27 @@ impl Who {
     }
 }
 
+/// A container that was stopped, so that the kubelet makes another.
+#[derive(Debug)]
+pub struct Stopped {
+    who: Who,
+    /// None: none was running.
+    old: Option<Container>,
+}
+
 /// Sees to it that a container runs that was made after the swap. One that never took the new files is left alone on
-/// the way back.
+/// a rollback.
 pub fn replace(run: &mut Run<'_>, who: &Who) -> Result<(), Stop> {
+    match stop(run, who)? {
+        Some(stopped) => await_replaced(run, stopped),
+        None => Ok(()),
+    }
+}
+
+/// Stops the container that does not use the new files. None: there is nothing to wait for.
+pub fn stop(run: &mut Run<'_>, who: &Who) -> Result<Option<Stopped>, Stop> {
     let host = run.engine.host;
-    let limit = run.engine.policy.verify.timeout.0.max(SLOWEST);
-    run.engine.progress.step(format!("making a new {} container", who.consumer), limit + GRACE);
+    run.engine.progress.step(format!("making a new {} container", who.consumer), limit(run) + GRACE);
     let socket = cri_socket(run)?;
     let going_back = run.going_back;
     let old = match host.runtime.containers(&socket, &who.container) {
@@ -116,41 +127,54 @@ pub fn replace(run: &mut Run<'_>, who: &Who) -> Result<(), Stop> {
         Err(e) if going_back && !run.stopped.contains(&who.consumer) => {
             let sentence = format!("{} was not stopped; whether it runs cannot be told: {}", who.consumer, chain(&e));
             run.report.notes.push(sentence);
-            return Ok(());
+            return Ok(None);
         }
         Err(e) => return Err(e.into()),
     };
     if let Some(c) = old.as_ref().filter(|c| going_back && who.before.as_ref() == Some(&c.id)) {
         tracing::info!(cw_txn = run.dir.id, "{} ({}) never took the new files", who.consumer, c.id);
-        return Ok(());
+        return Ok(None);
     }
     if old.is_none() && who.is_excused(run) && (going_back || who.component.is_none()) {
         run.report.notes.push(format!("{} is not running, as before", who.consumer));
-        return Ok(());
+        return Ok(None);
     }
     if old.as_ref().is_some_and(|c| is_new_already(run, who, c)) {
         story::activated(&run.dir.id, &who.consumer, "runs in a container made since");
-        return Ok(());
+        return Ok(None);
     }
     if who.component == Some(Component::Etcd) && old.is_some() {
         prove::may_restart_etcd(run)?;
     }
     someone_to_make_it(run, &who.consumer)?;
     // a kubelet that had to be started first announced its own time
-    run.engine.progress.step(format!("making a new {} container", who.consumer), limit + GRACE + GRACE);
+    run.engine.progress.step(format!("making a new {} container", who.consumer), limit(run) + GRACE + GRACE);
     if let Some(old) = &old {
         run.stopped.push(who.consumer.clone());
         host.runtime.stop(&socket, &old.id, GRACE)?;
     }
+    Ok(Some(Stopped { who: who.clone(), old }))
+}
+
+/// Waits for the container that the kubelet makes in the place of the one that was stopped.
+pub fn await_replaced(run: &mut Run<'_>, stopped: Stopped) -> Result<(), Stop> {
+    let Stopped { who, old } = stopped;
+    let host = run.engine.host;
     // one that need not come back is not waited for longer than one that does takes
-    let patience = if who.component.is_none() && who.may_stay_away(run, old.as_ref()) { IDLE + GRACE } else { limit };
-    let Some(new) = await_new(run, who, old.as_ref(), Deadline::after(host.clock.as_ref(), patience))? else {
+    let short = who.component.is_none() && who.may_stay_away(run, old.as_ref());
+    let patience = if short { IDLE + GRACE } else { limit(run) };
+    let Some(new) = await_new(run, &who, old.as_ref(), Deadline::after(host.clock.as_ref(), patience))? else {
         return Ok(());
     };
     story::activated(&run.dir.id, &who.consumer, "runs in a new container");
     let (old_id, new_id) = (old.map(|c| c.id), Some(new.id));
-    run.report.restarted.push(Restarted { component: who.consumer.clone(), old_id, new_id });
+    run.report.restarted.push(Restarted { component: who.consumer, old_id, new_id });
     Ok(())
+}
+
+/// How long the kubelet may take to make a container.
+pub fn limit(run: &Run<'_>) -> Duration {
+    run.engine.policy.verify.timeout.0.max(SLOWEST)
 }
 
 /// The new container; None if there is none, and need not be: that is noted.
@@ -239,9 +263,10 @@ fn restart_kubelet(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
     restart_unit(run, unit)
 }
 
-fn cri_socket(run: &Run<'_>) -> Result<PathBuf, Stop> {
+pub(super) fn cri_socket(run: &Run<'_>) -> Result<PathBuf, Stop> {
     run.engine.inventory.node.kubelet.cri_socket.clone().ok_or_else(|| {
-        Stop::Failed(
+        // it was known when the transaction began: the kubelet's directory may not be mounted yet
+        Stop::Passing(
             "the container runtime's socket is not known; set containerRuntimeEndpoint in the kubelet's configuration"
                 .to_owned(),
         )
@@ -251,79 +276,4 @@ fn cri_socket(run: &Run<'_>) -> Result<PathBuf, Stop> {
 /// The newest running container of a list that has the newest first.
 pub fn newest_running(list: &[Container]) -> Option<Container> {
     list.iter().find(|c| c.running).cloned()
-}
-
-/// Containers that came and went since the swap.
-#[derive(Debug)]
-pub struct Exits<'a> {
-    host: &'a Host,
-    socket: Option<PathBuf>,
-    who: Who,
-    since: i128,
-    /// Whether a crash loop ends a wait: on the way back, and in the dark, every minute is given.
-    decides: bool,
-    /// The kubelet removes all but the last: those that were seen count.
-    ended: RefCell<BTreeSet<String>>,
-    last: RefCell<Option<String>>,
-}
-
-impl<'a> Exits<'a> {
-    pub fn of(run: &Run<'a>, who: &Who) -> Self {
-        Self {
-            host: run.engine.host,
-            socket: run.engine.inventory.node.kubelet.cri_socket.clone(),
-            decides: !run.going_back && who.was_well(run),
-            who: who.clone(),
-            since: run.swapped_at.as_nanosecond(),
-            ended: RefCell::default(),
-            last: RefCell::default(),
-        }
-    }
-
-    /// Whether it is in a crash loop, as far as that is ours to judge.
-    pub fn looping(&self) -> bool {
-        self.decides && self.count() >= LOOP
-    }
-
-    fn count(&self) -> usize {
-        let Some(socket) = &self.socket else { return 0 };
-        let listed = self.host.runtime.containers(socket, &self.who.container).unwrap_or_default();
-        let new = |c: &&Container| i128::from(c.created_ns) > self.since && self.who.before.as_ref() != Some(&c.id);
-        let mut ended = self.ended.borrow_mut();
-        for c in listed.iter().filter(new).filter(|c| !c.running) {
-            if ended.insert(c.id.clone()) {
-                *self.last.borrow_mut() = Some(c.id.clone());
-            }
-        }
-        ended.len()
-    }
-
-    /// What is said of them, if there are any: `its container ends again and again (…)`.
-    pub fn sentence(&self) -> Option<String> {
-        let times = self.count();
-        let id = self.last.borrow().clone()?;
-        let exit = self.host.runtime.exit(self.socket.as_ref()?, &id).ok().flatten();
-        let how = exit.map_or_else(|| "it is not known how".to_owned(), |e| self.describe(&e));
-        let often = if times == 1 { "once" } else { "again and again" };
-        Some(format!("its new container ended {often}: {how}"))
-    }
-
-    fn describe(&self, exit: &Exit) -> String {
-        let words = [Some(exit.message.clone()).filter(|m| !m.is_empty()), self.last_words(exit)];
-        let words: Vec<String> = words.into_iter().flatten().collect();
-        let words = words.first().map(|w| format!(", {w}")).unwrap_or_default();
-        format!("exit code {} ({}){words}", exit.code, exit.reason)
-    }
-
-    /// The line of its log that most probably says why.
-    fn last_words(&self, exit: &Exit) -> Option<String> {
-        /// What fits into a sentence.
-        const WORDS: usize = 160;
-        let log = self.host.root.read_text(exit.log.as_deref()?).ok()?;
-        // `time stream tag text` (kubernetes: `pkg/kubelet/kuberuntime/logs/logs.go`)
-        let lines: Vec<&str> = log.lines().filter_map(|l| l.splitn(4, ' ').nth(3)).collect();
-        let telling = |l: &&&str| ["rror", "panic", "fatal"].iter().any(|word| l.contains(word));
-        let line = lines.iter().rev().find(telling).or(lines.last())?;
-        Some(line.chars().filter(|c| !c.is_control()).take(WORDS).collect())
-    }
 }

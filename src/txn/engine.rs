@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::host::Host;
 use crate::host::fs::FsError;
 use crate::model::audit::audit;
@@ -19,7 +21,8 @@ use super::ledger::LedgerError;
 use super::lock::{Lock, LockError};
 use super::progress::Progress;
 use super::run::{Run, Stop};
-use super::{activate, retention, store, story, unwind};
+use super::state::StateError;
+use super::{retention, store, story, unit, unwind};
 
 /// Some requests to each of some API servers, none of which answers; workers that are at work are waited for besides.
 const TURN_LIMIT: Duration = Duration::from_secs(300);
@@ -55,9 +58,13 @@ pub enum EngineError {
     Ledger(#[from] LedgerError),
     #[error("prepare the transaction")]
     Fs(#[from] FsError),
+    #[error("allow renewals again")]
+    State(#[from] StateError),
     /// `recover` has to end it first.
     #[error("transaction {id} is unfinished; run `certwarden recover` first")]
     Unfinished { id: String },
+    #[error("several transactions are not proven: {ids}; name the one to accept")]
+    SeveralUnproven { ids: String },
 }
 
 impl Engine<'_> {
@@ -67,23 +74,15 @@ impl Engine<'_> {
     /// [`EngineError`] if nothing was begun.
     pub fn carry_out(&self, plan: &Plan, options: &Options<'_>) -> Result<Report, EngineError> {
         let started = self.host.clock.now();
-        if let Some(missing) = missing(plan) {
-            story::refused(&missing);
-            let mut refused = Report::new(Outcome::Refused, missing, started);
-            refused.notes.extend(needed(plan));
-            return Ok(refused);
-        }
-        if plan.is_empty() {
-            let mut idle = Report::new(Outcome::NothingToDo, nothing(plan), started);
-            idle.notes.extend(needed(plan));
-            return Ok(idle);
+        if let Some(not_begun) = not_begun(plan, started) {
+            return Ok(not_begun);
         }
         let _lock = Lock::take(&self.host.root, if options.dry_run { "renew --dry-run" } else { "renew" })?;
         if let Some((dir, _)) = store::unfinished(&self.host.root)?.into_iter().next() {
             return Err(EngineError::Unfinished { id: dir.id });
         }
         if let Some(refused) = self.refused(plan, options) {
-            return Ok(refused);
+            return Ok(Report { left_out: plan.left_out().cloned().collect(), ..refused });
         }
         let lock = match self.turn(plan, options) {
             Ok(lock) => lock,
@@ -103,7 +102,8 @@ impl Engine<'_> {
         let mut run = Run::new(*self, plan, dir);
         run.lock = lock;
         run.forced.clone_from(&options.forced);
-        run.report.notes.extend(left_out(plan.skipped.iter()));
+        run.report.left_out.extend(plan.left_out().cloned());
+        run.report.notes.extend(by_reason("not renewed: ", plan.skipped.iter().filter(|s| !s.due)));
         let left_alone = plan.others.iter().filter(|o| !plan.restarts(&o.container));
         run.report.notes.extend(left_alone.map(|o| format!("left alone: {}", o.sentence())));
         let mut report = match run.all(options.dry_run) {
@@ -166,16 +166,17 @@ impl Engine<'_> {
 fn stopped(run: &mut Run<'_>, stop: Stop, dry_run: bool) -> Report {
     if !run.touched() {
         let reason = match stop {
-            Stop::Failed(reason) => reason,
+            Stop::Failed(reason) | Stop::Passing(reason) | Stop::Unrecorded(reason) => reason,
             Stop::Asked => "stopped before anything live was touched".to_owned(),
         };
         run.discard(&reason, dry_run);
         return run.close_with(Outcome::Refused, reason);
     }
     match stop {
-        Stop::Failed(reason) => unwind::roll_back(run, &reason),
+        Stop::Failed(reason) | Stop::Passing(reason) => unwind::roll_back(run, &reason),
+        Stop::Unrecorded(why) => unrecorded(run, &why),
         Stop::Asked => {
-            activate::release(run);
+            unit::release(run);
             let reason = "the new files are in place; the next start activates and verifies them".to_owned();
             story::interrupted(&run.dir.id, &reason);
             run.close_with(Outcome::Interrupted, reason)
@@ -183,30 +184,54 @@ fn stopped(run: &mut Run<'_>, stop: Stop, dry_run: bool) -> Report {
     }
 }
 
-/// What was asked for and cannot be had.
-fn missing(plan: &Plan) -> Option<String> {
-    let why = left_out(plan.skipped.iter().filter(|s| s.blocks));
-    let others = if plan.is_empty() { "" } else { "; name the others to renew them without it" };
-    (!why.is_empty()).then(|| format!("{}{others}", why.join("; ")))
+/// Everything is proven, and the record of it is missing: whoever comes next proves it again and records it.
+pub fn unrecorded(run: &mut Run<'_>, why: &str) -> Report {
+    unit::release(run);
+    let reason = format!(
+        "the new files are in place and proven, which could not be recorded ({why}); the next recovery does it"
+    );
+    story::interrupted(&run.dir.id, &reason);
+    run.close_with(Outcome::Interrupted, reason)
 }
 
-/// What somebody elsewhere has to make.
-fn needed(plan: &Plan) -> impl Iterator<Item = String> {
-    plan.skipped.iter().filter_map(|s| Some(format!("{} needs {}", s.name, s.needed.as_ref()?)))
+/// Of a plan that there is nothing to do by, or not all that it has to do together.
+fn not_begun(plan: &Plan, at: Timestamp) -> Option<Report> {
+    let blocks = by_reason("left out: ", plan.skipped.iter().filter(|s| s.blocks));
+    let due = by_reason("", plan.left_out());
+    let (outcome, reason) = if !blocks.is_empty() {
+        let others = if plan.is_empty() { "" } else { "; name the others to renew them without it" };
+        let reason = format!("{}{others}", blocks.join("; "));
+        story::refused(&reason);
+        (Outcome::Refused, reason)
+    } else if !plan.is_empty() {
+        return None;
+    } else if !due.is_empty() {
+        (Outcome::LeftOut, format!("what is due or broken is not renewed here: {}", due.join("; ")))
+    } else {
+        (Outcome::NothingToDo, nothing(plan))
+    };
+    let mut report = Report::new(outcome, reason, at);
+    report.left_out = plan.skipped.iter().filter(|s| s.due || s.blocks).cloned().collect();
+    let others = plan.skipped.iter().filter(|s| !(s.due || s.blocks));
+    report.notes.extend(others.filter_map(|s| Some(format!("{} needs {}", s.name, s.needed.as_ref()?))));
+    Some(report)
 }
 
 /// A sentence for each reason, with everything that it keeps from being renewed.
-fn left_out<'a>(skipped: impl Iterator<Item = &'a Skipped>) -> Vec<String> {
+fn by_reason<'a>(head: &str, skipped: impl Iterator<Item = &'a Skipped>) -> Vec<String> {
     let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for s in skipped {
         by_reason.entry(&s.reason).or_default().push(&s.name);
     }
-    by_reason.iter().map(|(reason, names)| format!("left out: {}: {reason}", names.join(", "))).collect()
+    by_reason.iter().map(|(reason, names)| format!("{head}{}: {reason}", names.join(", "))).collect()
 }
 
+/// Where there is nothing to do: what is not due either is told where it was asked for.
 fn nothing(plan: &Plan) -> String {
-    if plan.skipped.is_empty() {
-        return "nothing is due".to_owned();
-    }
-    format!("nothing is due that can be renewed here; {}", left_out(plan.skipped.iter()).join("; "))
+    let excluded = match plan.excluded.as_slice() {
+        [] => String::new(),
+        names => format!(" but what renew.exclude names: {}", names.join(", ")),
+    };
+    let others: Vec<String> = by_reason("; not renewed here: ", plan.skipped.iter());
+    format!("nothing is due{excluded}{}", others.concat())
 }

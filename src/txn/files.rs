@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use crate::host::fs::replace::{Here, Place};
 use crate::host::fs::{FsError, Root};
 use crate::model::inventory::{Form, Inventory};
@@ -25,10 +27,14 @@ pub enum FilesError {
     ChangedMeanwhile { path: PathBuf },
     #[error("the backup of {} is damaged: its SHA-256 is not the recorded one", path.display())]
     BackupDamaged { path: PathBuf },
+    #[error("the backup of {} is missing in the state directory", path.display())]
+    BackupMissing { path: PathBuf },
     #[error("the staged {} is damaged: its SHA-256 is not the recorded one", path.display())]
     StagedDamaged { path: PathBuf },
     #[error("{} and {} are one file by two paths: give each credential files of its own", path.display(), other.display())]
     OnePlace { path: PathBuf, other: PathBuf },
+    #[error("{} is empty and had files: mount its file system", dir.display())]
+    NotMounted { dir: PathBuf },
     #[error("{} was not staged", path.display())]
     NotStaged { path: PathBuf },
     #[error(transparent)]
@@ -74,6 +80,63 @@ fn place_of(root: &Root, record: &FileRecord) -> Result<Place, FsError> {
     if record.by_name { root.place_by_name(&record.path) } else { root.place(&record.path) }
 }
 
+/// Whether the directory of every file is there, and something in it: an empty one that had files is a mount point whose file
+/// system is not mounted, and what is put there would be hidden by it later.
+///
+/// # Errors
+/// [`FilesError`] of the first that is not.
+pub fn reachable(root: &Root, files: &[FileRecord]) -> Result<(), FilesError> {
+    for file in files.iter().filter(|f| f.sha256 != NOTHING) {
+        place_of(root, file)?;
+        let dir = file.path.parent().unwrap_or(&file.path);
+        if root.list(dir)?.iter().all(|name| name.starts_with('.')) {
+            return Err(FilesError::NotMounted { dir: dir.to_path_buf() });
+        }
+    }
+    Ok(())
+}
+
+/// A file of an item as it is now.
+struct Present {
+    record: FileRecord,
+    place: Place,
+    /// What is kept of it.
+    copy: Option<Zeroizing<Vec<u8>>>,
+}
+
+fn present(root: &Root, entry: &str, form: &Form, path: &Path) -> Result<Present, FsError> {
+    let mut record = FileRecord {
+        path: path.to_path_buf(),
+        entry: entry.to_owned(),
+        sha256: String::new(),
+        attributes: Attributes::default(),
+        by_name: form.by_name(),
+    };
+    let place = place_of(root, &record)?;
+    let here = place.here()?;
+    record.sha256 = if form.may_be_missing() { seen(&place, record.by_name)? } else { digest(&place.read_secret()?) };
+    if record.sha256 == UNREAD {
+        return Ok(Present { record, place, copy: None }); // it is kept itself
+    }
+    if here == Here::File || !form.may_be_missing() {
+        record.attributes = place.attributes()?;
+    }
+    // a link's copy is what it leads to, for whoever wants that back some day
+    match root.read_secret(path) {
+        Ok(bytes) => Ok(Present { record, place, copy: Some(bytes) }),
+        Err(e) if here == Here::File => Err(e),
+        Err(_) => Ok(Present { record, place, copy: None }),
+    }
+}
+
+/// Whether every file of the form could be backed up now.
+///
+/// # Errors
+/// [`FsError`], as [`back_up`] would say.
+pub fn foresee(root: &Root, form: &Form) -> Result<(), FsError> {
+    form.files().into_iter().try_for_each(|path| present(root, "", form, path).map(drop))
+}
+
 /// Copies every file of the forms into the transaction and says what it was. Durable on return.
 ///
 /// # Errors
@@ -83,36 +146,14 @@ pub fn back_up(root: &Root, dir: &TxnDir, items: &[(&str, &Form)]) -> Result<Vec
     let mut known: BTreeMap<(u64, u64, OsString), PathBuf> = BTreeMap::new();
     for (entry, form) in items {
         for path in form.files() {
-            let mut record = FileRecord {
-                path: path.to_path_buf(),
-                entry: (*entry).to_owned(),
-                sha256: String::new(),
-                attributes: Attributes::default(),
-                by_name: form.by_name(),
-            };
-            let place = place_of(root, &record)?;
+            let Present { record, place, copy } = present(root, entry, form, path)?;
             if let Some(other) = known.insert(place.id()?, path.to_path_buf()) {
                 return Err(FilesError::OnePlace { path: path.to_path_buf(), other });
             }
-            let here = place.here()?;
-            record.sha256 =
-                if form.may_be_missing() { seen(&place, record.by_name)? } else { digest(&place.read_secret()?) };
-            if record.sha256 == UNREAD {
-                records.push(record); // it is kept itself
-                continue;
-            }
-            if here == Here::File || !form.may_be_missing() {
-                record.attributes = place.attributes()?;
-            }
-            // a link's copy is what it leads to, for whoever wants that back some day
-            match root.read_secret(path) {
-                Ok(bytes) => {
-                    let copy = dir.old(path);
-                    make_parent(root, &copy)?;
-                    root.write(&copy, &bytes, 0o600)?;
-                }
-                Err(e) if here == Here::File => return Err(e.into()),
-                Err(_) => {}
+            if let Some(bytes) = copy {
+                let copy = dir.old(path);
+                make_parent(root, &copy)?;
+                root.write(&copy, &bytes, 0o600)?;
             }
             records.push(record);
         }
@@ -226,7 +267,10 @@ pub fn prepare_old(root: &Root, dir: &TxnDir, files: &[FileRecord]) -> Result<Pr
         if !is_content(&file.sha256) || is_whole(place, file) {
             return Ok(());
         }
-        let bytes = root.read_secret(&dir.old(&file.path))?;
+        let bytes = root.read_secret(&dir.old(&file.path)).map_err(|e| match e {
+            FsError::NotFound { .. } => FilesError::BackupMissing { path: file.path.clone() },
+            other => FilesError::Fs(other),
+        })?;
         if digest(&bytes) != file.sha256 {
             return Err(FilesError::BackupDamaged { path: file.path.clone() });
         }

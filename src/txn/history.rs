@@ -40,7 +40,7 @@ fn past(root: &Root, dir: &TxnDir) -> Past {
                 id: dir.id.clone(),
                 opened_at: ledger.opened_at(),
                 state: Some(ledger.state()),
-                backup: backup && ledger.state() == State::Verified,
+                backup: backup && ledger.state().keeps_backup(),
                 entries,
                 reason: ledger.records().last().and_then(|r| r.reason.clone()),
             }

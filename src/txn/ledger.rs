@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::host::fs::{FsError, Root};
+use crate::model::component::Component;
 use crate::model::ledger::{FileRecord, Record, SCHEMA, State};
 
 use super::store::TxnDir;
@@ -71,6 +72,13 @@ impl Ledger {
         Ok(if records.is_empty() { None } else { Some(Self { dir: dir.clone(), records, whole: whole as u64 }) })
     }
 
+    /// Whether the file speaks of this state at all: cheaper than to read it, and enough to know that it does not.
+    pub fn mentions(root: &Root, dir: &TxnDir, state: State) -> bool {
+        let word = format!("\"state\":\"{state}\"");
+        let bytes = root.read(&dir.ledger(), MAX_LEDGER).unwrap_or_default();
+        bytes.windows(word.len()).any(|w| w == word.as_bytes())
+    }
+
     /// Announces the next state.
     ///
     /// # Errors
@@ -90,6 +98,43 @@ impl Ledger {
         at: Timestamp,
     ) -> Result<(), LedgerError> {
         self.append(root, Record { staged: digests, ..record(State::Staged, at) })
+    }
+
+    /// Announces that the new files stay although not all could be proven; `left` has not taken them up yet.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn unproven(
+        &mut self,
+        root: &Root,
+        at: Timestamp,
+        reason: &str,
+        left: Vec<Component>,
+    ) -> Result<(), LedgerError> {
+        self.append(root, Record { reason: Some(reason.to_owned()), left, ..record(State::Unproven, at) })
+    }
+
+    /// Records that these steps of a recovery failed, so that the next one knows.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn failed(&mut self, root: &Root, at: Timestamp, reason: &str, steps: Vec<String>) -> Result<(), LedgerError> {
+        self.append(root, Record { reason: Some(reason.to_owned()), failed: steps, ..record(self.state(), at) })
+    }
+
+    /// Whether an earlier recovery has recorded that this step failed, or a rollback that it did.
+    pub fn failed_before(&self, step: &str) -> bool {
+        self.records.iter().any(|r| r.state == State::RollbackFailed || r.failed.iter().any(|failed| failed == step))
+    }
+
+    /// Who has not taken up the new files; None: nobody, as far as is recorded.
+    pub fn left(&self) -> Option<Vec<Component>> {
+        match self.records.last()? {
+            Record { state: State::Unproven, left, .. } => Some(left.clone()),
+            // with a reason: 0.1.0's word for what all had taken up and could not be proven
+            Record { state: State::Committed, reason: Some(_), .. } => Some(Vec::new()),
+            _ => None,
+        }
     }
 
     fn append(&mut self, root: &Root, record: Record) -> Result<(), LedgerError> {
@@ -157,7 +202,16 @@ pub(super) fn read(bytes: &[u8], path: &Path) -> Result<(Vec<Record>, usize), Le
 }
 
 fn record(state: State, at: Timestamp) -> Record {
-    Record { schema: SCHEMA.to_owned(), at, state, files: Vec::new(), staged: BTreeMap::new(), reason: None }
+    Record {
+        schema: SCHEMA.to_owned(),
+        at,
+        state,
+        files: Vec::new(),
+        staged: BTreeMap::new(),
+        reason: None,
+        left: Vec::new(),
+        failed: Vec::new(),
+    }
 }
 
 #[cfg(test)]
@@ -210,6 +264,34 @@ mod tests {
             assert!(Ledger::load(&root, ledger.dir()).is_err(), "{text}");
             assert!(store::unfinished(&root).is_err());
         }
+    }
+
+    #[test]
+    fn a_damaged_ledger_that_is_older_than_a_closed_one_stops_nobody_and_is_removed_in_time() {
+        let (_dir, root, damaged) = opened();
+        std::fs::write(root.on_host(&damaged.dir().ledger()), "rubbish\n").unwrap();
+        let newer = || {
+            let txn = store::create(&root, Timestamp::UNIX_EPOCH).unwrap();
+            let mut ledger = Ledger::open(&root, &txn, Vec::new(), Timestamp::UNIX_EPOCH).unwrap();
+            ledger.enter(&root, State::Discarded, Timestamp::UNIX_EPOCH, None).unwrap();
+            ledger
+        };
+        assert!(store::unfinished(&root).is_err(), "it may be open");
+        newer();
+        assert_eq!(store::unfinished(&root).unwrap().len(), 0);
+        assert_eq!(store::unreadable(&root).unwrap(), [damaged.dir().clone()]);
+        crate::txn::retention::apply(&root, 1);
+        assert_eq!(store::unreadable(&root).unwrap().len(), 1, "kept as long as others");
+        crate::txn::retention::apply(&root, 0);
+        assert_eq!(store::unreadable(&root).unwrap().len(), 0);
+        // an open one besides is found
+        let damaged = newer();
+        newer();
+        std::fs::write(root.on_host(&damaged.dir().ledger()), "rubbish\n").unwrap();
+        let txn = store::create(&root, Timestamp::UNIX_EPOCH).unwrap();
+        Ledger::open(&root, &txn, Vec::new(), Timestamp::UNIX_EPOCH).unwrap();
+        let open = store::unfinished(&root).unwrap();
+        assert_eq!(open.iter().map(|(dir, _)| dir.id.clone()).collect::<Vec<_>>(), [txn.id]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! ```text
 //!  backup ── stage ── validate ── rehearse ── commit ── activate ── verify
 //!    │         │                                │           │          │
-//!   open     staged                  committing, committed           verified
+//!   open     staged                  committing, committed      verified | unproven
 //!    └────┬────┘                                └─────┬─────┘
 //!     discarded                    rolling-back ── rolled-back | rollback-failed
 //! ```
@@ -17,19 +17,26 @@ pub mod cluster;
 pub mod container;
 mod copies;
 pub mod engine;
+mod exits;
 pub mod files;
+pub mod foresight;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 pub mod history;
 pub mod ledger;
 pub mod lock;
+mod pods;
 pub mod progress;
-pub mod prove;
+mod prove;
 pub mod recover;
 pub mod retention;
+mod retry;
 pub mod run;
 pub mod session;
 pub mod state;
+pub mod stop;
 pub mod store;
 mod story;
+mod unit;
+pub mod unproven;
 pub mod unwind;

@@ -14,14 +14,17 @@ use crate::model::report::{CredentialSeen, When};
 use crate::verify::REQUEST;
 use crate::verify::api::answering;
 use crate::verify::etcd::{self, Members};
-use crate::verify::node::NodeWatch;
+use crate::verify::node::{NEXT_REPORT, NodeWatch, Restart};
 use crate::verify::served::{Expected, await_served};
 use crate::verify::{aggregate, health};
 
-use super::before::EtcdBefore;
-use super::container::{Exits, Who};
-use super::run::{Run, Stop};
+use super::before::{EtcdBefore, identity_for};
+use super::container::Who;
+use super::exits::Exits;
+use super::run::{Run, Stop, refusal};
 
+/// For a component that was not healthy before either: time for its start, so that it can show that it has recovered.
+const ILL: Duration = Duration::from_secs(30);
 /// For a socket on which nobody answered before either.
 const SILENT: Duration = Duration::from_secs(30);
 
@@ -88,35 +91,36 @@ fn credential(run: &mut Run<'_>, name: &str, proof: &Proof) -> Result<(), Stop> 
     let refused = seen.proven == Some(false);
     let sentence = format!("the new {name} was refused by {}: {}", seen.against, seen.detail);
     run.report.credentials.push(seen);
-    if refused { Err(Stop::Failed(sentence)) } else { Ok(()) }
+    let as_before = run.before.refused.contains(&refusal(name, proof));
+    if refused && !as_before { Err(Stop::Failed(sentence)) } else { Ok(()) }
 }
 
-/// Waits until the component says that it is well.
+/// Waits until the component says that it is healthy, or is no worse than before.
 pub fn await_health(run: &mut Run<'_>, component: Component, url: &str, limit: Duration) -> Result<(), Stop> {
     let engine = run.engine;
-    engine.progress.step(format!("waiting for {component} to say that it is well"), limit + REQUEST);
+    // what ails it is none of our business, unless a certificate that had expired was the cause
+    let excused =
+        (run.before.was_down(component) || run.before.was_ill(component)) && old_still_work(run, run.swapped_at);
+    let limit = if excused { limit.min(ILL) } else { limit };
+    engine.progress.step(format!("waiting for {component} to say that it is healthy"), limit + REQUEST);
     let exits = Who::component(run, component).ok().map(|who| Exits::of(run, &who));
     let keep_going = || !engine.should_stop() && !exits.as_ref().is_some_and(Exits::looping);
-    let seen = health::await_health(engine.host, component, url, (None, None), limit, &keep_going);
+    let identity = identity_for(engine.host, engine.inventory, component);
+    let seen = health::await_health(engine.host, component, url, (None, identity.as_ref()), limit, &keep_going);
     if seen.ok {
         return Ok(());
     }
     if engine.should_stop() {
         return Err(Stop::Asked);
     }
-    // in the dark the API server was away before anything was touched: no worse
+    // the API was unavailable before anything was touched: no worse
     let unseen = component == Component::KubeApiserver && run.before.node.is_none();
-    if excused(run, component) || unseen && old_still_work(run, run.swapped_at) {
-        run.report.notes.push(format!("{component} is not well, as before: {}", seen.detail));
+    if excused || unseen && old_still_work(run, run.swapped_at) {
+        run.report.notes.push(format!("{component} is not healthy, as before: {}", seen.detail));
         return Ok(());
     }
     let why = exits.and_then(|e| e.sentence()).unwrap_or(seen.detail);
-    Err(Stop::Failed(format!("{component} is not well: {why}")))
-}
-
-/// Whether the component was down before although its certificates were good: what ails it is none of our business.
-fn excused(run: &Run<'_>, component: Component) -> bool {
-    run.before.was_down(component) && old_still_work(run, run.swapped_at)
+    Err(Stop::Failed(format!("{component} is not healthy: {why}")))
 }
 
 /// What answered before through the API server must do so with the new client certificate. What did not is its own matter.
@@ -196,20 +200,32 @@ pub fn may_restart_etcd(run: &Run<'_>) -> Result<(), Stop> {
 
 fn node_ready(run: &mut Run<'_>, node: &str) -> Result<(), Stop> {
     let engine = run.engine;
-    let (host, limit) = (engine.host, engine.policy.verify.timeout.0);
-    engine
-        .progress
-        .step(format!("waiting for node {node} to report Ready again"), limit.saturating_mul(2) + REQUEST * 2);
+    let (host, mut limit) = (engine.host, engine.policy.verify.timeout.0);
+    let announce = |limit: Duration| {
+        let time = limit.saturating_mul(2).max(NEXT_REPORT) + REQUEST * 4;
+        engine.progress.step(format!("waiting for node {node} to report Ready again"), time);
+    };
+    announce(limit);
     let Some(to) = answering(host, run.engine.inventory, node) else {
         run.report.notes.push(format!("whether node {node} is Ready cannot be told: no credential to ask with"));
         return Ok(());
     };
-    let since = run.restarted_kubelet_at.unwrap_or_else(|| without_restart(run.swapped_at));
+    let now = match &run.before.node {
+        None => NodeWatch::start(host, &to, node).before().cloned(),
+        before => before.clone(),
+    };
+    let now = now.unwrap_or_default();
+    if !now.more_time().is_zero() {
+        limit += now.more_time();
+        announce(limit);
+    }
+    let gone = without_restart(run.swapped_at, now.renewal_interval());
+    let restart = run.kubelet_restart.clone().unwrap_or_else(|| Restart::at(gone));
     let mut watch = NodeWatch::resume(node, run.before.node.clone());
     if !old_still_work(run, run.swapped_at) {
         watch = watch.demanding_ready(); // an expired certificate was the cause, or hid it
     }
-    let (seen, judgement) = watch.await_ready(host, &to, since, limit, &|| !engine.should_stop());
+    let (seen, judgement) = watch.await_ready(host, &to, &restart, limit, &|| !engine.should_stop());
     run.report.node = Some(seen);
     match judgement {
         Judgement::Healthy => Ok(()),
@@ -218,7 +234,7 @@ fn node_ready(run: &mut Run<'_>, node: &str) -> Result<(), Stop> {
             run.report.notes.push(format!("whether node {node} is Ready cannot be told: {why}"));
             Ok(())
         }
-        Judgement::NotYet(why) | Judgement::Failed(why) => {
+        Judgement::NotYet(why) | Judgement::Undecided(why) | Judgement::Failed(why) => {
             Err(Stop::Failed(format!("node {node} is not Ready again: {why}")))
         }
     }
@@ -227,8 +243,9 @@ fn node_ready(run: &mut Run<'_>, node: &str) -> Result<(), Stop> {
 /// A kubelet that goes on running reports its status every 5 minutes, half as much again when it was spread
 /// (kubernetes: `pkg/kubelet/kubelet_node_status.go`, nodeStatusReportFrequency): then a younger heartbeat than this
 /// cannot be asked for, and its lease has to tell that it lives.
-fn without_restart(at: Timestamp) -> Timestamp {
-    at.checked_sub(SignedDuration::from_mins(10)).unwrap_or(at)
+fn without_restart(at: Timestamp, renewal_interval: Duration) -> Timestamp {
+    let since = (renewal_interval * 2).max(Duration::from_secs(10 * 60));
+    SignedDuration::try_from(since).ok().and_then(|since| at.checked_sub(since).ok()).unwrap_or(at)
 }
 
 /// Whether what the plan replaced could still be used at `now`: nothing else is worth going back to.

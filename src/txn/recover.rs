@@ -17,13 +17,13 @@ use crate::model::plan::{Plan, PlannedStep, Step};
 use crate::model::planner::{self, Basis};
 use crate::model::report::{Consumer, Outcome, Report};
 
-use super::engine::{Engine, EngineError};
+use super::engine::{Engine, EngineError, unrecorded};
 use super::ledger::Ledger;
 use super::lock::Lock;
 use super::run::{Run, Stop};
-use super::state::DaemonState;
+use super::state::{DaemonState, Loaded};
 use super::store::{self, TxnDir};
-use super::{prove, retention, story, unwind};
+use super::{files, prove, retention, retry, story, unwind};
 
 /// A plan has some tens of steps; far above any.
 const MAX_PLAN: u64 = 16 << 20;
@@ -38,7 +38,8 @@ pub enum Reach {
 }
 
 impl Engine<'_> {
-    /// Ends every unfinished transaction. None if there is none.
+    /// Ends every unfinished transaction; where there is none, verifies again what is in place and not proven. None if there
+    /// is neither.
     ///
     /// `operator`: a person asked, so a rollback that failed is tried again.
     ///
@@ -48,7 +49,10 @@ impl Engine<'_> {
         let root = &self.host.root;
         // before the kubelet starts nothing can be proven, so that nothing is forgiven either
         let operator = operator && reach == Reach::Full;
-        let held_back = || DaemonState::load(root).state.observe_only.is_some();
+        let held_back = || {
+            let Loaded { state, damage } = DaemonState::load(root);
+            state.observe_only.is_some() || damage.is_some()
+        };
         if store::list(root)?.is_empty() && !(operator && held_back()) {
             return Ok(None);
         }
@@ -58,7 +62,7 @@ impl Engine<'_> {
             unfinished.push(failed);
         }
         if operator && unfinished.is_empty() {
-            unwind::clear_observe_only(root)?; // its transaction is gone: a person has seen to it
+            unwind::clear_observe_only(self.host)?; // its transaction is gone: a person has seen to it
         }
         let mut last = None;
         for (dir, ledger) in unfinished {
@@ -69,6 +73,9 @@ impl Engine<'_> {
                 retention::keep_report(root, &report, false);
                 last = Some(report);
             }
+        }
+        if last.is_none() && reach == Reach::Full {
+            last = self.prove_again();
         }
         retention::apply(root, self.policy.state.generations);
         Ok(last)
@@ -90,14 +97,8 @@ impl Engine<'_> {
         };
         let state = ledger.state();
         story::recovering(&dir.id, state);
-        let (plan, note) = match read_plan(root, dir) {
-            Ok(plan) => (plan, None),
-            // the files must be made consistent all the same: what is to be put back is in the ledger
-            Err(why) => (self.plan_from_ledger(dir, &ledger), Some(format!("{why}; recovering by the ledger alone"))),
-        };
-        let acts = |s: &PlannedStep| matches!(s.step, Step::Activate { .. } | Step::Verify { .. });
-        // of a mounted image only the files are there; the services here are another machine's
-        let reach = if !self.host.live && plan.steps.iter().any(acts) { Reach::FilesOnly } else { reach };
+        let (plan, note) = self.plan_of(dir, &ledger);
+        let reach = if self.needs_the_node(&plan) { Reach::FilesOnly } else { reach };
         let mut run = Run::resume(*self, &plan, ledger);
         run.begun = Component::ALL.to_vec();
         run.others_begun = plan.others.iter().map(|o| o.container.clone()).collect();
@@ -107,8 +108,26 @@ impl Engine<'_> {
         run.report.notes.extend(note);
         if run.touched() {
             self.progress.committing();
+            if let Err(stop) = reachable(&run) {
+                return Ok(Some(retry::stuck(&mut run, stop)));
+            }
         }
         Ok(self.settle_run(&mut run, state, reach))
+    }
+
+    /// Of a mounted image only the files are there; the services here are another machine's.
+    pub(super) fn needs_the_node(&self, plan: &Plan) -> bool {
+        let acts = |s: &PlannedStep| matches!(s.step, Step::Activate { .. } | Step::Verify { .. });
+        !self.host.live && plan.steps.iter().any(acts)
+    }
+
+    /// The plan of a transaction that another process began, and what is to be said of it.
+    pub(super) fn plan_of(&self, dir: &TxnDir, ledger: &Ledger) -> (Plan, Option<String>) {
+        match read_plan(&self.host.root, dir) {
+            Ok(plan) => (plan, None),
+            // the files must be made consistent all the same: what is to be put back is in the ledger
+            Err(why) => (self.plan_from_ledger(dir, ledger), Some(format!("{why}; recovering by the ledger alone"))),
+        }
     }
 
     /// The plan's place is taken by that of putting everything back which the ledger names.
@@ -146,7 +165,7 @@ impl Engine<'_> {
             State::Committing => match settle_committing(run) {
                 Ok(State::Committed) => self.settle_run(run, State::Committed, reach),
                 Ok(_) => self.settle_run(run, State::RollingBack, reach),
-                Err(stop) => Some(stuck(run, stop)),
+                Err(stop) => Some(retry::stuck(run, stop)),
             },
             State::Committed if reach == Reach::FilesOnly => Some(run.close_with(
                 Outcome::Interrupted,
@@ -155,6 +174,9 @@ impl Engine<'_> {
             State::Committed => Some(match run.activate_and_verify() {
                 Ok(outcome) => run.close(outcome),
                 Err(Stop::Failed(reason)) => unwind::roll_back(run, &reason),
+                // a node that does not answer yet says nothing about the new files
+                Err(Stop::Passing(why)) => retry::later(run, &why),
+                Err(Stop::Unrecorded(why)) => unrecorded(run, &why),
                 Err(Stop::Asked) => run.close_with(Outcome::Interrupted, "stopped; the next start goes on".to_owned()),
             }),
             State::RollingBack | State::RollbackFailed => {
@@ -166,20 +188,26 @@ impl Engine<'_> {
                             Outcome::Interrupted,
                             format!("all files of transaction {id} are old again; to be verified"),
                         ),
-                        Err(stop) => stuck(run, stop),
+                        Err(stop) => retry::stuck(run, stop),
                     });
                 }
                 let report = unwind::finish(run, &reason);
                 if report.outcome == Outcome::RolledBack
-                    && let Err(e) = unwind::clear_observe_only(&self.host.root)
+                    && let Err(e) = unwind::clear_observe_only(self.host)
                 {
                     run.report.notes.push(chain(&e));
                 }
                 Some(report)
             }
-            State::Verified | State::RolledBack | State::Discarded => None,
+            State::Verified | State::Unproven | State::Accepted | State::RolledBack | State::Discarded => None,
         }
     }
+}
+
+/// Where a file system is not mounted nothing can be said of what lies on it, and nothing is put there.
+pub(super) fn reachable(run: &Run<'_>) -> Result<(), Stop> {
+    let records = run.ledger.as_ref().map(Ledger::files).unwrap_or_default();
+    Ok(files::reachable(&run.engine.host.root, records)?)
 }
 
 /// Back, or forward where the old ones have expired.
@@ -208,15 +236,9 @@ fn end_of(form: &Form, file: &[u8]) -> Option<Timestamp> {
     let cert = match form {
         Form::Kubeconfig { .. } => match kubeconfig::parse(std::str::from_utf8(file).ok()?).ok()?.identity {
             Identity::Embedded { cert, .. } => cert,
-            Identity::Files { .. } | Identity::Other => return None,
+            Identity::Files { .. } | Identity::Apart { .. } | Identity::Other => return None,
         },
         _ => file.to_vec(),
     };
     Some(parse_pem(&cert).ok()?.first()?.not_after)
-}
-
-/// The files could not be settled: an operator has to look, and the next recovery tries again.
-fn stuck(run: &mut Run<'_>, stop: Stop) -> Report {
-    let why = stop.sentence();
-    run.close_with(Outcome::RollbackFailed, format!("transaction {} cannot be finished: {why}", run.dir.id))
 }

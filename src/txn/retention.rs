@@ -8,9 +8,9 @@ use crate::model::cause::chain;
 use crate::model::ledger::State;
 use crate::model::report::Report;
 
-use super::files;
 use super::ledger::Ledger;
 use super::store::{self, STATE_DIR, TxnDir};
+use super::{files, unproven};
 
 /// A file being written is complete within seconds; one that is older was left by a process that died. They are named at
 /// random, since the daemon and a person's command may both write `state.json`.
@@ -43,10 +43,10 @@ pub fn apply(root: &Root, generations: usize) {
     }
     // what an operator still has to look at is neither thinned out nor counted
     let closed = closed.into_iter().filter(|(_, s)| *s != State::RollbackFailed);
-    let (backups, stories): (Vec<_>, Vec<_>) = closed.partition(|(_, s)| *s == State::Verified);
+    let (backups, stories): (Vec<_>, Vec<_>) = closed.partition(|(_, s)| s.keeps_backup());
     for (dir, state) in backups.iter().chain(&stories) {
         let needless: &[_] = match state {
-            State::Verified => &[dir.new_dir(), dir.work()],
+            State::Verified | State::Unproven | State::Accepted => &[dir.new_dir(), dir.work()],
             // what is live is what the backup holds
             State::RolledBack | State::Discarded => &[dir.new_dir(), dir.work(), dir.old_dir()],
             _ => &[],
@@ -58,8 +58,17 @@ pub fn apply(root: &Root, generations: usize) {
         remove_half_made(root, &dir.path(), Duration::ZERO);
     }
     remove_half_made(root, Path::new(STATE_DIR), HALF_MADE);
+    // what it holds nobody can put back any more
+    let unreadable = store::unreadable(root).unwrap_or_default();
+    for dir in unreadable.iter().rev().skip(generations) {
+        tracing::warn!(cw_txn = dir.id, "an old transaction whose ledger cannot be read is removed");
+        remove(root, dir, &dir.path());
+    }
+    // what is still to be proven stays as long as it is a question
+    let open: Vec<TxnDir> = unproven::list(root).into_iter().map(|u| u.dir).collect();
     for list in [&backups, &stories] {
-        for (dir, _) in list.iter().rev().skip(generations) {
+        let counted = list.iter().filter(|(dir, _)| !open.contains(dir));
+        for (dir, _) in counted.rev().skip(generations) {
             remove(root, dir, &dir.path());
         }
     }

@@ -13,49 +13,43 @@ use crate::model::component::Component;
 use crate::model::gate::{Gate, Refusal, standing};
 use crate::model::inventory::{ContainerRef, Form};
 use crate::model::ledger::{FileRecord, LINK, State};
-use crate::model::plan::{Activation, Item, Plan, Proof, Source, Step};
+use crate::model::plan::{Item, Plan, Proof, Source, Step};
 use crate::model::repair::Way;
 use crate::model::report::{Consumer, CredentialSeen, Outcome, Report, When};
 use crate::renew::Staged;
 use crate::verify::gates;
 use crate::verify::material::material;
+use crate::verify::node::Restart;
 use crate::verify::prove::prove;
 
 use super::cluster::Held;
-use super::container::{Who, replace};
+use super::container::{Stopped, Who, replace};
 use super::engine::Engine;
 use super::ledger::Ledger;
+use super::pods;
 use super::store::TxnDir;
 use super::{activate, before, copies, files, prove as checks, story};
 
+pub use super::stop::Stop;
+
+mod hold;
 mod prepare;
 mod turn;
+
+pub(super) use prepare::refusal;
 
 /// Time limit of a step that works on files only: generous, because fsync on a loaded disk is slow.
 const FILES_LIMIT: Duration = Duration::from_secs(60);
 
-/// Why a run does not go on.
-#[derive(Debug)]
-pub enum Stop {
-    /// A sentence: what failed and why.
-    Failed(String),
-    /// SIGTERM, or the machine is going down.
-    Asked,
-}
-
-impl Stop {
-    pub fn sentence(self) -> String {
-        match self {
-            Self::Failed(why) => why,
-            Self::Asked => "stopped".to_owned(),
-        }
-    }
-}
-
-impl<E: std::error::Error> From<E> for Stop {
-    fn from(e: E) -> Self {
-        Self::Failed(chain(&e))
-    }
+/// Whose work a run goes on with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// Its own.
+    Here,
+    /// Another process began the transaction.
+    Resumed,
+    /// The same, and what it does has been done before and will be again: it is logged in debug records only.
+    ProvenAgain,
 }
 
 /// A transaction at work.
@@ -71,14 +65,17 @@ pub struct Run<'a> {
     pub swapped_at: Timestamp,
     /// Containers that ran at that time: they are older than the files, whatever a clock says that is set meanwhile.
     pub older: BTreeSet<String>,
-    /// When this run last restarted the kubelet.
-    pub restarted_kubelet_at: Option<Timestamp>,
+    /// The last restart of the kubelet by this run.
+    pub kubelet_restart: Option<Restart>,
     /// Whether it was restarted since the last swap of files, and came up for good.
     pub kubelet_is_up: Option<bool>,
     /// It was stopped and not started again.
     pub holds_kubelet: bool,
     /// The old files are being put back, or are back.
     pub going_back: bool,
+    pub origin: Origin,
+    /// Who has not taken up the new files yet; None: nobody, as far as is known.
+    pub left: Option<Vec<Component>>,
     /// Soft gates that the operator overrides.
     pub forced: Vec<Gate>,
     /// Components whose activation has begun, so that a rollback activates them again.
@@ -87,11 +84,15 @@ pub struct Run<'a> {
     pub others_begun: Vec<ContainerRef>,
     /// Whose containers were stopped, or perhaps were.
     pub stopped: Vec<Consumer>,
+    /// Stopped beside another one, and not yet waited for.
+    pub stopped_early: BTreeMap<Component, Stopped>,
     /// Components whose activation has ended well.
     pub activated: Vec<Component>,
     /// The cluster's, where it had to be had.
     pub lock: Option<Held<'a>>,
     staged: Option<Staged>,
+    /// What kubeadm was to make: its own did not come to anything.
+    signed_instead: bool,
     /// From when to when each staged credential is valid, by name.
     validity: BTreeMap<String, (Timestamp, Timestamp)>,
 }
@@ -116,17 +117,21 @@ impl<'a> Run<'a> {
             before: before::Before::default(),
             swapped_at: now,
             older: BTreeSet::new(),
-            restarted_kubelet_at: None,
+            kubelet_restart: None,
             kubelet_is_up: None,
             holds_kubelet: false,
             going_back: false,
+            origin: Origin::Here,
+            left: None,
             forced: Vec::new(),
             begun: Vec::new(),
             others_begun: Vec::new(),
             stopped: Vec::new(),
+            stopped_early: BTreeMap::new(),
             activated: Vec::new(),
             lock: None,
             staged: None,
+            signed_instead: false,
             validity: BTreeMap::new(),
         }
     }
@@ -134,7 +139,10 @@ impl<'a> Run<'a> {
     /// A run over a transaction that another process began.
     pub fn resume(engine: Engine<'a>, plan: &'a Plan, ledger: Ledger) -> Self {
         let mut run = Self::new(engine, plan, ledger.dir().clone());
-        run.swapped_at = ledger.records().last().map_or(run.swapped_at, |r| r.at);
+        let mut records = ledger.records().iter().rev();
+        run.swapped_at = records.find(|r| r.state != State::Unproven).map_or(run.swapped_at, |r| r.at);
+        run.origin = Origin::Resumed;
+        run.left = ledger.left();
         run.before = before::Before::load(&engine.host.root, &run.dir);
         run.forced.clone_from(&run.before.forced);
         run.ledger = Some(ledger);
@@ -170,13 +178,13 @@ impl<'a> Run<'a> {
         matches!(step, Step::Stage { .. }) && ways.iter().any(by_request)
     }
 
-    /// What a committed transaction still has to do: take up and prove. One that was found degraded has been taken up,
-    /// and restarting everything at every look would make nothing better.
+    /// What a committed transaction still has to do: take up and prove. What has been taken up is not restarted again.
     pub fn activate_and_verify(&mut self) -> Result<Outcome, Stop> {
-        let degraded = self.ledger.as_ref().and_then(|l| l.records().last()).is_some_and(|r| r.reason.is_some());
+        let wanted = self.left.clone();
         for planned in &self.plan.steps {
-            let wanted = match planned.step {
-                Step::Activate { .. } | Step::ActivateOther { .. } => !degraded,
+            let wanted = match &planned.step {
+                Step::Activate { component, .. } => wanted.as_ref().is_none_or(|left| left.contains(component)),
+                Step::ActivateOther { .. } => wanted.is_none(),
                 Step::Verify { .. } | Step::Refresh { .. } => true,
                 _ => false,
             };
@@ -187,9 +195,21 @@ impl<'a> Run<'a> {
         self.finish()
     }
 
+    /// Who has not taken up the new files, after all that this run has done.
+    pub fn still_left(&self) -> Vec<Component> {
+        let planned = self.plan.steps.iter().filter_map(|s| match &s.step {
+            Step::Activate { component, .. } => Some(*component),
+            _ => None,
+        });
+        let wanted = |c: &Component| self.left.as_ref().is_none_or(|left| left.contains(c));
+        planned.filter(wanted).filter(|c| !self.activated.contains(c)).collect()
+    }
+
     fn finish(&mut self) -> Result<Outcome, Stop> {
-        self.sweep();
+        pods::compare(self);
         self.prove()?;
+        // only now: until the record is durable, what lies beside the live files is what a rollback needs
+        self.sweep();
         story::verified(&self.dir.id, &self.report, self.engine.host.live);
         Ok(if self.engine.host.live { Outcome::Verified } else { Outcome::Committed })
     }
@@ -197,15 +217,19 @@ impl<'a> Run<'a> {
     fn prove(&mut self) -> Result<(), Stop> {
         match self.ledger_mut()?.state() {
             State::Verified => Ok(()),
-            _ => self.enter(State::Verified, None),
+            // a disk that takes no record is no fault of the new files, and a rollback would have to record as much
+            _ => self.enter(State::Verified, None).map_err(|e| Stop::Unrecorded(e.sentence())),
         }
     }
 
     fn told_step(&mut self, step: &Step) -> Result<(), Stop> {
         story::step(&self.dir.id, step.id());
+        let clock = self.engine.host.clock.as_ref();
+        let began = clock.monotonic();
         let done = self.step(step);
-        if let Err(Stop::Failed(reason)) = &done {
-            story::step_failed(&self.dir.id, step.id(), reason);
+        self.report.spent(step.account(), clock.monotonic().saturating_sub(began));
+        if let Err(Stop::Failed(reason) | Stop::Passing(reason)) = &done {
+            story::step_failed(&self.dir.id, step.id(), reason, self.origin == Origin::ProvenAgain);
         }
         done
     }
@@ -295,32 +319,6 @@ impl<'a> Run<'a> {
         }
         story::committed(&dir.id, records.len());
         Ok(())
-    }
-
-    /// A kubelet could rotate in the middle of the exchange of its own link: it is stopped meanwhile. The ledger says
-    /// `committing`, so that whoever comes after a crash starts it again.
-    fn hold_kubelet(&mut self) -> Result<(), Stop> {
-        let Some(unit) = self.unit_to_hold() else { return Ok(()) };
-        self.begun.push(Component::Kubelet);
-        activate::hold_unit(self, &unit)
-    }
-
-    /// The same on the way back, where a kubelet that does not stop is no reason to leave half of everything.
-    pub fn hold_kubelet_again(&mut self) {
-        if let Some(unit) = self.unit_to_hold().filter(|_| !self.holds_kubelet)
-            && let Err(Stop::Failed(why)) = activate::hold_unit(self, &unit)
-        {
-            self.report.notes.push(why);
-        }
-    }
-
-    fn unit_to_hold(&self) -> Option<String> {
-        let links = self.plan.items.iter().any(|i| i.form.by_name());
-        let kubelet = self.plan.steps.iter().find_map(|s| match &s.step {
-            Step::Activate { how: Activation::RestartUnit { unit }, .. } => Some(unit.clone()),
-            _ => None,
-        });
-        kubelet.filter(|_| links && self.engine.host.live)
     }
 
     /// The clock may have been stepped since the validation: what is issued in the future is not put in.

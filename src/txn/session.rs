@@ -1,8 +1,11 @@
 //! One sitting of certwarden on a node: look, judge, plan, act. The command line and the daemon both go through
 //! here, so that they cannot drift apart.
 
+mod planning;
+
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 
@@ -10,31 +13,31 @@ use crate::collect::collect;
 use crate::host::Host;
 use crate::model::assess::{Assessment, assess};
 use crate::model::cause::chain;
-use crate::model::csr::{self, Request};
+use crate::model::csr::Request;
 use crate::model::gate::{Gate, Refusal, standing};
 use crate::model::inventory::Inventory;
 use crate::model::ledger::State;
 use crate::model::places::Places;
-use crate::model::plan::{Item, Maker, Plan, Skipped, Source};
-use crate::model::planner::{self, Basis, Selection, UnknownName};
+use crate::model::plan::{Plan, Source};
+use crate::model::planner::{self, UnknownName};
 use crate::model::policy::Policy;
 use crate::model::repair::Way;
 use crate::model::report::{Outcome, Report};
 use crate::model::serving;
-use crate::renew::{self, choice};
+use crate::renew;
 use crate::verify::gates::{self, View};
 use crate::verify::requests;
 
 use super::calm;
 use super::cluster::Cluster;
 use super::engine::{Engine, EngineError, Options};
-use super::files;
 use super::history;
 use super::ledger::Ledger;
 use super::progress::Progress;
 use super::recover::Reach;
 use super::state::DaemonState;
 use super::store::{self, TxnDir};
+use super::{unit, unproven};
 
 /// A node, looked at.
 #[derive(Debug)]
@@ -51,11 +54,26 @@ pub struct Session<'a> {
     places: OnceCell<Places>,
 }
 
+/// Why nothing can be planned.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error(transparent)]
+    UnknownName(#[from] UnknownName),
+    #[error(
+        "there is no Kubernetes node below {}: neither static pods nor a kubelet nor any of their certificates were found; \
+         `--root DIR` names another tree",
+        root.display()
+    )]
+    NoNode { root: PathBuf },
+}
+
 /// Why a session could not do what was asked; nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     #[error(transparent)]
-    UnknownName(#[from] UnknownName),
+    Plan(#[from] PlanError),
+    #[error("{id} is no transaction that is in place and not proven; `certwarden history` lists them as `unproven`")]
+    NotUnproven { id: String },
     #[error("there is no backup {id} to roll back to; `certwarden history` lists them")]
     NoBackup { id: String },
     #[error(transparent)]
@@ -73,15 +91,18 @@ impl<'a> Session<'a> {
     pub fn knowing(host: &'a Host, policy: &'a Policy, known: Option<&[Request]>) -> Self {
         let now = host.clock.now();
         let mut inventory = collect(&host.root, now, &policy.kubeconfigs);
+        let state = DaemonState::load(&host.root).state;
+        state.issued.mark(&mut inventory);
         if host.live && inventory.node.kubelet.identity.server.is_none() {
             // a kubelet.conf that is gone said so once
-            inventory.node.kubelet.identity.server = DaemonState::load(&host.root).state.server;
+            inventory.node.kubelet.identity.server = state.server;
         }
         let mut assessment = assess(&inventory, policy, now);
         let asked = host.live && requests::worth_asking(&inventory, &assessment);
         let ask = || known.map(<[Request]>::to_vec).or_else(|| requests::own(host, &inventory));
         let requests = asked.then(ask).flatten();
         requests::tell(&mut assessment, &inventory, requests.as_deref().unwrap_or_default());
+        unproven::tell(&mut assessment, &inventory, &unproven::list(&host.root));
         let taken_for_granted = known.is_some();
         Self { host, policy, inventory, assessment, requests, taken_for_granted, places: OnceCell::new() }
     }
@@ -91,104 +112,13 @@ impl<'a> Session<'a> {
         self.requests.as_deref()
     }
 
-    fn basis(&self) -> Basis<'_> {
-        let places = self.places.get_or_init(|| files::places(&self.host.root, &self.inventory));
-        let (inventory, assessment) = (&self.inventory, &self.assessment);
-        Basis { inventory, assessment, policy: self.policy, live: self.host.live, places }
-    }
-
-    /// What `renew` would do.
-    ///
-    /// # Errors
-    /// [`UnknownName`].
-    pub fn plan(&self, selection: &Selection) -> Result<Plan, UnknownName> {
-        let now = self.host.clock.now();
-        let idle = *selection == Selection::Due && self.assessment.due().next().is_none();
-        let maker = if idle {
-            // the daemon plans at every look, and nobody is asked for nothing
-            Maker { source: Source::Local, why: "nothing is due".to_owned() }
-        } else {
-            choice::choose(self.host, self.policy, &self.inventory, now)
-        };
-        let plan = planner::plan(self.basis(), selection, maker.clone(), now)?;
-        if *selection != Selection::Due || !self.host.live {
-            return Ok(plan);
-        }
-        Ok(self.without_futile_requests(self.sparing_etcd(plan, maker, now)?))
-    }
-
-    /// Each part of the plan but one that would ask for what is not to be asked for now.
-    fn without_futile_requests(&self, mut plan: Plan) -> Plan {
-        if let Some(then) = plan.then.take() {
-            let then = self.without_futile_requests(*then);
-            if then.is_empty() {
-                plan.skipped.extend(then.skipped);
-            } else {
-                plan.then = Some(Box::new(then));
-            }
-        }
-        let Some(reason) = self.not_now(&plan) else { return plan };
-        let left_out = |i: &Item| Skipped { name: i.name.clone(), reason: reason.clone(), needed: None, blocks: false };
-        plan.skipped.extend(plan.items.iter().map(left_out));
-        match plan.then.take() {
-            Some(mut rest) => {
-                rest.skipped.extend(plan.skipped);
-                *rest
-            }
-            None => Plan { items: Vec::new(), steps: Vec::new(), others: Vec::new(), ..plan },
-        }
-    }
-
-    /// Where no member of etcd can be spared, its leaves must not keep the others from being renewed in time. Who names
-    /// them is told by the gate.
-    fn sparing_etcd(&self, plan: Plan, maker: Maker, now: Timestamp) -> Result<Plan, UnknownName> {
-        let mut left_out = Vec::new();
-        for view in plan.parts().map(|part| self.view(part, None)) {
-            let Some(closed) = gates::quorum(self.host, view) else { continue };
-            let reason = format!("gate {closed}; name them to force it");
-            let skipped =
-                |i: &Item| Skipped { name: i.name.clone(), reason: reason.clone(), needed: None, blocks: false };
-            left_out.extend(gates::etcds(view).map(skipped));
-        }
-        if left_out.is_empty() {
-            return Ok(plan);
-        }
-        let mut policy = self.policy.clone();
-        policy.renew.exclude.extend(left_out.iter().map(|s| s.name.clone()));
-        let mut rest = planner::plan(Basis { policy: &policy, ..self.basis() }, &Selection::Due, maker, now)?;
-        rest.skipped.extend(left_out);
-        Ok(rest)
-    }
-
-    /// Why no request is filed now: the kubelet is at it itself, or the last ones came to nothing.
-    fn not_now(&self, plan: &Plan) -> Option<String> {
-        let Source::Identity { ways } = &plan.source else { return None };
-        let (Way::Request { .. }, others) = ways.split_first()? else { return None };
-        let theirs = self.at_it_itself(plan, self.requests.as_deref().unwrap_or_default());
-        if let Some(why) = theirs.filter(|_| others.is_empty()) {
-            return Some(why);
-        }
-        let now = self.host.clock.now();
-        let kind = serving::kind(&plan.items.first()?.name);
-        let held = renew::csr::held_back(&self.host.root, kind, now).filter(|h| h.denied || others.is_empty())?;
-        let what = if held.denied { "the last request was denied" } else { "the last requests came to nothing" };
-        Some(format!("{what}: the next is filed after {}, or by name at once", held.until))
-    }
-
-    /// Whether the kubelet has a request of its own among `requests` that is not answered yet.
-    fn at_it_itself(&self, plan: &Plan, requests: &[Request]) -> Option<String> {
-        let (node, kind) = (self.inventory.node.name.as_deref()?, serving::kind(&plan.items.first()?.name));
-        let theirs = csr::rotating(requests, node, kind, self.host.clock.now())?;
-        Some(format!("the kubelet itself waits for its request {theirs}"))
-    }
-
     fn view<'v>(&'v self, plan: &'v Plan, last_seen: Option<Timestamp>) -> View<'v> {
         View { inventory: &self.inventory, assessment: &self.assessment, policy: self.policy, plan, last_seen }
     }
 
     /// The gates that are closed for a plan.
     pub fn closed_gates(&self, plan: &Plan) -> Vec<Refusal> {
-        let state = DaemonState::load(&self.host.root).state;
+        let state = DaemonState::load_and_warn(&self.host.root);
         let view = self.view(plan, state.last_seen);
         let mut closed = gates::closed(self.host, view);
         let since =
@@ -238,7 +168,7 @@ impl<'a> Session<'a> {
         let mut report = self.transaction(plan, dry_run, forced, progress)?;
         let Some(rest) = plan.then.as_deref() else { return Ok(report) };
         progress.next_transaction();
-        let not_begun = match keeps_from_going_on(plan, &report, progress) {
+        let why = match keeps_from_going_on(plan, &report, progress) {
             Some(why) => why,
             None => match Session::open(self.host, self.policy).carry_out(rest, dry_run, forced, progress) {
                 Ok(last) => return Ok(last.after(report)),
@@ -246,7 +176,7 @@ impl<'a> Session<'a> {
             },
         };
         let names: Vec<&str> = rest.items.iter().map(|i| i.name.as_str()).collect();
-        report.notes.push(format!("not begun: {}: {not_begun}", names.join(", ")));
+        report.notes.push(format!("not begun: {}: {why}", names.join(", ")));
         Ok(report)
     }
 
@@ -301,18 +231,20 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`SessionError`].
     pub fn rollback(&self, id: Option<&str>, forced: &[Gate], progress: &Progress) -> Result<Report, SessionError> {
+        self.is_of_a_node()?;
         let id = self.backup(id)?;
         let dir = TxnDir { id: id.clone() };
         let ledger = Ledger::load(&self.host.root, &dir).map_err(EngineError::from)?;
         let files = ledger.as_ref().map(Ledger::files).unwrap_or_default();
         let names: BTreeSet<String> = files.iter().map(|f| f.entry.clone()).collect();
         let plan = planner::plan_restore(self.basis(), &names, &id, self.host.clock.now());
+        let plan = self.possible(plan);
         Ok(self.carry_out(&plan, false, forced, progress)?)
     }
 
     fn backup(&self, id: Option<&str>) -> Result<String, SessionError> {
         let past = history::list(&self.host.root).map_err(EngineError::from)?;
-        let usable = |p: &&history::Past| p.backup && p.state == Some(State::Verified);
+        let usable = |p: &&history::Past| p.backup;
         let found = match id {
             Some(id) if store::is_id(id) => past.iter().filter(usable).find(|p| p.id == id),
             Some(_) => None,
@@ -322,13 +254,17 @@ impl<'a> Session<'a> {
         found.map(|p| p.id.clone()).ok_or(SessionError::NoBackup { id: wanted })
     }
 
-    /// Ends what another process left unfinished.
+    /// Ends what another process left unfinished, or verifies again what is not proven.
     ///
     /// # Errors
     /// [`EngineError`].
     pub fn recover(&self, reach: Reach, operator: bool, progress: &Progress) -> Result<Option<Report>, EngineError> {
         if reach == Reach::FilesOnly || !store::unfinished(&self.host.root).is_ok_and(|open| !open.is_empty()) {
-            return self.engine(progress).recover(reach, operator);
+            let mut report = self.engine(progress).recover(reach, operator)?;
+            if let Some(report) = report.as_mut().filter(|_| reach == Reach::Full) {
+                self.no_harm_any_more(report);
+            }
+            return Ok(report);
         }
         // what was begun is ended, whoever has the lock by now; where this node still has it, others wait until then
         let cluster = self.cluster();
@@ -342,6 +278,33 @@ impl<'a> Session<'a> {
             report.notes.extend(notes);
         }
         Ok(report)
+    }
+
+    /// Takes back what systemd was to do, had certwarden been killed while it held the kubelet.
+    pub fn nobody_is_held(&self) {
+        unit::disarm(self.host);
+    }
+
+    /// Takes an unproven transaction as it is, by the word of `who`. None: there is none.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub fn accept(&self, id: Option<&str>, who: &str, progress: &Progress) -> Result<Option<Report>, SessionError> {
+        let mut report = self.engine(progress).accept(id, who)?;
+        match (&mut report, id) {
+            (None, Some(id)) => return Err(SessionError::NotUnproven { id: id.to_owned() }),
+            (None, None) => {}
+            (Some(report), _) => self.no_harm_any_more(report),
+        }
+        Ok(report)
+    }
+
+    /// What is proven or accepted takes away the mark of harm that its transaction left in the cluster.
+    fn no_harm_any_more(&self, report: &mut Report) {
+        let well = matches!(report.outcome, Outcome::Verified | Outcome::Committed);
+        if let Some(cluster) = self.cluster().filter(|_| well && self.host.live) {
+            report.notes.extend(cluster.ended(report));
+        }
     }
 
     /// When the session looked.
@@ -360,7 +323,12 @@ fn keeps_from_going_on(plan: &Plan, report: &Report, progress: &Progress) -> Opt
     match report.outcome {
         _ if progress.should_stop() => Some("stopped".to_owned()),
         Outcome::Refused if half => Some("not all that was asked for can be renewed".to_owned()),
-        Outcome::Verified | Outcome::Committed | Outcome::DryRun | Outcome::NothingToDo | Outcome::Refused => None,
+        Outcome::Verified
+        | Outcome::Committed
+        | Outcome::DryRun
+        | Outcome::NothingToDo
+        | Outcome::LeftOut
+        | Outcome::Refused => None,
         Outcome::Degraded | Outcome::Interrupted | Outcome::RolledBack | Outcome::RollbackFailed => {
             Some("the transaction before it did not end well".to_owned())
         }

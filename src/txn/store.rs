@@ -106,17 +106,44 @@ pub fn is_id(text: &str) -> bool {
 /// The transactions that need recovery, oldest first, with their ledgers. One whose directory never got a ledger
 /// is included with none: it is to be removed.
 ///
+/// A transaction is begun only when no other is open. So one that is older than the newest closed one is closed, too, and a
+/// ledger of it that cannot be read (bit rot, the format of a later version) is no reason to stop.
+///
 /// # Errors
 /// [`LedgerError`], e.g. a damaged ledger: then nobody may touch anything before an operator has looked.
 pub fn unfinished(root: &Root) -> Result<Vec<(TxnDir, Option<Ledger>)>, LedgerError> {
     let mut open = Vec::new();
-    for dir in list(root)? {
-        match Ledger::load(root, &dir)? {
+    for (dir, ledger) in possibly_open(root)? {
+        match ledger? {
             Some(ledger) if ledger.state().is_closed() => {}
             other => open.push((dir, other)),
         }
     }
     Ok(open)
+}
+
+type Loaded = (TxnDir, Result<Option<Ledger>, LedgerError>);
+
+fn possibly_open(root: &Root) -> Result<Vec<Loaded>, FsError> {
+    let load = |dir: TxnDir| {
+        let ledger = Ledger::load(root, &dir);
+        (dir, ledger)
+    };
+    let mut all: Vec<Loaded> = list(root)?.into_iter().map(load).collect();
+    let closed = |(_, ledger): &Loaded| matches!(ledger, Ok(Some(l)) if l.state().is_closed());
+    let newest_closed = all.iter().rposition(closed).unwrap_or(0);
+    let mut index = 0..;
+    all.retain(|(_, ledger)| index.next().is_none_or(|i: usize| i >= newest_closed) || ledger.is_ok());
+    Ok(all)
+}
+
+/// Transactions whose ledger cannot be read and that cannot be open, oldest first.
+///
+/// # Errors
+/// [`FsError`].
+pub fn unreadable(root: &Root) -> Result<Vec<TxnDir>, FsError> {
+    let known: Vec<TxnDir> = possibly_open(root)?.into_iter().map(|(dir, _)| dir).collect();
+    Ok(list(root)?.into_iter().filter(|dir| !known.contains(dir)).collect())
 }
 
 /// The closed transactions with their final state, oldest first; damaged ones are passed over.

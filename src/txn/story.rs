@@ -63,8 +63,22 @@ pub(super) fn step(txn: &str, step: &str) {
     tracing::debug!(MESSAGE_ID = id::STEP_BEGUN.as_str(), cw_txn = txn, cw_step = step, "{step}");
 }
 
-pub(super) fn step_failed(txn: &str, step: &str, reason: &str) {
+/// `again`: it was told when it failed first.
+pub(super) fn step_failed(txn: &str, step: &str, reason: &str, again: bool) {
+    if again {
+        tracing::debug!(MESSAGE_ID = id::STEP_FAILED.as_str(), cw_txn = txn, cw_step = step, "failed again: {reason}");
+        return;
+    }
     tracing::error!(MESSAGE_ID = id::STEP_FAILED.as_str(), cw_txn = txn, cw_step = step, "failed: {reason}");
+}
+
+pub(super) fn signed_instead(txn: &str, why: &str) {
+    tracing::warn!(
+        MESSAGE_ID = id::STEP_FAILED.as_str(),
+        cw_txn = txn,
+        cw_step = "stage",
+        "kubeadm was not used: {why}; certwarden signed instead"
+    );
 }
 
 pub(super) fn staged(txn: &str, names: usize) {
@@ -172,11 +186,17 @@ pub(super) fn discarded(txn: &str, reason: &str) {
 }
 
 pub(super) fn degraded(txn: &str, reason: &str) {
-    tracing::error!(
-        MESSAGE_ID = id::DEGRADED.as_str(),
-        cw_txn = txn,
-        "{reason}; the old certificates have expired, so the new ones stay; see `certwarden history {txn}`"
-    );
+    tracing::error!(MESSAGE_ID = id::DEGRADED.as_str(), cw_txn = txn, "{reason}; see `certwarden history {txn}`");
+}
+
+/// What could not be proven is verified again.
+pub(super) fn proving_again(txn: &str) {
+    tracing::debug!(cw_txn = txn, "verifying transaction {txn} again");
+}
+
+/// A person has taken an unproven transaction as it is.
+pub(super) fn accepted(txn: &str, sentence: &str) {
+    tracing::warn!(MESSAGE_ID = id::ACCEPTED.as_str(), cw_txn = txn, "transaction {txn} {sentence}");
 }
 
 pub(super) fn rolling_back(txn: &str, reason: &str) {
@@ -205,6 +225,11 @@ pub(super) fn rollback_failed(txn: &str, sentence: &str) {
         OBJECT_SYSTEMD_UNIT = about(true),
         "{sentence}; only observing until the cause is removed and `certwarden recover` succeeds"
     );
+}
+
+/// A recovery that could not go on, and is tried again. Files may be half new meanwhile: an error.
+pub(super) fn hindered(txn: &str, reason: &str) {
+    tracing::error!(MESSAGE_ID = id::INTERRUPTED.as_str(), cw_txn = txn, "{reason}");
 }
 
 pub(super) fn interrupted(txn: &str, reason: &str) {

@@ -1,16 +1,25 @@
 //! The way back: old files, old processes, and proof of both. "Rolled back" is said only when it is proven.
 
-use crate::host::fs::{FsError, Root};
+use crate::host::Host;
 use crate::model::cause::chain;
 use crate::model::component::Component;
 use crate::model::ledger::State;
-use crate::model::plan::{Check, PlannedStep, Step};
+use crate::model::plan::{Check, Step};
 use crate::model::report::{Outcome, Report};
 
 use super::container::{Who, replace};
+use super::pods;
 use super::run::{Run, Stop};
-use super::state::{DaemonState, ObserveOnly};
-use super::{activate, before, files, prove, story};
+use super::state::{DaemonState, ObserveOnly, StateError};
+use super::{activate, before, files, prove, retry, story, unit, unproven};
+
+/// The step of a rollback that puts the files back.
+pub const FILES: &str = "put the files back";
+/// The step that records its end.
+pub const RECORD: &str = "record the end";
+
+/// A step of a rollback and why it failed.
+pub type Failure = (String, Stop);
 
 /// Puts everything back after a step failed for `reason`.
 pub fn roll_back(run: &mut Run<'_>, reason: &str) -> Report {
@@ -27,42 +36,36 @@ pub fn roll_back(run: &mut Run<'_>, reason: &str) -> Report {
 }
 
 fn degraded(run: &mut Run<'_>, reason: &str) -> Report {
-    activate::release(run);
-    story::degraded(&run.dir.id, reason);
+    unit::release(run);
     let sentence = format!("{reason}; the old certificates have expired, so the new ones stay");
-    // still `committed`; with the reason where everything has been taken up: from now on recovery only looks again
-    // whether it can be proven. Else the next recovery goes on with the activation
-    let taken_up = |s: &PlannedStep| match &s.step {
-        Step::Activate { component, .. } => run.activated.contains(component),
-        _ => true,
-    };
-    if run.plan.steps.iter().all(taken_up)
-        && let Err(e) = run.enter(State::Committed, Some(&sentence))
-    {
-        run.report.notes.push(format!("and it could not be recorded: {}", e.sentence()));
-    }
-    run.close_with(Outcome::Degraded, sentence)
+    unproven::stays(run, &sentence)
 }
 
 /// Carries a rollback to its end, from wherever it stands.
 pub fn finish(run: &mut Run<'_>, reason: &str) -> Report {
     let back = back(run, reason);
-    activate::release(run);
-    match back {
+    unit::release(run);
+    let errors = match back {
         Ok(()) => match rolled_back(run, reason) {
             Ok(()) => {
                 story::rolled_back(&run.dir.id);
-                run.close_with(Outcome::RolledBack, format!("rolled back: {reason}"))
+                return run.close_with(Outcome::RolledBack, format!("rolled back: {reason}"));
             }
-            Err(stop) => failed(run, reason, vec![stop]),
+            Err(stop) => vec![(RECORD.to_owned(), stop)],
         },
-        // the machine takes everything down with it: that anything else failed too says nothing
-        Err(errors) if errors.iter().any(|e| matches!(e, Stop::Asked)) => run.close_with(
+        Err(errors) => errors,
+    };
+    // the machine takes everything down with it: that anything else failed too says nothing
+    if errors.iter().any(|(_, e)| matches!(e, Stop::Asked)) {
+        return run.close_with(
             Outcome::Interrupted,
             format!("asked to end in the middle of a rollback ({reason}); the next start finishes it"),
-        ),
-        Err(errors) => failed(run, reason, errors),
+        );
     }
+    if let Some(report) = retry::instead(run, &errors) {
+        return report;
+    }
+    failed(run, reason, errors.into_iter().map(|(_, stop)| stop).collect())
 }
 
 fn rolled_back(run: &mut Run<'_>, reason: &str) -> Result<(), Stop> {
@@ -83,9 +86,9 @@ pub fn forward(run: &mut Run<'_>) -> Result<(), Stop> {
     run.enter(State::Committed, None)
 }
 
-fn back(run: &mut Run<'_>, reason: &str) -> Result<(), Vec<Stop>> {
+fn back(run: &mut Run<'_>, reason: &str) -> Result<(), Vec<Failure>> {
     run.hold_kubelet_again();
-    files_back(run, reason).map_err(|e| vec![e])?;
+    files_back(run, reason).map_err(|e| vec![(FILES.to_owned(), e)])?;
     if !run.engine.host.live {
         return Ok(());
     }
@@ -95,11 +98,13 @@ fn back(run: &mut Run<'_>, reason: &str) -> Result<(), Vec<Stop>> {
         match &planned.step {
             Step::Activate { component, how } if run.begun.contains(component) => {
                 if let Err(e) = activate::activate(run, *component, how) {
-                    if *component == Component::Kubelet { &mut kubelets } else { &mut errors }.push(e);
+                    if *component == Component::Kubelet { &mut kubelets } else { &mut errors }
+                        .push((planned.step.account(), e));
                 }
             }
             Step::ActivateOther { container } if run.others_begun.contains(container) => {
-                errors.extend(replace(run, &Who::other(run, container)).err());
+                let replaced = replace(run, &Who::other(run, container));
+                errors.extend(replaced.err().map(|e| (format!("activate {container}"), e)));
             }
             _ => {}
         }
@@ -118,17 +123,25 @@ fn back(run: &mut Run<'_>, reason: &str) -> Result<(), Vec<Stop>> {
                 continue;
             }
             if let Err(e) = prove::verify(run, &check) {
-                if kubelets_own { &mut kubelets } else { &mut errors }.push(e);
+                if kubelets_own { &mut kubelets } else { &mut errors }.push((account(&check), e));
             }
         }
     }
-    let asked = kubelets.iter().any(|e| matches!(e, Stop::Asked));
+    pods::compare(run);
+    let asked = kubelets.iter().any(|(_, e)| matches!(e, Stop::Asked));
     if excused && !kubelets.is_empty() && !asked {
         run.report.notes.push("the kubelet was not running before either: no worse".to_owned());
     } else {
         errors.append(&mut kubelets);
     }
     if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+fn account(check: &Check) -> String {
+    match check {
+        Check::Served(socket) => format!("verify {socket}"),
+        _ => "verify the node".to_owned(),
+    }
 }
 
 /// The files alone, without any service: what can be done before the kubelet starts at boot.
@@ -156,6 +169,7 @@ pub fn files_back(run: &mut Run<'_>, reason: &str) -> Result<(), Stop> {
     run.report.renewed.clear();
     run.swapped_at = run.engine.host.clock.now();
     run.kubelet_is_up = None;
+    run.stopped_early.clear(); // what was waited for is no longer what is wanted
     Ok(())
 }
 
@@ -176,17 +190,19 @@ fn failed(run: &mut Run<'_>, reason: &str, errors: Vec<Stop>) -> Report {
     run.close_with(Outcome::RollbackFailed, sentence)
 }
 
-fn observe_only(run: &Run<'_>, reason: &str, causes: &[String]) -> Result<(), FsError> {
-    let root = &run.engine.host.root;
-    let mut state = DaemonState::load(root).state;
+fn observe_only(run: &Run<'_>, reason: &str, causes: &[String]) -> Result<(), StateError> {
+    let since = run.engine.host.clock.now();
     let errors = std::iter::once(reason.to_owned()).chain(causes.iter().cloned()).collect();
-    state.observe_only =
-        Some(ObserveOnly { since: run.engine.host.clock.now(), reason: "a rollback failed".to_owned(), errors });
-    state.save(root)
+    let held = ObserveOnly { since, reason: "a rollback failed".to_owned(), errors };
+    DaemonState::change(&run.engine.host.root, |state| {
+        (state.observe_only, state.decided_at) = (Some(held), Some(since));
+    })
+    .map(drop)
 }
 
 /// An operator's recovery succeeded: the daemon may act again.
-pub fn clear_observe_only(root: &Root) -> Result<(), FsError> {
-    let mut state = DaemonState::load(root).state;
-    if state.observe_only.take().is_some() { state.save(root) } else { Ok(()) }
+pub fn clear_observe_only(host: &Host) -> Result<(), StateError> {
+    let now = host.clock.now();
+    // the time also where the disk knows of no failure: a running daemon that could not save one is to heed this, too
+    DaemonState::change(&host.root, |state| (state.observe_only, state.decided_at) = (None, Some(now))).map(drop)
 }

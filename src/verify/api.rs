@@ -70,16 +70,12 @@ pub fn by_kubeconfig(host: &Host, path: &Path, limit: Duration) -> Result<Connec
     let text = std::str::from_utf8(&bytes).map_err(|e| cannot(&e))?;
     let config = kubeconfig::parse(text).map_err(|e| cannot(&e))?;
     let beside = |file: &Path| host.root.read_secret(&kubeconfig::relative_to(path, file)).map_err(|e| chain(&e));
-    let (identity, headers) = match config.identity {
-        kubeconfig::Identity::Embedded { cert, key } => (Some(Identity { cert, key }), Vec::new()),
-        kubeconfig::Identity::Files { cert, key } => {
-            (Some(Identity { cert: beside(&cert)?.to_vec(), key: beside(&key)? }), Vec::new())
-        }
-        kubeconfig::Identity::Other => {
-            let token = kubeconfig::token(text).map_err(|e| cannot(&e))?;
-            let token = token.ok_or_else(|| cannot(&"it holds neither a certificate nor a token"))?;
-            (None, vec![("Authorization".to_owned(), format!("Bearer {}", token.as_str()))])
-        }
+    let (identity, headers) = if let Some((cert, key)) = config.identity.pair(beside)? {
+        (Some(Identity { cert: cert.to_vec(), key }), Vec::new())
+    } else {
+        let token = kubeconfig::token(text).map_err(|e| cannot(&e))?;
+        let token = token.ok_or_else(|| cannot(&"it holds neither a certificate nor a token"))?;
+        (None, vec![("Authorization".to_owned(), format!("Bearer {}", token.as_str()))])
     };
     let ca = match config.ca {
         Some(Material::Embedded(pem)) => pem,

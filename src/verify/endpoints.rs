@@ -123,6 +123,7 @@ mod tests {
             owner: Owner::Kubeadm,
             used_by: vec![Component::KubeApiserver],
             signer: None,
+            trusted_by: None,
             impact: String::new(),
             content: Content::Readable(Credential {
                 chain: vec![file.clone()],
@@ -133,6 +134,7 @@ mod tests {
         };
         let node = Node {
             name: None,
+            name_doubt: None,
             role: Role::ControlPlane,
             distribution: None,
             static_pods: std::collections::BTreeMap::new(),

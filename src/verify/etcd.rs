@@ -141,3 +141,37 @@ struct Member {
     #[serde(default, rename = "isLearner")]
     is_learner: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::crypto::testing::{Ca, Leaf};
+    use crate::host::kube::testing::Server;
+    use crate::verify::testing;
+
+    const MEMBERS: &str = include_str!("../../tests/recorded/v1.36.2/etcd-member-list.json");
+    const HEALTH: &str = include_str!("../../tests/recorded/v1.36.2/etcd-health.json");
+
+    #[test]
+    fn the_members_of_an_etcd_3_6_are_listed_and_asked_where_clients_dial_them() {
+        let ca = Ca::new("etcd-ca");
+        let pair = ca.issue(&Leaf::server("node", &["IP:127.0.0.1"]));
+        let identity = ca.issue(&Leaf::client("kube-etcd-healthcheck-client", &[]));
+        let material = Material { cert: identity.cert, key: identity.key, ca: None, server: None };
+        for (status, unhealthy) in [(200, vec![]), (503, vec!["node".to_owned()])] {
+            let member = Server::start(&pair, None, move |line| match line {
+                l if l.starts_with("GET /health ") => (status, HEALTH.to_owned()),
+                _ => (404, String::new()),
+            });
+            let list = MEMBERS.replace("https://10.99.0.2:2379", &member.url());
+            let asked = Server::start(&pair, None, move |line| match line {
+                l if l.starts_with("POST /v3/cluster/member/list ") => (200, list.clone()),
+                _ => (404, String::new()),
+            });
+            let peers = vec![Peer { name: "node".into(), urls: vec!["https://10.99.0.2:2380".into()] }];
+            let healthy = 1 - unhealthy.len();
+            let expected = Members { total: 1, voters: 1, healthy, unhealthy, peers };
+            assert_eq!(etcd_members(&testing::host(), &asked.url(), &ca.cert, &material).unwrap(), expected);
+        }
+    }
+}

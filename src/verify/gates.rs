@@ -10,19 +10,27 @@ use crate::host::fs::FsError;
 use crate::host::fs::replace::Place;
 use crate::model::assess::Assessment;
 use crate::model::cause::chain;
+use crate::model::cert::CertFacts;
+use crate::model::component::Component;
 use crate::model::finding::Problem;
 use crate::model::gate::{Gate, Refusal};
-use crate::model::inventory::{ContainerRef, Inventory};
+use crate::model::inventory::Inventory;
 use crate::model::plan::{Activation, Item, Plan, Source, Step};
 use crate::model::policy::{Policy, Requirement};
 
 use super::api::connections;
 
+mod activation;
+mod kubelet;
+mod pods;
 mod processes;
+mod program;
 mod quorum;
 
-pub(super) use processes::kubelet_binary;
+pub use activation::no_other_of;
 pub use processes::processes;
+pub(super) use program::kubelet_binary;
+pub use program::{REMEMBERED, to_remember};
 pub use quorum::{etcds, quorum};
 
 /// A clock that is behind what it showed before by more than this was stepped back; less is NTP at work.
@@ -51,12 +59,31 @@ pub fn closed(host: &Host, view: View<'_>) -> Vec<Refusal> {
         found.extend(clock(host, view));
         found.extend(processes(host));
         found.extend(kubelet_binary(host, view.inventory));
+        found.extend(pending_in_plan(host, view));
+        found.extend(kubelet::stopped_by_hand(host, view));
         found.extend(other_renewer(host));
         found.extend(not_ready(host, view));
         found.extend(quorum(host, view));
-        found.extend(activation(host, view));
+        found.extend(activation::activation(host, view));
     }
     found
+}
+
+/// What would be restarted for certain. Who reloads is asked for when it turns out that it does not.
+fn pending_in_plan(host: &Host, view: View<'_>) -> Option<Refusal> {
+    view.plan.steps.iter().find_map(|planned| match &planned.step {
+        Step::Activate { how: Activation::ReloadOrRestart { .. }, .. } => None,
+        Step::Activate { component, .. } => pending_change(host, view.inventory, *component),
+        _ => None,
+    })
+}
+
+/// What a restart of this component would bring into effect beside its new credentials.
+pub fn pending_change(host: &Host, inventory: &Inventory, component: Component) -> Option<Refusal> {
+    match component {
+        Component::Kubelet => kubelet::pending_change(host, inventory),
+        _ => pods::pending_change(host, inventory, component),
+    }
 }
 
 fn refusal(gate: Gate, reason: impl Into<String>, remedy: impl Into<String>) -> Refusal {
@@ -162,10 +189,12 @@ fn clock(host: &Host, view: View<'_>) -> Option<Refusal> {
 /// Whether something was urgent already when the clock was last trusted: then the emergency is none of a clock that
 /// booted a year ahead, whose certificates nobody would accept after its correction.
 fn was_urgent(view: View<'_>) -> bool {
-    let before = view.policy.renew.emergency_before.seconds();
-    let urgent = |end: Timestamp, seen: Timestamp| end.as_second().saturating_sub(seen.as_second()) <= before;
-    view.last_seen
-        .is_some_and(|seen| view.plan.items.iter().filter_map(|i| i.old_not_after).any(|end| urgent(end, seen)))
+    let urgent = |item: &Item, seen: Timestamp| {
+        let life = view.inventory.get(&item.name).and_then(|e| e.leaf()).map_or(i64::MAX, CertFacts::measured_life);
+        let left = |end: Timestamp| end.as_second().saturating_sub(seen.as_second());
+        item.old_not_after.is_some_and(|end| left(end) <= view.policy.renew.emergency(life))
+    };
+    view.last_seen.is_some_and(|seen| view.plan.items.iter().any(|item| urgent(item, seen)))
 }
 
 /// kubespray's timer renews behind our back, restarts all four pods at once and keeps no backup.
@@ -181,34 +210,6 @@ fn other_renewer(host: &Host) -> Option<Refusal> {
     })
 }
 
-/// What can be found out only after the commit is found out too late: the rollback would need the same.
-fn activation(host: &Host, view: View<'_>) -> Option<Refusal> {
-    let socket = view.inventory.node.kubelet.cri_socket.as_deref();
-    let silent = |container: &ContainerRef| {
-        let why = match socket {
-            None => "its socket is not known".to_owned(),
-            Some(socket) => host.runtime.containers(socket, container).err()?.to_string(),
-        };
-        let reason = format!("the container runtime cannot be asked about {container}: {why}");
-        let remedy = "see that the runtime answers on the kubelet's containerRuntimeEndpoint";
-        Some(refusal(Gate::Activation, reason, remedy))
-    };
-    view.plan.steps.iter().find_map(|planned| match &planned.step {
-        Step::ActivateOther { container } => silent(container),
-        Step::Activate { component, how: Activation::NewContainer { .. } | Activation::ReloadOrRestart { .. } } => {
-            silent(&view.inventory.node.static_pods.get(component)?.container)
-        }
-        Step::Activate { how: Activation::RestartUnit { unit }, .. } => {
-            let state = host.services.status(unit).ok()?.load_state;
-            matches!(state.as_str(), "masked" | "not-found" | "bad-setting" | "error").then(|| {
-                let remedy = format!("see `systemctl status {unit}`");
-                refusal(Gate::Activation, format!("{unit} is {state}, so that it cannot be restarted"), remedy)
-            })
-        }
-        _ => None,
-    })
-}
-
 /// A node that is not Ready although nothing has expired has another illness.
 fn not_ready(host: &Host, view: View<'_>) -> Option<Refusal> {
     let curable = |f: &crate::model::finding::Finding| {
@@ -220,6 +221,7 @@ fn not_ready(host: &Host, view: View<'_>) -> Option<Refusal> {
                 | Problem::StaleCopy
                 | Problem::RotationOverdue
                 | Problem::RotationOff
+                | Problem::ShortLived
                 | Problem::LoosePermissions
                 | Problem::Ownership
                 | Problem::ProcessOlderThanCertificate

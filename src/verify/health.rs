@@ -38,8 +38,9 @@ pub fn health(
         headers: Vec::new(),
         limit: limit.min(REQUEST),
     };
-    // without anonymous access its health is for those only who log in; that it says so shows that it is up
-    let may_refuse = component == Component::KubeApiserver;
+    // without anonymous access its health is for those only who log in; that it says so shows that it is up, and no more:
+    // with an identity an answer is wanted
+    let may_refuse = component == Component::KubeApiserver && identity.is_none();
     let (ok, detail) = match host.kube.get(&to, path) {
         Ok(a) if a.status == 200 => (true, "healthy".to_owned()),
         Ok(a) if a.status == 403 && may_refuse => (true, "answers (403 Forbidden)".to_owned()),
@@ -91,6 +92,18 @@ mod tests {
         assert_eq!(split("https://[::1]:10257/healthz?x"), ("https://[::1]:10257", "/healthz?x"));
         assert_eq!(split("http://127.0.0.1:2381"), ("http://127.0.0.1:2381", "/"));
         assert_eq!(split(""), ("", "/"));
+    }
+
+    #[test]
+    fn a_refusal_is_no_health_where_an_identity_was_shown() {
+        let ca = Ca::new("self");
+        let (pair, identity) = (ca.issue(&Leaf::server("localhost", &[])), ca.issue(&Leaf::client("admin", &[])));
+        for (status, ok) in [(200, true), (401, false), (403, false), (500, false)] {
+            let server = Server::start(&pair, None, move |_| (status, "reason".into()));
+            let url = format!("{}/readyz", server.url());
+            let seen = health(&host(), Component::KubeApiserver, &url, None, Some(&identity), REQUEST);
+            assert_eq!(seen.ok, ok, "{seen:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use crate::host::fs::FsError;
 use crate::host::kube::Identity;
 use crate::model::inventory::Form;
-use crate::model::kubeconfig::{self, Identity as Login, Material as Bundle};
+use crate::model::kubeconfig::{self, Material as Bundle};
 
 /// What a client or server needs to use a credential. `Debug` shows no key.
 #[derive(Clone)]
@@ -106,11 +106,8 @@ fn from_kubeconfig(path: &Path, read: Read<'_>) -> Result<Material, MaterialErro
     let text = std::str::from_utf8(&file).map_err(|_| bad(&"it is not text"))?;
     let config = kubeconfig::parse(text).map_err(|e| bad(&e))?;
     let beside = |file: &Path| read(&kubeconfig::relative_to(path, file));
-    let (cert, key) = match config.identity {
-        Login::Embedded { cert, key } => (Zeroizing::new(cert), key),
-        Login::Files { cert, key } => (beside(&cert)?, beside(&key)?),
-        Login::Other => return Err(bad(&"its user has no client certificate")),
-    };
+    let pair = config.identity.pair(beside)?;
+    let (cert, key) = pair.ok_or_else(|| bad(&"its user has no client certificate"))?;
     let ca = match config.ca {
         Some(Bundle::Embedded(pem)) => Some(pem),
         Some(Bundle::File(file)) => Some(beside(&file)?.to_vec()),

@@ -122,9 +122,9 @@ fn handshake(host: &Host, ca: &Path, names: &[String], material: &Material) -> V
         Ok(bundle) => bundle,
         Err(why) => return why.into(),
     };
-    let identity = material.identity();
-    let refusals: Vec<String> =
-        names.iter().filter_map(|name| tls::handshake(&identity, &bundle, name).err()).map(|e| chain(&e)).collect();
+    let (identity, now) = (material.identity(), host.clock.now());
+    let refused = |name: &String| tls::handshake(&identity, &bundle, name, now).err();
+    let refusals: Vec<String> = names.iter().filter_map(refused).map(|e| chain(&e)).collect();
     match refusals.first() {
         None => (Some(true), format!("accepted under {} names", names.len())),
         Some(first) if refusals.len() == 1 => (Some(false), first.clone()),

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::etcd::etcd_members;
 use super::material::{Material, material};
-use super::node::NodeWatch;
+use super::node::{NodeWatch, Restart};
 use super::prove::prove;
 use super::served::{Expected, await_served};
 use super::testing::host;
@@ -20,7 +20,7 @@ use crate::host::crypto::testing::{Ca, Leaf};
 use crate::host::crypto::{At, Purpose, sign_like, verify_chain};
 use crate::host::fs::Root;
 use crate::host::kube::{Connection, Https, KubeApi};
-use crate::host::systemd::{JobResult, ServiceManager, SystemdError, UnitStatus};
+use crate::host::systemd::{JobResult, Later, ServiceManager, SystemdError, UnitStatus};
 use crate::model::cert::{CertFacts, KeyAlgorithm, parse_pem};
 use crate::model::component::Component;
 use crate::model::health::Judgement;
@@ -247,14 +247,15 @@ fn a_node_that_lives_is_ready_again_after_two_advances_of_its_lease() {
     let before = watch.before().cloned().unwrap();
     say(&format!("{before:?}"));
     // as if the restart had been just before its last heartbeat: nothing is restarted here
-    let restart_at = before.heartbeat.unwrap();
+    let restart_at = before.heartbeat.unwrap() - jiff::SignedDuration::from_secs(1);
     let started = Instant::now();
-    let (seen, judgement) = watch.await_ready(&host, &admin(), restart_at, Duration::from_secs(60), &|| true);
+    let (seen, judgement) =
+        watch.await_ready(&host, &admin(), &Restart::at(restart_at), Duration::from_secs(60), &|| true);
     say(&format!("{seen:?} in {:?}", started.elapsed()));
     assert_eq!(judgement, Judgement::Healthy);
     // and a restart that has not been answered yet is not taken for one
     let (seen, judgement) =
-        watch.await_ready(&host, &admin(), jiff::Timestamp::now(), Duration::from_secs(3), &|| true);
+        watch.await_ready(&host, &admin(), &Restart::at(jiff::Timestamp::now()), Duration::from_secs(3), &|| true);
     assert!(matches!(judgement, Judgement::Failed(_)), "{seen:?}");
 }
 
@@ -296,6 +297,10 @@ impl ServiceManager for Systemctl {
         unreachable!("not used here")
     }
 
+    fn run_later(&self, _: &Later) -> Result<(), SystemdError> {
+        unreachable!("not used here")
+    }
+
     fn system_state(&self) -> Result<String, SystemdError> {
         unreachable!("not used here")
     }
@@ -324,9 +329,9 @@ fn a_restarted_kubelet_is_stable_and_its_node_ready_again_and_a_crashing_one_is_
     let before = host.services.status(KUBELET).unwrap();
     let (restart_at, started) = (jiff::Timestamp::now(), Instant::now());
     host.services.restart(KUBELET).unwrap();
-    let after = await_stable(&host, KUBELET, &before, STABLE, STABLE * 3, &|| true).unwrap();
+    let after = await_stable(&host, KUBELET, &before, STABLE, STABLE * 3, &|| true, &mut || {}).unwrap();
     say(&format!("stable as {} after {:?}", after.main_pid, started.elapsed()));
-    let (seen, judgement) = watch.await_ready(&host, &admin(), restart_at, STABLE * 6, &|| true);
+    let (seen, judgement) = watch.await_ready(&host, &admin(), &Restart::at(restart_at), STABLE * 6, &|| true);
     say(&format!("{seen:?} after {:?}", started.elapsed()));
     assert_eq!(judgement, Judgement::Healthy);
 
@@ -336,9 +341,9 @@ fn a_restarted_kubelet_is_stable_and_its_node_ready_again_and_a_crashing_one_is_
     systemctl(&["daemon-reload"]);
     let (restart_at, started) = (jiff::Timestamp::now(), Instant::now());
     host.services.restart(KUBELET).unwrap();
-    let crashed = await_stable(&host, KUBELET, &after, STABLE, STABLE * 3, &|| true);
+    let crashed = await_stable(&host, KUBELET, &after, STABLE, STABLE * 3, &|| true, &mut || {});
     say(&format!("{crashed:?} after {:?}", started.elapsed()));
-    let (seen, judgement) = watch.await_ready(&host, &admin(), restart_at, STABLE, &|| true);
+    let (seen, judgement) = watch.await_ready(&host, &admin(), &Restart::at(restart_at), STABLE, &|| true);
     say(&format!("{seen:?} after {:?}", started.elapsed()));
     std::fs::remove_file(drop_in).unwrap();
     systemctl(&["daemon-reload"]);

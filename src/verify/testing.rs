@@ -1,7 +1,7 @@
 //! Fakes for the unit tests of `verify`: a scripted service manager and API, a clock that moves when one sleeps.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::host::clock::{Clock, SystemClock};
 use crate::host::cri::{Container, ContainerRuntime, CriError, Exit};
 use crate::host::exec::{ExecError, Invocation, Output, Program, Programs};
 use crate::host::fs::Root;
-use crate::host::kube::{Answer, Connection, Https, KubeApi, KubeError, NodeReady, WhoAmI};
-use crate::host::systemd::{JobResult, ServiceManager, SystemdError, UnitStatus};
+use crate::host::kube::{Answer, Connection, Https, KubeApi, KubeError, NodeLease, NodeReady, WhoAmI};
+use crate::host::systemd::{JobResult, Later, ServiceManager, SystemdError, UnitStatus};
 use crate::model::health::NodeSnapshot;
 use crate::model::inventory::ContainerRef;
 
@@ -107,6 +107,10 @@ impl ServiceManager for Script {
         unreachable!("verify changes nothing")
     }
 
+    fn run_later(&self, _: &Later) -> Result<(), SystemdError> {
+        unreachable!("verify changes nothing")
+    }
+
     fn system_state(&self) -> Result<String, SystemdError> {
         Ok("running".to_owned())
     }
@@ -154,10 +158,10 @@ impl KubeApi for Script {
         Ok(NodeReady { status: ready, reason, message: String::new(), heartbeat })
     }
 
-    fn lease_renewed(&self, _: &Connection, _: &str) -> Result<Option<Timestamp>, KubeError> {
+    fn node_lease(&self, _: &Connection, _: &str) -> Result<NodeLease, KubeError> {
         let node = self.node()?;
         drop(next(&self.nodes));
-        Ok(node.lease)
+        Ok(NodeLease { renewed: node.lease, seconds: node.lease_seconds })
     }
 
     fn cluster_configuration(&self, _: &Connection) -> Result<Option<String>, KubeError> {
@@ -168,8 +172,15 @@ impl KubeApi for Script {
 struct Nothing;
 
 impl ContainerRuntime for Nothing {
+    fn has_image(&self, _: &Path, _: &str) -> Result<bool, CriError> {
+        unreachable!("not scripted")
+    }
     fn containers(&self, _: &Path, _: &ContainerRef) -> Result<Vec<Container>, CriError> {
         Ok(Vec::new())
+    }
+
+    fn pods(&self, _: &Path) -> Result<BTreeSet<String>, CriError> {
+        Ok(BTreeSet::new())
     }
 
     fn exit(&self, _: &Path, _: &str) -> Result<Option<Exit>, CriError> {

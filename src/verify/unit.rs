@@ -34,7 +34,8 @@ impl UnitUnproven {
 }
 
 /// Looks at the unit once a second until it has run for `stability` in an invocation other than that of `before`
-/// (its status before it was restarted or stopped), has failed for sure, or `limit` is over.
+/// (its status before it was restarted or stopped), has failed for sure, or `limit` is over. `meanwhile` is called
+/// once for each check: other proofs that need time go on beside this one.
 ///
 /// # Errors
 /// [`UnitUnproven`].
@@ -45,6 +46,7 @@ pub fn await_stable(
     stability: Duration,
     limit: Duration,
     keep_going: &dyn Fn() -> bool,
+    meanwhile: &mut dyn FnMut(),
 ) -> Result<UnitStatus, UnitUnproven> {
     let clock = host.clock.as_ref();
     let until = Deadline::after(clock, limit);
@@ -60,10 +62,11 @@ pub fn await_stable(
                 match judge_unit(&before, &samples, stability) {
                     Judgement::Healthy => return Ok(status),
                     Judgement::Failed(reason) => return Err(failed(host, unit, &status, reason)),
-                    Judgement::NotYet(_) | Judgement::CannotTell(_) => {}
+                    Judgement::NotYet(_) | Judgement::Undecided(_) | Judgement::CannotTell(_) => {}
                 }
             }
         }
+        meanwhile();
         if !pause(host, LOOK, until, keep_going) {
             break;
         }
@@ -74,7 +77,7 @@ pub fn await_stable(
     }
     Err(match (silence, judge_unit(&before, &samples, stability)) {
         (Some(reason), _) | (None, Judgement::CannotTell(reason)) => UnitUnproven::CannotTell { unit, reason },
-        (None, Judgement::NotYet(reason) | Judgement::Failed(reason)) => {
+        (None, Judgement::NotYet(reason) | Judgement::Undecided(reason) | Judgement::Failed(reason)) => {
             UnitUnproven::NotStable { unit, limit, reason }
         }
         (None, Judgement::Healthy) => UnitUnproven::NotStable { unit, limit, reason: "it came too late".into() },
@@ -120,7 +123,8 @@ mod tests {
 
     fn wait(script: Script) -> (Result<UnitStatus, UnitUnproven>, Duration) {
         let host = host_with(script);
-        let result = await_stable(&host, "kubelet.service", &status("a", "running", 5), STABLE, LIMIT, &|| true);
+        let result =
+            await_stable(&host, "kubelet.service", &status("a", "running", 5), STABLE, LIMIT, &|| true, &mut || {});
         (result, host.clock.monotonic())
     }
 
@@ -160,7 +164,8 @@ mod tests {
     #[test]
     fn an_interrupted_wait_is_no_failure() {
         let host = host_with(Script::units([Ok(status("b", "running", 7))]));
-        let result = await_stable(&host, "kubelet.service", &status("a", "running", 5), STABLE, LIMIT, &|| false);
+        let result =
+            await_stable(&host, "kubelet.service", &status("a", "running", 5), STABLE, LIMIT, &|| false, &mut || {});
         assert!(matches!(result, Err(UnitUnproven::Interrupted { .. })), "{result:?}");
     }
 }

@@ -20,6 +20,8 @@ pub struct Cluster {
     pub not_ready: Vec<&'static str>,
     /// This node's `spec` and `metadata.annotations`, as others have changed them.
     pub cordoned: bool,
+    /// When the controller manager added the taint for that; None: it has not said it.
+    pub cordoned_at: Option<String>,
     /// By name, as they were written.
     pub leases: BTreeMap<String, Value>,
     version: u64,
@@ -65,7 +67,10 @@ impl Cluster {
             ));
         }
         if path.starts_with("/api/v1/nodes/") {
-            return Some(answer(200, &json!({"metadata": {}, "spec": {"unschedulable": self.cordoned}})));
+            let taint = |at: &String| json!({"key": "node.kubernetes.io/unschedulable", "timeAdded": at});
+            let taints: Vec<Value> = self.cordoned_at.iter().map(taint).collect();
+            let spec = json!({"unschedulable": self.cordoned, "taints": taints});
+            return Some(answer(200, &json!({"metadata": {}, "spec": spec})));
         }
         if path.starts_with("/apis/apps/v1/daemonsets?") {
             return Some(answer(200, &json!({"items": []})));

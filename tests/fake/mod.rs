@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod cluster;
+pub mod kubeadm;
 pub mod node;
 pub mod signer;
 pub mod socket;
@@ -20,8 +21,8 @@ use certwarden::host::clock::Clock;
 use certwarden::host::cri::{Container, ContainerRuntime, CriError, Exit};
 use certwarden::host::exec::{ExecError, Invocation, Output, Program, Programs};
 use certwarden::host::fs::Root;
-use certwarden::host::kube::{Answer, Connection, KubeApi, KubeError, NodeReady, WhoAmI};
-use certwarden::host::systemd::{JobResult, ServiceManager, SystemdError, UnitStatus};
+use certwarden::host::kube::{Answer, Connection, KubeApi, KubeError, NodeLease, NodeReady, WhoAmI};
+use certwarden::host::systemd::{JobResult, Later, ServiceManager, SystemdError, UnitStatus};
 use certwarden::model::cert::parse_pem;
 use certwarden::model::inventory::ContainerRef;
 use certwarden::txn::progress::Progress;
@@ -126,6 +127,16 @@ pub struct World {
     pub tick_names: Vec<String>,
     pub kubelet: UnitStatus,
     pub kubelet_started: Timestamp,
+    /// How long after its start the kubelet posts its first status: 1.36 takes 0.7 s (measured), 1.20 takes 6 to 12 s.
+    pub first_status: SignedDuration,
+    /// `nodeLeaseDurationSeconds`.
+    pub lease_seconds: u32,
+    /// The kubelet renews its lease and posts no status while this is so.
+    pub never_posts_if: Option<About>,
+    /// The last status that the kubelet before this one posted.
+    pub old_status: Timestamp,
+    /// A kubelet posts once more just before it ends.
+    pub last_words_at_its_end: bool,
     pub kubelet_dies_if: Option<About>,
     pub never_ready_if: Option<About>,
     pub starts: u32,
@@ -141,11 +152,15 @@ pub struct World {
     pub clock_synchronised: Option<bool>,
     pub other_timer_active: bool,
     pub stopping: bool,
+    /// What systemd runs later, if nobody takes it back.
+    pub later: Option<Later>,
     /// Components by the port of a real socket.
     pub ports: BTreeMap<u16, &'static str>,
     /// The driver asks to stop at the first call of a step that begins so.
     pub stop_at: Option<&'static str>,
     pub progress: Option<Arc<Progress>>,
+    /// What the step of `progress` had left when a job of systemd was begun.
+    pub left_at_jobs: Vec<(&'static str, Option<Duration>)>,
     /// This component goes away for good at the first call of a step that begins so.
     pub dies_at_step: Option<(&'static str, &'static str)>,
     /// So many members of etcd are ill from the first call of a step that begins so.
@@ -154,13 +169,27 @@ pub struct World {
     pub fault_in: Option<(&'static str, &'static str, Fault)>,
     /// The kubelet makes no containers until it has been restarted so many times.
     pub idle_restarts: u32,
+    /// A pod that runs until the kubelet is restarted, as `namespace/name`.
+    pub evicts: Option<String>,
     /// Containers of that name end at once while this is so, and are made again as time passes.
     pub crashes_if: Option<(&'static str, About)>,
+    /// The runtime says only so often how a container ended, then it has forgotten all; None: it forgets nothing.
+    pub exits_told: Option<usize>,
+    /// Images that are not on the node, by a part of their names.
+    pub removed_images: Vec<&'static str>,
+    /// A server, by the end of its URL, that refuses every credential while this is so.
+    pub refuses_if: Option<(&'static str, About)>,
+    /// Components that run and answer 500 when they are asked for their health, while this is so.
+    pub ill_if: Vec<(&'static str, About)>,
     /// What the one aggregated API answers, by the root; None: there is none.
     pub aggregated: Option<fn(&Path) -> u16>,
     /// Who answers certificate signing requests; None: nobody knows of any.
     pub signer: Option<signer::Signer>,
     pub cluster: cluster::Cluster,
+    /// None: it is not installed.
+    pub kubeadm: Option<kubeadm::Kubeadm>,
+    /// What the cluster's config map of kubeadm says; None: there is none.
+    pub cluster_configuration: Option<String>,
     /// Requests about Leases vanish while this is so: each takes all of its time.
     pub leases_vanish_if: Option<About>,
     /// What that took, in all.
@@ -191,8 +220,10 @@ fn container_of(name: &str) -> Container {
 
 impl Fake {
     /// A healthy control-plane node with its files below `root`.
+    #[allow(clippy::too_many_lines, reason = "one line for each switch of the world")]
     pub fn new(root: &Path) -> Self {
-        let now = Timestamp::now();
+        // the beginning of a second: so the calls of two runs are the same, wherever they wait for a part of one
+        let now = Timestamp::from_second(Timestamp::now().as_second() + 1).unwrap();
         let kubelet = UnitStatus {
             load_state: "loaded".into(),
             active_state: "active".into(),
@@ -216,6 +247,11 @@ impl Fake {
             tick_names: Vec::new(),
             kubelet,
             kubelet_started: now - SignedDuration::from_secs(100_003),
+            first_status: SignedDuration::from_secs(2),
+            lease_seconds: 40,
+            never_posts_if: None,
+            old_status: now - SignedDuration::from_secs(200_000),
+            last_words_at_its_end: false,
             kubelet_dies_if: None,
             never_ready_if: None,
             starts: 0,
@@ -230,17 +266,26 @@ impl Fake {
             clock_synchronised: Some(true),
             other_timer_active: false,
             stopping: false,
+            later: None,
             ports: BTreeMap::new(),
             stop_at: None,
             progress: None,
+            left_at_jobs: Vec::new(),
             dies_at_step: None,
             ill_at_step: None,
             fault_in: None,
             idle_restarts: 0,
+            evicts: None,
             crashes_if: None,
+            exits_told: None,
+            removed_images: Vec::new(),
+            refuses_if: None,
+            ill_if: Vec::new(),
             aggregated: None,
             signer: None,
             cluster: cluster::Cluster::default(),
+            kubeadm: None,
+            cluster_configuration: None,
             leases_vanish_if: None,
             vanished: Duration::ZERO,
         };
@@ -354,6 +399,8 @@ impl World {
         let ahead = self.now.duration_since(Timestamp::now());
         self.now -= ahead;
         self.kubelet_started -= ahead;
+        self.old_status -= ahead;
+        self.kubelet.inactive_since = self.kubelet.inactive_since.map(|at| at - ahead);
         let ahead = i64::try_from(ahead.as_nanos()).unwrap();
         self.containers.iter_mut().filter(|c| c.created_ns != 0).for_each(|c| c.created_ns -= ahead);
     }
@@ -369,6 +416,9 @@ impl World {
     }
 
     pub fn start_kubelet(&mut self) {
+        if self.kubelet.is_running() {
+            self.end_kubelet();
+        }
         self.starts += 1;
         let dies = self.kubelet_dies_if.is_some_and(|f| f(&self.root));
         self.kubelet.invocation_id = format!("invocation-{}", self.starts);
@@ -390,7 +440,13 @@ impl World {
         }
     }
 
+    fn end_kubelet(&mut self) {
+        self.old_status = if self.last_words_at_its_end { self.now } else { self.last_status() };
+        self.kubelet.inactive_since = Some(self.now);
+    }
+
     pub fn stop_kubelet(&mut self) {
+        self.end_kubelet();
         self.kubelet.active_state = "activating".into();
         self.kubelet.sub_state = "auto-restart".into();
         self.kubelet.result = "exit-code".into();
@@ -432,12 +488,33 @@ impl World {
         self.node_ready && self.kubelet.is_running() && !self.never_ready_if.is_some_and(|f| f(&self.root))
     }
 
-    /// The last moment of a rhythm that began with the kubelet (lease: 10 s, status: 5 min; kubernetes:
-    /// `component-helpers/apimachinery/lease`, `nodeStatusReportFrequency`).
-    fn last_beat(&self, every: i64) -> Timestamp {
+    /// The lease's last renewal: a quarter of its duration after the one before, from the kubelet's start on (kubernetes:
+    /// `pkg/kubelet/kubelet.go:nodeLeaseRenewIntervalFraction`).
+    fn last_renewal(&self) -> Timestamp {
         let running = self.now.as_second() - self.kubelet_started.as_second();
+        let every = i64::from(self.lease_seconds / 4);
         let end = if self.kubelet.is_running() { running } else { 0 };
         self.kubelet_started + SignedDuration::from_secs(end / every * every + i64::from(end > 1) * 2)
+    }
+
+    /// The last status: the first some time after the start, then one every 5 min (`nodeStatusReportFrequency`).
+    fn last_status(&self) -> Timestamp {
+        let first = self.kubelet_started + self.first_status;
+        let posts = self.kubelet.is_running() && !self.never_posts_if.is_some_and(|so| so(&self.root));
+        if !posts || self.now < first {
+            return self.old_status;
+        }
+        first + SignedDuration::from_secs(self.now.duration_since(first).as_secs() / 300 * 300)
+    }
+
+    fn ill(&self, server: &str, path: &str) -> bool {
+        let component = match server.rsplit_once(':').map_or("", |(_, port)| port) {
+            "10257" => "kube-controller-manager",
+            "10259" => "kube-scheduler",
+            _ if path.starts_with("/readyz") => "kube-apiserver",
+            _ => return false,
+        };
+        self.ill_if.iter().any(|(who, so)| *who == component && so(&self.root))
     }
 
     /// Whether whoever listens at the URL is there.
@@ -478,6 +555,7 @@ impl Clock for Fake {
 
 impl Fake {
     fn job(&self, verb: &'static str, unit: &str, act: fn(&mut World)) -> Result<JobResult, SystemdError> {
+        self.world(|w| w.left_at_jobs.extend(w.progress.as_ref().map(|p| (verb, p.snapshot().left))));
         match self.call(verb, unit) {
             Some(Fault::ShutDown) => Err(SystemdError::ShuttingDown { unit: unit.to_owned() }),
             Some(Fault::Fail) => Ok(JobResult("failed".into())),
@@ -509,10 +587,26 @@ impl ServiceManager for Fake {
         self.job("restart", unit, World::start_kubelet)
     }
     fn stop(&self, unit: &str) -> Result<JobResult, SystemdError> {
+        if Path::new(unit).extension().is_some_and(|e| e == "timer") {
+            return self.job("cancel", unit, |w| w.later = None);
+        }
         self.job("stop", unit, World::stop_kubelet)
     }
     fn start(&self, unit: &str) -> Result<JobResult, SystemdError> {
         self.job("start", unit, World::start_kubelet)
+    }
+    fn run_later(&self, later: &Later) -> Result<(), SystemdError> {
+        match self.call("run-later", &later.timer()) {
+            Some(Fault::Lie) => Ok(()),
+            Some(Fault::Hang) => Err(SystemdError::TimedOut { what: later.timer(), limit: Duration::from_secs(30) }),
+            Some(_) => Err(SystemdError::Unreachable { detail: "no bus".into() }),
+            None => {
+                self.world(|w| {
+                    w.later.get_or_insert_with(|| later.clone());
+                });
+                Ok(())
+            }
+        }
     }
     fn system_state(&self) -> Result<String, SystemdError> {
         Ok(self.world(|w| if w.stopping { "stopping" } else { "running" }.to_owned()))
@@ -538,15 +632,38 @@ impl ContainerRuntime for Fake {
             None => Ok(self.world(|w| w.containers.iter().filter(is_wanted).cloned().collect())),
         }
     }
+    fn pods(&self, _socket: &Path) -> Result<BTreeSet<String>, CriError> {
+        match self.call("pods", "") {
+            Some(Fault::Hang) => Err(CriError::TimedOut { what: "list pods", limit: Duration::from_secs(15) }),
+            Some(Fault::Lie) => Ok(BTreeSet::new()),
+            Some(_) => Err(CriError::Call { what: "list pods", detail: "refused".into() }),
+            None => Ok(self.world(|w| {
+                let pods = w.containers.iter().filter(|c| c.running).map(|c| format!("{}/{}", c.namespace, c.pod));
+                pods.chain(w.evicts.clone().filter(|_| w.starts == 0)).collect()
+            })),
+        }
+    }
     fn exit(&self, _socket: &Path, id: &str) -> Result<Option<Exit>, CriError> {
         self.call("exit", id);
         let log = PathBuf::from("/var/log/pods/last.log");
+        let left = self.world(|w| w.exits_told.as_mut().map(|left| std::mem::replace(left, left.saturating_sub(1))));
+        if left == Some(0) {
+            return Ok(None);
+        }
         Ok(self.world(|w| w.containers.iter().any(|c| c.id == id && !c.running)).then(|| Exit {
             code: 1,
             reason: "Error".into(),
             message: String::new(),
             log: Some(log),
         }))
+    }
+    fn has_image(&self, _socket: &Path, name: &str) -> Result<bool, CriError> {
+        match self.call("has-image", name) {
+            Some(Fault::Hang) => Err(CriError::TimedOut { what: "find an image", limit: Duration::from_secs(10) }),
+            Some(Fault::Lie) => Ok(false),
+            Some(_) => Err(CriError::Call { what: "find an image", detail: "refused".into() }),
+            None => Ok(self.world(|w| !w.removed_images.iter().any(|removed| name.contains(removed)))),
+        }
     }
     fn stop(&self, _socket: &Path, id: &str, _grace: Duration) -> Result<(), CriError> {
         match self.call("stop-container", id) {
@@ -564,10 +681,14 @@ impl ContainerRuntime for Fake {
 impl Programs for Fake {
     fn run(&self, invocation: &Invocation) -> Result<Output, ExecError> {
         self.call("run", &format!("{:?}", invocation.program));
+        let (kubeadm, root, now) = self.world(|w| (w.kubeadm, w.root.clone(), w.now));
+        if let Some(kubeadm) = kubeadm.filter(|_| invocation.program == Program::Certwarden) {
+            return Ok(kubeadm::answer(kubeadm, &invocation.args, &root, now));
+        }
         Err(ExecError::NotFound { program: "program", looked: Vec::new() })
     }
-    fn path(&self, _program: Program) -> Option<PathBuf> {
-        None
+    fn path(&self, program: Program) -> Option<PathBuf> {
+        (program == Program::Kubeadm && self.world(|w| w.kubeadm.is_some())).then(|| "/usr/bin/kubeadm".into())
     }
 }
 
@@ -580,7 +701,9 @@ impl Fake {
         if !self.world(|w| w.answers(&to.server)) {
             return Err(unreachable("connection refused"));
         }
+        let refuses = |w: &mut World| w.refuses_if.is_some_and(|(url, so)| to.server.ends_with(url) && so(&w.root));
         match fault {
+            _ if self.world(refuses) => Err(KubeError::Unauthorized { server }),
             Some(Fault::Fail | Fault::ShutDown) => Err(KubeError::Unauthorized { server }),
             Some(Fault::Hang) => Err(unreachable("timed out")),
             Some(Fault::Lie) => Ok(true),
@@ -615,6 +738,9 @@ impl KubeApi for Fake {
     fn get(&self, to: &Connection, path: &str) -> Result<Answer, KubeError> {
         let lies = self.ask("get", to)?;
         self.vanishes(to, path)?;
+        if self.world(|w| w.ill(&to.server, path)) {
+            return Ok(Answer { status: 500, body: "[-]poststarthook/stuck failed".into() });
+        }
         if let Some(answer) = self.requests(to, path, None) {
             return Ok(answer);
         }
@@ -678,15 +804,15 @@ impl KubeApi for Fake {
             status: if w.ready() && !lies { "True" } else { "False" }.into(),
             reason: "KubeletReady".into(),
             message: String::new(),
-            heartbeat: Some(Timestamp::from_second(w.last_beat(300).as_second()).unwrap()),
+            heartbeat: Some(Timestamp::from_second(w.last_status().as_second()).unwrap()),
         }))
     }
-    fn lease_renewed(&self, to: &Connection, _node: &str) -> Result<Option<Timestamp>, KubeError> {
-        let lies = self.ask("lease_renewed", to)?;
-        Ok((!lies).then(|| self.world(|w| w.last_beat(10))))
+    fn node_lease(&self, to: &Connection, _node: &str) -> Result<NodeLease, KubeError> {
+        let lies = self.ask("node_lease", to)?;
+        Ok(self.world(|w| NodeLease { renewed: (!lies).then(|| w.last_renewal()), seconds: Some(w.lease_seconds) }))
     }
     fn cluster_configuration(&self, to: &Connection) -> Result<Option<String>, KubeError> {
         self.ask("cluster_configuration", to)?;
-        Ok(None)
+        Ok(self.world(|w| w.cluster_configuration.clone()))
     }
 }

@@ -28,6 +28,7 @@ use certwarden::txn::store;
 use tempfile::TempDir;
 
 use super::{Crash, Fake, World, begin_step};
+use crate::support::acceptance::{Certificates, Worse};
 use crate::support::{DAY, Options, Tree};
 
 /// Ports on which nobody listens: sockets are silent unless a test puts a server there.
@@ -178,8 +179,17 @@ impl Node {
 
     pub fn try_renew(&self, selection: &Selection) -> Result<Report, EngineError> {
         self.fake.world(World::rejoin_real_time);
+        self.renew_now(selection)
+    }
+
+    /// At the time that the fake clock shows. Whatever a test is about: nobody is worse off for a renewal.
+    pub fn renew_now(&self, selection: &Selection) -> Result<Report, EngineError> {
+        let (before, was) = (Certificates::of(self.dir.path()), self.inventory());
         let session = self.session();
-        session.carry_out(&session.plan(selection).unwrap(), false, &[], &Self::progress())
+        let done = session.carry_out(&session.plan(selection).unwrap(), false, &[], &Self::progress());
+        let worse = worse_off(&before, &was, &Certificates::of(self.dir.path()));
+        assert!(worse.is_empty(), "{worse:?}");
+        done
     }
 
     pub fn renew(&self, selection: &Selection) -> Report {
@@ -292,7 +302,7 @@ impl Node {
             let state = Ledger::load(&self.host.root, &dir).unwrap().map(|l| l.state());
             let keys = self.files_with_keys(&dir.path());
             let allowed = |p: &PathBuf| {
-                matches!(state, Some(State::Verified | State::RollbackFailed)) && p.starts_with(dir.old_dir())
+                state.is_some_and(|s| s.keeps_backup() || s == State::RollbackFailed) && p.starts_with(dir.old_dir())
                     || matches!(state, Some(State::Committed | State::RollingBack | State::RollbackFailed))
             };
             let wrong: Vec<_> = keys.into_iter().filter(|p| !allowed(p)).collect();
@@ -348,6 +358,22 @@ pub fn assert_outcome(report: &Report, outcome: Outcome) {
     assert_eq!(report.outcome, outcome, "{}; {:?}", report.reason, report.notes);
 }
 
+/// Who accepted an old certificate and does not accept what is in its place, or what that is no longer for. Not of those with
+/// which more than time was wrong: whom they were for is not known then.
+pub fn worse_off(before: &Certificates, was: &Inventory, after: &Certificates) -> Vec<Worse> {
+    let broken = |path: &Path| {
+        let found = |content: &Content| !matches!(content, Content::Readable(c) if c.findings.is_empty());
+        was.entries.iter().any(|e| found(&e.content) && (e.form.files().contains(&path) || e.path() == path))
+    };
+    // its names are those that the kubelet has now
+    let serving = |path: &Path| was.get("kubelet-serving").is_some_and(|e| e.path() == path);
+    let mut worse = before.changed_identity(after);
+    worse.retain(|w| !serving(&w.path));
+    worse.extend(before.refused(after));
+    worse.retain(|w| !broken(&w.path));
+    worse
+}
+
 fn contains(bytes: &[u8], word: &[u8]) -> bool {
     bytes.windows(word.len()).any(|w| w == word)
 }
@@ -375,4 +401,47 @@ fn run_vip(world: &mut World) {
     // of an ordinary pod, by the same name: nobody's business
     let other = Container { id: "other".into(), pod: "vip-7f9c".into(), ..vip.clone() };
     world.containers.extend([vip, other]);
+}
+
+/// Of the newest transaction.
+pub fn ledger(node: &Node) -> Ledger {
+    let dir = store::list(&node.host.root).unwrap().pop().unwrap();
+    Ledger::load(&node.host.root, &dir).unwrap().unwrap()
+}
+
+/// Dies at the first tick after which the ledger is in that state.
+pub fn died_in(make: fn() -> Node, state: State) -> (Node, Live) {
+    let rank = |state: Option<State>| {
+        use State::{Committed, Committing, Open, RolledBack, RollingBack, Staged, Verified};
+        let order = [Open, Staged, Committing, Committed, RollingBack, RolledBack, Verified];
+        order.iter().position(|s| Some(*s) == state).map_or(0, |i| i + 1)
+    };
+    // states only follow each other: halve until the first tick is found
+    let (mut low, mut high) = (0, 4096);
+    while high - low > 1 {
+        let (tick, node) = (u64::midpoint(low, high), make());
+        node.renew_and_crash(tick);
+        if rank(node.last_state()) < rank(Some(state)) { low = tick } else { high = tick }
+    }
+    // two runs may differ by some calls: by the part of a second that is waited for
+    for tick in high..high + 16 {
+        let node = make();
+        let before = node.live();
+        if node.renew_and_crash(tick) && node.last_state() == Some(state) {
+            return (node, before);
+        }
+    }
+    panic!("no death from call {high} on is in {state}");
+}
+
+/// As if the process had died after `done` of the renames, in the order of the ledger.
+pub fn rename_temps(node: &Node, done: usize) {
+    for file in ledger(node).files().iter().take(done) {
+        let live = node.path(&file.path.display().to_string());
+        // the kubelet's identity is reached by a link, and the file behind it is replaced
+        let live =
+            fs::read_link(&live).map_or(live.clone(), |to| node.path(&live.with_file_name(to).display().to_string()));
+        let name = format!(".{}.certwarden-new", live.file_name().unwrap().to_string_lossy());
+        fs::rename(live.with_file_name(name), live).unwrap();
+    }
 }

@@ -1,6 +1,6 @@
 //! A node tree in a temporary directory, and a host on which only programs and files are real.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use certwarden::host::cri::{Container, ContainerRuntime, CriError, Exit};
 use certwarden::host::crypto::sign_like;
 use certwarden::host::exec::Exec;
 use certwarden::host::fs::Root;
-use certwarden::host::kube::{Answer, Connection, KubeApi, KubeError, NodeReady, WhoAmI};
-use certwarden::host::systemd::{JobResult, ServiceManager, SystemdError, UnitStatus};
+use certwarden::host::kube::{Answer, Connection, KubeApi, KubeError, NodeLease, NodeReady, WhoAmI};
+use certwarden::host::systemd::{JobResult, Later, ServiceManager, SystemdError, UnitStatus};
 use certwarden::model::cert::KeyAlgorithm;
 use certwarden::model::component::Component;
 use certwarden::model::inventory::{self, ContainerRef, Form, StaticPod};
@@ -137,6 +137,7 @@ impl Node {
             signer: "ca".into(),
             ca: pki.join("ca.crt"),
             ca_key: pki.join("ca.key"),
+            trust: None,
             old_serial: None,
             old_not_after: None,
             reason: String::new(),
@@ -313,7 +314,7 @@ impl KubeApi for Fake {
     fn node_ready(&self, _: &Connection, _: &str) -> Result<NodeReady, KubeError> {
         down()
     }
-    fn lease_renewed(&self, _: &Connection, _: &str) -> Result<Option<Timestamp>, KubeError> {
+    fn node_lease(&self, _: &Connection, _: &str) -> Result<NodeLease, KubeError> {
         down()
     }
     fn cluster_configuration(&self, _: &Connection) -> Result<Option<String>, KubeError> {
@@ -338,6 +339,9 @@ impl ServiceManager for Fake {
     fn start(&self, _: &str) -> Result<JobResult, SystemdError> {
         no_bus()
     }
+    fn run_later(&self, _: &Later) -> Result<(), SystemdError> {
+        no_bus()
+    }
     fn system_state(&self) -> Result<String, SystemdError> {
         no_bus()
     }
@@ -350,8 +354,14 @@ impl ServiceManager for Fake {
 }
 
 impl ContainerRuntime for Fake {
+    fn has_image(&self, _: &Path, name: &str) -> Result<bool, CriError> {
+        Err(CriError::Call { what: "find an image", detail: name.to_owned() })
+    }
     fn containers(&self, _: &Path, what: &ContainerRef) -> Result<Vec<Container>, CriError> {
         Err(CriError::Call { what: "list", detail: what.to_string() })
+    }
+    fn pods(&self, socket: &Path) -> Result<BTreeSet<String>, CriError> {
+        Err(CriError::Call { what: "list pods", detail: socket.display().to_string() })
     }
     fn exit(&self, _: &Path, id: &str) -> Result<Option<Exit>, CriError> {
         Err(CriError::Call { what: "tell a status", detail: id.to_owned() })

@@ -5,12 +5,16 @@
 #![allow(unreachable_pub, reason = "included as a module by several crates")]
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing,
     clippy::unnecessary_debug_formatting,
     reason = "a test fails by panicking"
 )]
 
+pub mod acceptance;
+pub mod odd;
 pub mod pki;
+pub mod said;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -150,6 +154,12 @@ impl Tree {
     pub fn pair(&self, cert: &str, key: &str, leaf: &Leaf) {
         self.write(cert, &leaf.cert_pem, 0o644);
         self.write(key, &leaf.key_pem, 0o600);
+    }
+
+    /// A CA in `BASE.crt` and `BASE.key`.
+    pub fn pair_of(&self, base: &str, ca: &Ca) {
+        self.write(&format!("{base}.crt"), ca.cert_pem(), 0o644);
+        self.write(&format!("{base}.key"), ca.key_pem(), 0o600);
     }
 
     fn control_plane(&self, pki: &str, stacked: bool) {
@@ -401,6 +411,11 @@ pub fn embedded(leaf: &Leaf) -> String {
         encode_block(&leaf.cert_pem),
         encode_block(&leaf.key_pem)
     )
+}
+
+/// A whole tree, once more.
+pub fn copy(from: &Path, to: &Path) {
+    assert!(std::process::Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap().success());
 }
 
 /// Everything in a directory that a change would show in: names, kinds, modes, times, contents.

@@ -13,6 +13,9 @@ use openssl::stack::Stack;
 use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName};
 use openssl::x509::{X509, X509Builder, X509Extension, X509Name};
 
+/// What kubeadm's leaves live, in seconds.
+const YEAR: i64 = 365 * 86_400;
+
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum KeyKind {
     P256,
@@ -162,6 +165,11 @@ impl Ca {
         left: i64,
     ) -> X509 {
         let mut b = builder(left);
+        if subject.1 != Some("system:nodes") {
+            // as old as a leaf of kubeadm's is; those of the kubelet are judged by a share of their life, and are new here
+            let now = jiff::Timestamp::now().as_second();
+            b.set_not_before(&Asn1Time::from_unix((now - 300).min(now + left - YEAR)).unwrap()).unwrap();
+        }
         b.set_subject_name(&name(subject)).unwrap();
         b.set_issuer_name(self.cert.subject_name()).unwrap();
         b.set_pubkey(key).unwrap();

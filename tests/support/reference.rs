@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use certwarden::cli::combinations::{COMMANDS, combinations};
 use certwarden::cli::manual::{command, exit_codes};
 use certwarden::model::diagnose::Cause;
 use certwarden::model::finding::Problem;
@@ -117,6 +118,15 @@ fn exits() -> String {
     let mut page = format!("{MADE}\n# Exit codes\n\n| code | of | meaning |\n|---|---|---|\n");
     for (of, code, meaning) in exit_codes() {
         let _ = writeln!(page, "| {code} | {of} | {meaning} |");
+    }
+    page += "\n## What is due and cannot be renewed here\n\n\
+             What is due, expired, missing or broken and stays as it is is never \"nothing is due\" and never 0. `plan` says beforehand \
+             exactly what `renew` leaves out.\nThe codes are those on a tree (`--root`); on a running node `diagnose` sees more. \
+             `renew --dry-run` gives what\n`renew` gives; `rollback` and `renew NAME` are whole or not at all: 1 where one of their files is gone.\n\n";
+    let _ = writeln!(page, "| what | {} | said |", COMMANDS.map(|c| format!("`{c}`")).join(" | "));
+    let _ = writeln!(page, "|---|{}---|", "---|".repeat(COMMANDS.len()));
+    for row in combinations() {
+        let _ = writeln!(page, "| {} | {} | {} |", row.what, row.codes.map(|c| c.to_string()).join(" | "), row.said);
     }
     page
 }

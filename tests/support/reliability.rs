@@ -95,6 +95,14 @@ pub const SECTIONS: &[Section] = &[
         bar: Bar::Zero,
     },
     Section {
+        id: "restart",
+        title: "Every restart is proven, and no silent kubelet",
+        text: "Real kubelets, restarted by renewals at any moment of a second (`vm-tests/long/95-restarts`). Bad is: a healthy node that is taken for \
+               not Ready, or a kubelet that never posts its status and is taken for Ready.",
+        columns: ["What", "Restarts", "Bad", "Remarks"],
+        bar: Bar::Zero,
+    },
+    Section {
         id: "fuzz",
         title: "Fuzzing",
         text: "Everything that is read from disk, from kubeadm or from the API, as arbitrary bytes.",

@@ -1,5 +1,8 @@
 //! Sweep: every call fails, with every error that a full, broken or protected disk gives.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
 use crate::harness::{Harness, Place};
 use crate::interrupted::{self, Bench, How, Tally};
 use crate::reliability::Row;
@@ -83,13 +86,30 @@ pub fn told(bench: &Bench, scenario: &Scenario, args: &[&str], ended: &Ended, wh
         Some(code) if [0, 1, 2, 3, 64, 78].contains(&code) => {
             // a recovery that ends as without the error has none to tell
             let sentence = code == 0 || (code == 2 && args == ["recover"]) || names_a_cause(&ended.text);
-            let judged = interrupted::judge(bench, scenario, How::Kill);
+            let judged = interrupted::judge_of(bench, scenario, How::Kill, &without(scenario, &ended.text));
             if sentence { judged } else { Err(format!("exit {code} without a cause: {:.300}", ended.text)) }
         }
         code => Err(format!("exit {code:?}: {:.500}", ended.text)),
     };
     tally.add(|| format!("{what} (exit {:?}: {:.200})", ended.code, ended.text), result);
     tally
+}
+
+/// The files of a scenario without those of what the report leaves out: what cannot be read holds nobody else up.
+fn without(scenario: &Scenario, report: &str) -> BTreeSet<PathBuf> {
+    let left = report.lines().filter_map(|line| line.strip_prefix("left out")?.split_once(':'));
+    let files: BTreeSet<PathBuf> = left.flat_map(|(name, _)| files_of(name.trim())).collect();
+    scenario.targets.difference(&files).cloned().collect()
+}
+
+/// Below the root, as kubeadm calls them.
+fn files_of(name: &str) -> Vec<PathBuf> {
+    let kubernetes = Path::new("etc/kubernetes");
+    if Path::new(name).extension().is_some() {
+        return vec![kubernetes.join(name)];
+    }
+    let base = name.strip_prefix("etcd-").map_or_else(|| name.to_owned(), |rest| format!("etcd/{rest}"));
+    ["crt", "key"].map(|end| kubernetes.join(format!("pki/{base}.{end}"))).to_vec()
 }
 
 /// The words of the errors that are injected, as certwarden and the C library say them.

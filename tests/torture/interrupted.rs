@@ -1,6 +1,6 @@
 //! One interruption: the command dies at a point, its recovery dies too, and what comes then must be right.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -233,10 +233,15 @@ fn state(node: &Path, before: &Snapshot, targets: usize) -> String {
 
 /// Recovers, and looks at everything that an interruption of this kind can have spoilt.
 pub fn judge(bench: &Bench, scenario: &Scenario, how: How) -> Result<Set, String> {
+    judge_of(bench, scenario, how, &scenario.targets)
+}
+
+/// The same of these files only.
+pub fn judge_of(bench: &Bench, scenario: &Scenario, how: How, targets: &BTreeSet<PathBuf>) -> Result<Set, String> {
     let node = bench.node();
     run(&node, &["recover"], &[0, 2], "")?;
     let recovered = tree::snapshot(&node);
-    let set = tree::judge(&scenario.before, &scenario.targets, &recovered)?;
+    let set = tree::judge(&scenario.before, targets, &recovered)?;
     tree::state_is_clean(&node)?;
     run(&node, &["recover"], &[0], "no transaction is unfinished")?;
     if how == How::Kill && is_known(&node, set) {

@@ -65,6 +65,31 @@ pub(super) struct StopContainerRequest {
 pub(super) struct StopContainerResponse {}
 
 #[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ImageStatusRequest {
+    #[prost(message, optional, tag = "1")]
+    pub(super) image: Option<ImageSpec>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ImageSpec {
+    #[prost(string, tag = "1")]
+    pub(super) image: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ImageStatusResponse {
+    /// None: it is not there.
+    #[prost(message, optional, tag = "1")]
+    pub(super) image: Option<Image>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Image {
+    #[prost(string, tag = "1")]
+    pub(super) id: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct ContainerStatusRequest {
     #[prost(string, tag = "1")]
     pub(super) container_id: String,
@@ -90,4 +115,48 @@ pub(super) struct ContainerStatus {
     pub(super) message: String,
     #[prost(string, tag = "15")]
     pub(super) log_path: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(super) struct PodSandboxStateValue {
+    /// `PodSandboxState`: ready 0, not ready 1.
+    #[prost(int32, tag = "1")]
+    pub(super) state: i32,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct PodSandboxFilter {
+    #[prost(message, optional, tag = "2")]
+    pub(super) state: Option<PodSandboxStateValue>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct ListPodSandboxRequest {
+    #[prost(message, optional, tag = "1")]
+    pub(super) filter: Option<PodSandboxFilter>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct ListPodSandboxResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) items: Vec<PodSandbox>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct PodSandbox {
+    #[prost(message, optional, tag = "2")]
+    pub(super) metadata: Option<PodSandboxMetadata>,
+    #[prost(int32, tag = "3")]
+    pub(super) state: i32,
+}
+
+/// `PodSandboxState`.
+pub(super) const SANDBOX_READY: i32 = 0;
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct PodSandboxMetadata {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    #[prost(string, tag = "3")]
+    pub(super) namespace: String,
 }

@@ -6,6 +6,7 @@
 pub(crate) mod fuzz;
 mod messages;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,8 +18,10 @@ use tonic_prost::ProstCodec;
 
 use crate::model::inventory::ContainerRef;
 use messages::{
-    CONTAINER_EXITED, CONTAINER_RUNNING, ContainerFilter, ContainerStatusRequest, ContainerStatusResponse,
-    ListContainersRequest, ListContainersResponse, StopContainerRequest, StopContainerResponse,
+    CONTAINER_EXITED, CONTAINER_RUNNING, ContainerFilter, ContainerStatusRequest, ContainerStatusResponse, ImageSpec,
+    ImageStatusRequest, ImageStatusResponse, ListContainersRequest, ListContainersResponse, ListPodSandboxRequest,
+    ListPodSandboxResponse, PodSandboxFilter, PodSandboxStateValue, SANDBOX_READY, StopContainerRequest,
+    StopContainerResponse,
 };
 
 /// Why the runtime could not do or tell.
@@ -71,11 +74,24 @@ pub trait ContainerRuntime: Send {
     /// [`CriError`].
     fn containers(&self, socket: &Path, wanted: &ContainerRef) -> Result<Vec<Container>, CriError>;
 
+    /// The pods whose sandbox is ready, as `namespace/name`: those that run here.
+    ///
+    /// # Errors
+    /// [`CriError`].
+    fn pods(&self, socket: &Path) -> Result<BTreeSet<String>, CriError>;
+
     /// How a container ended; None while it has not, and when it is gone.
     ///
     /// # Errors
     /// [`CriError`].
     fn exit(&self, socket: &Path, id: &str) -> Result<Option<Exit>, CriError>;
+
+    /// Whether the image is on this node, so that a container can be made of it without a registry. `name` has a tag or a
+    /// digest.
+    ///
+    /// # Errors
+    /// [`CriError`].
+    fn has_image(&self, socket: &Path, name: &str) -> Result<bool, CriError>;
 
     /// Asks the runtime to stop a container: SIGTERM, and SIGKILL after `grace`.
     ///
@@ -123,6 +139,14 @@ impl ContainerRuntime for Cri {
         Ok(found)
     }
 
+    fn pods(&self, socket: &Path) -> Result<BTreeSet<String>, CriError> {
+        let filter = PodSandboxFilter { state: Some(PodSandboxStateValue { state: SANDBOX_READY }) };
+        let request = ListPodSandboxRequest { filter: Some(filter) };
+        let answer: ListPodSandboxResponse = call(socket, "list pods", "ListPodSandbox", &request, CALL)?;
+        let ready = answer.items.into_iter().filter(|pod| pod.state == SANDBOX_READY).filter_map(|pod| pod.metadata);
+        Ok(ready.map(|pod| words(&format!("{}/{}", pod.namespace, pod.name))).collect())
+    }
+
     fn exit(&self, socket: &Path, id: &str) -> Result<Option<Exit>, CriError> {
         let request = ContainerStatusRequest { container_id: id.to_owned() };
         let answer: ContainerStatusResponse = call(socket, "tell a status", "ContainerStatus", &request, CALL)?;
@@ -132,6 +156,13 @@ impl ContainerRuntime for Cri {
             message: words(&s.message),
             log: (!s.log_path.is_empty()).then(|| s.log_path.into()),
         }))
+    }
+
+    fn has_image(&self, socket: &Path, name: &str) -> Result<bool, CriError> {
+        let request = ImageStatusRequest { image: Some(ImageSpec { image: name.to_owned() }) };
+        let answer: ImageStatusResponse = call(socket, "find an image", "ImageStatus", &request, CALL)?;
+        // as the kubelet (kubernetes: `pkg/kubelet/kuberuntime/kuberuntime_image.go:GetImageRef`)
+        Ok(answer.image.is_some_and(|image| !image.id.is_empty()))
     }
 
     fn stop(&self, socket: &Path, id: &str, grace: Duration) -> Result<(), CriError> {
@@ -199,7 +230,8 @@ where
     Q: Message + Send + Sync + 'static,
     A: Message + Default + Send + Sync + 'static,
 {
-    let path = PathAndQuery::try_from(format!("/{version}.RuntimeService/{method}"))
+    let service = if method.contains("Image") { "ImageService" } else { "RuntimeService" };
+    let path = PathAndQuery::try_from(format!("/{version}.{service}/{method}"))
         .map_err(|e| Status::internal(e.to_string()))?;
     let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(MAX_MESSAGE);
     client.ready().await.map_err(|e| Status::unavailable(e.to_string()))?;

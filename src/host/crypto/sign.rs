@@ -66,6 +66,16 @@ pub fn sign_like(
     Ok(Signed { cert, key: key_pem })
 }
 
+/// Whether [`sign_like`] knows everything in `old`, and can make a key of that kind.
+///
+/// # Errors
+/// [`CryptoError`], as it would say.
+pub fn can_sign_like(old: &[u8], key: &KeyAlgorithm) -> Result<(), CryptoError> {
+    let old = certificates(old)?.into_iter().next().ok_or(CryptoError::NoCertificate)?;
+    carried(&old)?;
+    kind(key).map(drop)
+}
+
 struct Carried {
     oid: String,
     critical: bool,
@@ -143,21 +153,33 @@ pub(super) fn serial() -> Result<Asn1Integer, ErrorStack> {
     number.to_asn1_integer()
 }
 
+/// Keys that can be made.
+enum Kind {
+    Rsa(u32),
+    Ec(Nid),
+    Ed25519,
+}
+
+fn kind(algorithm: &KeyAlgorithm) -> Result<Kind, CryptoError> {
+    let curve = |name: &str| match name {
+        "P256" => Some(Nid::X9_62_PRIME256V1),
+        "P384" => Some(Nid::SECP384R1),
+        "P521" => Some(Nid::SECP521R1),
+        _ => None,
+    };
+    let kind = match algorithm {
+        KeyAlgorithm::Rsa { bits } => Some(Kind::Rsa(*bits)),
+        KeyAlgorithm::Ecdsa { curve: name, .. } => curve(name).map(Kind::Ec),
+        KeyAlgorithm::Other(name) => (name == "Ed25519").then_some(Kind::Ed25519),
+    };
+    kind.ok_or_else(|| CryptoError::Unsupported { detail: format!("keys of kind {algorithm} cannot be made") })
+}
+
 pub(super) fn generate(algorithm: &KeyAlgorithm) -> Result<(PKey<Private>, Zeroizing<Vec<u8>>), CryptoError> {
-    let unsupported = || CryptoError::Unsupported { detail: format!("keys of kind {algorithm} cannot be made") };
-    let made = match algorithm {
-        KeyAlgorithm::Rsa { bits } => rsa(*bits),
-        KeyAlgorithm::Ecdsa { curve, .. } => {
-            let curve = match curve.as_str() {
-                "P256" => Nid::X9_62_PRIME256V1,
-                "P384" => Nid::SECP384R1,
-                "P521" => Nid::SECP521R1,
-                _ => return Err(unsupported()),
-            };
-            ec(curve)
-        }
-        KeyAlgorithm::Other(name) if name == "Ed25519" => ed25519(),
-        KeyAlgorithm::Other(_) => return Err(unsupported()),
+    let made = match kind(algorithm)? {
+        Kind::Rsa(bits) => rsa(bits),
+        Kind::Ec(curve) => ec(curve),
+        Kind::Ed25519 => ed25519(),
     };
     made.map_err(CryptoError::openssl("generate a key"))
 }

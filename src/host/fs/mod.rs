@@ -13,6 +13,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -95,6 +96,8 @@ pub struct Root {
     path: PathBuf,
     /// User ids besides root's whose directories root writes in.
     trusted: Vec<u32>,
+    /// The first path that this user may not open.
+    denied: OnceLock<PathBuf>,
 }
 
 impl Root {
@@ -106,7 +109,7 @@ impl Root {
             return Err(FsError::new("open the root directory", path, Errno::ENOTDIR));
         }
         let path = path.canonicalize().map_err(|e| FsError::new("resolve", path, e))?;
-        Ok(Self { dir: dir.into(), path, trusted: Vec::new() })
+        Ok(Self { dir: dir.into(), path, trusted: Vec::new(), denied: OnceLock::new() })
     }
 
     /// Lets directories on the way to a written file belong to these users too: names of `/etc/passwd` or user ids.
@@ -128,6 +131,12 @@ impl Root {
     /// Whether this is the running system, with services to restart, and not a mounted image or a test tree.
     pub fn is_live(&self) -> bool {
         self.path == Path::new("/")
+    }
+
+    /// The first path below the root that could not be opened for lack of permission: who reads on without it takes what
+    /// is there for missing.
+    pub fn denied(&self) -> Option<&Path> {
+        self.denied.get().map(PathBuf::as_path)
     }
 
     /// The root's own path on the host.
@@ -234,6 +243,14 @@ impl Root {
         Ok(names)
     }
 
+    /// A regular file, opened for reading.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn open_to_read(&self, path: &Path) -> Result<File, FsError> {
+        self.open_file(path).map(|(file, _)| file)
+    }
+
     fn open_file(&self, path: &Path) -> Result<(File, std::fs::Metadata), FsError> {
         // O_NONBLOCK: opening a FIFO for reading would wait for a writer
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
@@ -260,7 +277,8 @@ impl Root {
         if self.is_live() {
             // nothing leads out of `/`, and systemd's RestrictSUIDSGID= answers openat2(2) with ENOSYS
             let path = Path::new("/").join(path);
-            return open(&path, flags | OFlag::O_CLOEXEC, Mode::empty()).map_err(|e| FsError::new("open", &path, e));
+            let opened = open(&path, flags | OFlag::O_CLOEXEC, Mode::empty());
+            return opened.map_err(|e| self.not_opened(&path, e));
         }
         let how = OpenHow::new()
             .flags(flags | OFlag::O_CLOEXEC)
@@ -271,9 +289,17 @@ impl Root {
             match openat2(self.dir.as_fd(), path, how) {
                 // somebody renamed or mounted something somewhere while the kernel went by `..`: openat2(2), EAGAIN
                 Err(Errno::EAGAIN) if tries < RACES => tries += 1,
-                other => return other.map_err(|e| FsError::new("open", path, e)),
+                other => return other.map_err(|e| self.not_opened(path, e)),
             }
         }
+    }
+
+    fn not_opened(&self, path: &Path, e: Errno) -> FsError {
+        // EPERM is another matter: O_NOATIME on a file of somebody else (open(2))
+        if e == Errno::EACCES {
+            self.denied.get_or_init(|| path.to_path_buf());
+        }
+        FsError::new("open", path, e)
     }
 }
 

@@ -44,6 +44,8 @@ pub const COMMITTED: MessageId = MessageId("766cc572f33945dbb970863f0f01edb2");
 pub const VERIFIED: MessageId = MessageId("3de5b459f3cc4ceb8e417f156faa0932");
 /// The new certificates stay although not everything could be proven. Fields: `cw_txn`.
 pub const DEGRADED: MessageId = MessageId("540e0c64a88448cfb31ceb69e7df2e1e");
+/// A person has closed a transaction that could not be proven. Fields: `cw_txn`.
+pub const ACCEPTED: MessageId = MessageId("71b82824c60e4c429ff6df5a15159413");
 /// A transaction is being undone. Fields: `cw_txn`.
 pub const ROLLING_BACK: MessageId = MessageId("29d655673a06400cafffeec51015f5ba");
 /// A transaction was undone and the old state is proven. Fields: `cw_txn`.
@@ -72,7 +74,7 @@ pub const REQUEST_APPROVED: MessageId = MessageId("40635bd89f3a49bab00dcd2cd9122
 pub const REQUEST_REFUSED: MessageId = MessageId("f0cf6ee3831a41e0aa5762a697f65bc2");
 
 /// Every id.
-pub const ALL: [MessageId; 29] = [
+pub const ALL: [MessageId; 30] = [
     DAEMON_STARTED,
     DAEMON_STOPPED,
     CONFIG_RELOADED,
@@ -89,6 +91,7 @@ pub const ALL: [MessageId; 29] = [
     COMMITTED,
     VERIFIED,
     DEGRADED,
+    ACCEPTED,
     ROLLING_BACK,
     ROLLED_BACK,
     ROLLBACK_FAILED,

@@ -1,8 +1,6 @@
 use std::time::Duration;
 
-use jiff::Timestamp;
-
-use super::{Answer, Connection, KubeApi, KubeError, NodeReady, WhoAmI, lease, nodes, objects};
+use super::{Answer, Connection, KubeApi, KubeError, NodeLease, NodeReady, WhoAmI, lease, nodes, objects};
 use crate::model::fleet::lease::Call;
 
 /// Answers every request with the same body; the status goes through those that are treated apart.
@@ -28,8 +26,8 @@ impl KubeApi for Says {
     fn node_ready(&self, to: &Connection, node: &str) -> Result<NodeReady, KubeError> {
         objects::node_ready(self, to, node)
     }
-    fn lease_renewed(&self, to: &Connection, node: &str) -> Result<Option<Timestamp>, KubeError> {
-        objects::lease_renewed(self, to, node)
+    fn node_lease(&self, to: &Connection, node: &str) -> Result<NodeLease, KubeError> {
+        objects::node_lease(self, to, node)
     }
     fn cluster_configuration(&self, to: &Connection) -> Result<Option<String>, KubeError> {
         objects::cluster_configuration(self, to)
@@ -46,7 +44,7 @@ pub fn api(data: &[u8]) {
         let errors = [
             api.whoami(&to).err(),
             api.node_ready(&to, "node-1").err(),
-            api.lease_renewed(&to, "node-1").err(),
+            api.node_lease(&to, "node-1").err(),
             api.cluster_configuration(&to).err(),
         ];
         lease::exchange(&api, &to, "kube-system", "certwarden", &Call::Get);

@@ -1,7 +1,6 @@
-//! kube's client over a connector of our own. kube's stock connector trusts the system's CAs besides the cluster's and
-//! parses their bundle for every connection (50 ms), keeps copies of the key that are not zeroed, asks for a passphrase on
-//! the terminal when a key is encrypted, and cannot verify IPv6 addresses (kube-client 5.0: `client/tls.rs`,
-//! `Config::identity_pem`; openssl 0.10: `SslConnector::builder`).
+//! hyper's client over a connector of our own: it trusts the cluster's CA and nothing else, zeroes its copies of the key, never
+//! asks for a passphrase, and verifies IPv6 addresses (openssl 0.10: `SslConnector::builder` trusts the system's CAs and parses
+//! their bundle for every connection, 50 ms).
 
 use std::error::Error;
 use std::io;
@@ -11,20 +10,20 @@ use std::time::Duration;
 
 use http::uri::Scheme;
 use http::{Method, Request, Uri};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
 use hyper_openssl::SslStream;
 use hyper_openssl::client::legacy::MaybeHttpsStream;
+use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use jiff::Timestamp;
-use kube::Client;
-use kube::client::Body;
 use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslMode, SslVerifyMode, SslVersion};
 use openssl::x509::X509VerifyResult;
 use tower_service::Service;
 
-use super::{Answer, Connection, KubeApi, KubeError, NodeReady, WhoAmI, objects};
+use super::{Answer, Connection, KubeApi, KubeError, NodeLease, NodeReady, WhoAmI, objects};
 use crate::host::crypto::{self, CryptoError};
 use crate::host::tls;
 use crate::model::cause::chain;
@@ -70,8 +69,8 @@ impl KubeApi for Https {
         objects::node_ready(self, to, node)
     }
 
-    fn lease_renewed(&self, to: &Connection, node: &str) -> Result<Option<Timestamp>, KubeError> {
-        objects::lease_renewed(self, to, node)
+    fn node_lease(&self, to: &Connection, node: &str) -> Result<NodeLease, KubeError> {
+        objects::node_lease(self, to, node)
     }
 
     fn cluster_configuration(&self, to: &Connection) -> Result<Option<String>, KubeError> {
@@ -89,7 +88,7 @@ fn exchange(to: &Connection, method: Method, path: &str, kind: &str, body: Strin
 }
 
 /// An answer of any status, and the time that the server says it is.
-fn converse_once(to: &Connection, request: Request<Body>) -> Result<(Answer, Option<Timestamp>), KubeError> {
+fn converse_once(to: &Connection, request: Request<Full<Bytes>>) -> Result<(Answer, Option<Timestamp>), KubeError> {
     let setup = |detail: String| KubeError::Setup { server: to.server.clone(), detail };
     let connector = connector(to).map_err(|e| setup(chain(&e)))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -97,21 +96,26 @@ fn converse_once(to: &Connection, request: Request<Body>) -> Result<(Answer, Opt
         .enable_time()
         .build()
         .map_err(|e| setup(e.to_string()))?;
-    let answer = runtime.block_on(async {
-        let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(0)
-            .build(connector);
-        // no retry layer: this stack has only what is put into it
-        tokio::time::timeout(to.limit, converse(Client::new(client, "default"), request)).await
-    });
+    let answer =
+        runtime.block_on(async { tokio::time::timeout(to.limit, converse(&client(connector, None), request)).await });
     // a name resolution that hangs sits on a thread of the runtime; dropping the runtime would wait for it
     runtime.shutdown_background();
     let unreachable = |detail: String| KubeError::Unreachable { server: to.server.clone(), detail };
     match answer {
         Err(_) => Err(unreachable(format!("no answer within {}", seconds(to.limit)))),
-        Ok(Err(e)) => Err(classify(to, &e)),
+        Ok(Err(e)) => Err(classify(to, e.as_ref())),
         Ok(Ok(answer)) => Ok(answer),
     }
+}
+
+/// A client of one connection. `buffer`: the most bytes that are read at once; None: as hyper has it.
+pub(super) fn client(connector: Connector, buffer: Option<usize>) -> Client<Connector, Full<Bytes>> {
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder.pool_max_idle_per_host(0).retry_canceled_requests(false);
+    if let Some(bytes) = buffer {
+        builder.http1_max_buf_size(bytes);
+    }
+    builder.build(connector)
 }
 
 fn seconds(limit: Duration) -> String {
@@ -124,7 +128,7 @@ pub(super) fn request(
     path: &str,
     kind: &str,
     body: String,
-) -> Result<Request<Body>, KubeError> {
+) -> Result<Request<Full<Bytes>>, KubeError> {
     let mut request = Request::builder()
         .method(method)
         .uri(format!("{}{path}", to.server.trim_end_matches('/')))
@@ -139,8 +143,9 @@ pub(super) fn request(
     for (name, value) in &to.headers {
         request = request.header(name, value);
     }
-    let request = request.body(Body::from(body.into_bytes()));
-    let known = |r: &Request<Body>| matches!(r.uri().scheme_str(), Some("https" | "http")) && r.uri().host().is_some();
+    let request = request.body(Full::from(body.into_bytes()));
+    let known =
+        |r: &Request<Full<Bytes>>| matches!(r.uri().scheme_str(), Some("https" | "http")) && r.uri().host().is_some();
     let setup = |detail: String| KubeError::Setup { server: to.server.clone(), detail };
     match request {
         Ok(r) if known(&r) => Ok(r),
@@ -149,8 +154,11 @@ pub(super) fn request(
     }
 }
 
-async fn converse(client: Client, request: Request<Body>) -> Result<(Answer, Option<Timestamp>), kube::Error> {
-    let response = client.send(request).await?;
+async fn converse(
+    client: &Client<Connector, Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+) -> Result<(Answer, Option<Timestamp>), BoxError> {
+    let response = client.request(request).await?;
     let status = response.status().as_u16();
     let date =
         response.headers().get(http::header::DATE).and_then(|d| jiff::fmt::rfc2822::parse(d.to_str().ok()?).ok());
@@ -192,6 +200,7 @@ impl From<CryptoError> for Failed {
 fn context(to: &Connection) -> Result<SslContext, Failed> {
     let mut context = SslContext::builder(SslMethod::tls_client())?;
     context.set_min_proto_version(Some(SslVersion::TLS1_2))?; // as Go's clients
+    context.set_security_level(tls::CLUSTER_LEVEL);
     // an interrupted write is repeated from another buffer (SSL_CTX_set_mode(3))
     context.set_mode(SslMode::ENABLE_PARTIAL_WRITE | SslMode::ACCEPT_MOVING_WRITE_BUFFER | SslMode::AUTO_RETRY);
     if let Some(bundle) = &to.ca {
@@ -256,10 +265,10 @@ struct ServerRefused(&'static str);
 const REFUSED: [i32; 11] = [1040, 1041, 1042, 1043, 1044, 1045, 1046, 1048, 1049, 1051, 1116];
 
 /// Says which of the three it was: nobody there, they refused us, we refused them.
-pub(super) fn classify(to: &Connection, error: &kube::Error) -> KubeError {
+pub(super) fn classify(to: &Connection, error: &(dyn Error + 'static)) -> KubeError {
     let server = to.server.clone();
     let mut detail = String::new();
-    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    let mut next = Some(error);
     while let Some(e) = next {
         detail = e.to_string(); // the innermost cause says most
         if e.is::<ServerRefused>() {

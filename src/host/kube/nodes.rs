@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{Connection, KubeApi, KubeError};
@@ -13,6 +14,8 @@ use super::{Connection, KubeApi, KubeError};
 const PAGE: usize = 250;
 /// cluster-autoscaler: `taints.ToBeDeletedTaint`; Cluster API: `clusterv1.NodeOutdatedRevisionTaint`.
 const LEAVING: [&str; 2] = ["ToBeDeletedByClusterAutoscaler", "node.cluster.x-k8s.io/outdated-revision"];
+/// What a cordoned Node is tainted with (kubernetes: `staging/src/k8s.io/api/core/v1/well_known_taints.go`).
+const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 const AS_TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
 /// A Node in short.
@@ -83,22 +86,29 @@ pub fn all(api: &dyn KubeApi, to: &Connection, selector: &str) -> Result<Vec<Nod
     }
 }
 
-/// What others are doing to this very Node: clauses, for a person.
+/// What others are doing to a Node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Upkeep {
+    /// It is being deleted or replaced: a clause, for a person.
+    Leaving(String),
+    /// It is cordoned; since then, where the API server knows.
+    Cordoned { since: Option<Timestamp> },
+}
+
+/// What others are doing to this very Node.
 ///
 /// # Errors
 /// [`KubeError`].
-pub fn own(api: &dyn KubeApi, to: &Connection, name: &str) -> Result<Vec<String>, KubeError> {
+pub fn own(api: &dyn KubeApi, to: &Connection, name: &str) -> Result<Option<Upkeep>, KubeError> {
     let node: Node = fetch(api, to, &format!("/api/v1/nodes/{}", escaped(name)))?;
-    let mut found = Vec::new();
     if node.metadata.deletion_timestamp.is_some() {
-        found.push("this node is being deleted".to_owned());
+        return Ok(Some(Upkeep::Leaving("this node is being deleted".to_owned())));
     }
     if let Some(taint) = node.spec.taints.iter().find(|t| LEAVING.contains(&t.key.as_str())) {
-        found.push(format!("this node is about to be replaced (taint {})", taint.key));
-    } else if node.spec.unschedulable {
-        found.push("this node is cordoned: somebody is at work on it or drains it".to_owned());
+        let clause = format!("this node is about to be replaced (taint {})", taint.key);
+        return Ok(Some(Upkeep::Leaving(clause)));
     }
-    Ok(found)
+    Ok(node.spec.unschedulable.then(|| Upkeep::Cordoned { since: node.cordoned_since() }))
 }
 
 /// Whoever holds kured's lock, because its node is about to be rebooted (kured: `pkg/daemonsetlock`). None, too, where it cannot be
@@ -189,6 +199,7 @@ struct Metadata {
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
     deletion_timestamp: Option<String>,
+    managed_fields: Vec<FieldsOf>,
 }
 
 #[derive(Deserialize)]
@@ -199,6 +210,24 @@ struct Node {
     spec: NodeSpec,
 }
 
+impl Node {
+    /// The controller manager adds the taint within seconds, with the time (kubernetes:
+    /// `pkg/controller/util/node/controller_utils.go:SwapNodeControllerTaint`). The kubelet's own, of a node that was registered
+    /// unschedulable, has none (`pkg/kubelet/kubelet_node_status.go:initialNode`); then it is who last wrote the field.
+    fn cordoned_since(&self) -> Option<Timestamp> {
+        let taint = self.spec.taints.iter().find(|t| t.key == UNSCHEDULABLE).and_then(|t| t.time_added);
+        let wrote = |f: &&FieldsOf| f.fields_v1.pointer("/f:spec/f:unschedulable").is_some();
+        taint.or_else(|| self.metadata.managed_fields.iter().filter(wrote).filter_map(|f| f.time).max())
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct FieldsOf {
+    time: Option<Timestamp>,
+    fields_v1: serde_json::Value,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct NodeSpec {
@@ -206,10 +235,11 @@ struct NodeSpec {
     taints: Vec<Taint>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 struct Taint {
-    #[serde(default)]
     key: String,
+    time_added: Option<Timestamp>,
 }
 
 #[derive(Deserialize)]
@@ -269,6 +299,25 @@ mod tests {
         let holder = |text: &str| serde_json::from_str::<KuredLock>(text).unwrap().holder();
         assert_eq!((holder(one), holder(many)), (Some("w1".into()), Some("w7".into())));
         assert_eq!((holder("{}"), holder(r#"{"maxOwners":2,"locks":[]}"#)), (None, None));
+    }
+
+    #[test]
+    fn since_when_a_node_is_cordoned_is_said_by_its_taint_or_by_who_wrote_the_field() {
+        let since = |text: &str| serde_json::from_str::<Node>(text).unwrap().cordoned_since().map(|at| at.to_string());
+        let wrote = |fields: &str| {
+            format!(
+                r#"{{"metadata":{{"managedFields":[{{"manager":"kubectl-cordon","time":"2026-11-01T00:00:00Z","fieldsV1":{{"f:spec":{{{fields}}}}}}}]}}}}"#
+            )
+        };
+        let tainted = |time: &str| {
+            format!(
+                r#"{{"spec":{{"unschedulable":true,"taints":[{{"key":"node.kubernetes.io/unschedulable","effect":"NoSchedule"{time}}}]}}}}"#
+            )
+        };
+        assert_eq!(since(&tainted(r#","timeAdded":"2026-11-22T10:00:00Z""#)).as_deref(), Some("2026-11-22T10:00:00Z"));
+        assert_eq!(since(&wrote(r#""f:unschedulable":{}"#)).as_deref(), Some("2026-11-01T00:00:00Z"));
+        assert_eq!(since(&wrote(r#""f:podCIDR":{}"#)), None);
+        assert_eq!(since(&tainted("")), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{Answer, Connection, KubeApi, KubeError, NodeReady, WhoAmI};
+use super::{Answer, Connection, KubeApi, KubeError, NodeLease, NodeReady, WhoAmI};
 
 /// `SelfSubjectReview` by API version, newest first: v1 since 1.28, v1beta1 since 1.27, v1alpha1 since 1.26.
 const REVIEWS: [&str; 3] = ["v1", "v1beta1", "v1alpha1"];
@@ -54,10 +54,11 @@ pub(super) fn node_ready(api: &dyn KubeApi, to: &Connection, node: &str) -> Resu
     })
 }
 
-pub(super) fn lease_renewed(api: &dyn KubeApi, to: &Connection, node: &str) -> Result<Option<Timestamp>, KubeError> {
+pub(super) fn node_lease(api: &dyn KubeApi, to: &Connection, node: &str) -> Result<NodeLease, KubeError> {
     let path = format!("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{}", segment(to, node)?);
     let lease: Lease = fetch(api, to, &path)?;
-    Ok(time(lease.spec.renew_time.as_deref()))
+    let seconds = lease.spec.duration.and_then(|value| value.as_u64()).and_then(|seconds| u32::try_from(seconds).ok());
+    Ok(NodeLease { renewed: time(lease.spec.renew_time.as_deref()), seconds })
 }
 
 pub(super) fn cluster_configuration(api: &dyn KubeApi, to: &Connection) -> Result<Option<String>, KubeError> {
@@ -158,6 +159,8 @@ struct Lease {
 struct LeaseSpec {
     #[serde(rename = "renewTime")]
     renew_time: Option<String>,
+    #[serde(rename = "leaseDurationSeconds")]
+    duration: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize)]

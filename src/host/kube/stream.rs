@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use http::Method;
 use http_body_util::BodyExt;
-use hyper_util::rt::TokioExecutor;
-use kube::Client;
-use kube::client::Body;
+use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::https::{classify, connector, request};
+use super::https::{classify, client, connector, request};
 use super::{Connection, KubeError};
 use crate::model::cause::chain;
 
@@ -22,13 +20,11 @@ const FIRST: usize = 64 << 10;
 pub struct Stream {
     server: String,
     path: String,
-    body: Body,
+    body: Incoming,
     /// What has come of the next piece.
     buffer: Zeroizing<Vec<u8>>,
     /// Of that, how much has no end of a line.
     searched: usize,
-    /// Its connection ends with it.
-    _client: Client,
 }
 
 impl std::fmt::Debug for Stream {
@@ -45,12 +41,7 @@ pub async fn open(to: &Connection, path: &str) -> Result<(u16, Stream), KubeErro
     let setup = |detail: String| KubeError::Setup { server: to.server.clone(), detail };
     let request = request(to, Method::GET, path, "", String::new())?;
     let connector = connector(to).map_err(|e| setup(chain(&e)))?;
-    let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-        .pool_max_idle_per_host(0)
-        .http1_max_buf_size(FIRST)
-        .build(connector);
-    let client = Client::new(client, "default");
-    let answer = tokio::time::timeout(to.limit, client.send(request)).await;
+    let answer = tokio::time::timeout(to.limit, client(connector, Some(FIRST)).request(request)).await;
     let unreachable = |detail: String| KubeError::Unreachable { server: to.server.clone(), detail };
     let response = match answer {
         Err(_) => return Err(unreachable(format!("no answer within {}s", to.limit.as_secs()))),
@@ -63,7 +54,7 @@ pub async fn open(to: &Connection, path: &str) -> Result<(u16, Stream), KubeErro
     }
     let (server, path) = (to.server.clone(), path.to_owned());
     let buffer = Zeroizing::new(Vec::new());
-    Ok((status, Stream { server, path, body: response.into_body(), buffer, searched: 0, _client: client }))
+    Ok((status, Stream { server, path, body: response.into_body(), buffer, searched: 0 }))
 }
 
 impl Stream {

@@ -180,13 +180,42 @@ fn a_connection_that_cannot_be_tried_is_said_so_and_shows_no_key() {
 }
 
 #[test]
+fn what_a_server_of_1_36_answers_is_read_with_all_its_digits() {
+    let first = |list: &str| {
+        let list: serde_json::Value = serde_json::from_str(list).unwrap();
+        list["items"][0].to_string()
+    };
+    let node = first(include_str!("../../../tests/recorded/v1.36.2/nodes.json"));
+    let lease = first(include_str!("../../../tests/recorded/v1.36.2/node-leases.json"));
+    let b = bench();
+    let server = Server::start(&b.pair, None, move |line| match line {
+        l if l.contains("/api/v1/nodes/node ") => (200, node.clone()),
+        l if l.contains("/kube-node-lease/leases/node ") => (200, lease.clone()),
+        l if l.contains("/configmaps/kubeadm-config ") => {
+            (200, include_str!("../../../tests/recorded/v1.36.2/cm-kubeadm-config.json").into())
+        }
+        l => not_found(l),
+    });
+    let to = b.to(server.url(), LONG);
+    let ready = Https.node_ready(&to, "node").unwrap();
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("True", "KubeletReady"));
+    assert_eq!(ready.message, "kubelet is posting ready status");
+    assert_eq!(ready.heartbeat, "2026-11-30T06:18:43Z".parse().ok(), "whole seconds");
+    // of the same moment, in microseconds
+    let lease = NodeLease { renewed: "2026-11-30T06:18:43.066643Z".parse().ok(), seconds: Some(40) };
+    assert_eq!(Https.node_lease(&to, "node").unwrap(), lease);
+    let cluster = Https.cluster_configuration(&to).unwrap().unwrap();
+    assert!(cluster.contains("apiVersion: kubeadm.k8s.io/v1beta4\n"), "{cluster}");
+}
+
+#[test]
 fn the_node_the_lease_and_the_configuration_are_read_leniently() {
     let b = bench();
     let server = Server::start(&b.pair, None, |line| {
         match line {
         l if l.contains("/nodes/n1 ") => (200, r#"{"status":{"conditions":[{"type":"DiskPressure","status":"False"},
             {"type":"Ready","status":"True","reason":"KubeletReady","message":"ok","lastHeartbeatTime":"2026-11-22T05:50:20Z","new":[]}]}}"#.into()),
-        l if l.contains("/leases/n1 ") => (200, r#"{"spec":{"renewTime":"2026-11-22T05:50:21.033186Z"}}"#.into()),
+        l if l.contains("/leases/n1 ") => (200, r#"{"spec":{"leaseDurationSeconds":-5,"renewTime":"2026-11-22T05:50:21.033186Z"}}"#.into()),
         l if l.contains("kubeadm-config") => (200, r#"{"data":{"ClusterConfiguration":"kind: X"}}"#.into()),
         l if l.contains("/nodes/n2 ") => (200, "not json".into()),
         l if l.contains("/nodes/n3 ") => (200, "{}".into()),
@@ -196,7 +225,8 @@ fn the_node_the_lease_and_the_configuration_are_read_leniently() {
     let to = b.to(server.url(), LONG);
     let ready = Https.node_ready(&to, "n1").unwrap();
     assert_eq!((ready.status.as_str(), ready.heartbeat), ("True", "2026-11-22T05:50:20Z".parse().ok()));
-    assert_eq!(Https.lease_renewed(&to, "n1").unwrap(), "2026-11-22T05:50:21.033186Z".parse().ok());
+    let lease = NodeLease { renewed: "2026-11-22T05:50:21.033186Z".parse().ok(), seconds: None };
+    assert_eq!(Https.node_lease(&to, "n1").unwrap(), lease);
     assert_eq!(Https.cluster_configuration(&to).unwrap().as_deref(), Some("kind: X"));
     assert!(matches!(Https.node_ready(&to, "n2"), Err(KubeError::Malformed { .. })));
     assert!(matches!(Https.node_ready(&to, "n3"), Err(KubeError::Malformed { .. })));

@@ -7,19 +7,24 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use zbus::export::futures_core::Stream;
 use zbus::proxy::CacheProperties;
 use zbus::wire::{ObjectPath, OwnedObjectPath, OwnedVariant};
 use zbus::{Connection, Variant, connection, fdo};
 
-use super::{Failure, JobResult, Once, SystemdError, UnitStatus, Verb};
+use super::{Failure, JobResult, Later, Once, SystemdError, UnitStatus, Verb};
+use crate::model::unit::{Loaded, LoadedCommand};
 
 /// The system bus (D-Bus specification, "Well-known Message Bus Instances"). Fixed: a process of root does not let its
 /// environment choose whom it obeys.
 pub(super) const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
+/// A transient unit of that name is there already (systemd: `src/core/dbus-manager.c:transient_unit_from_message`).
+const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 /// For connecting, authentication and Hello: all local.
 const CONNECT: Duration = Duration::from_secs(10);
 /// For the answer to a call. zbus has no limit of its own; a `daemon-reload` of a busy node keeps PID 1 for seconds.
@@ -98,6 +103,14 @@ impl Bus {
         })
     }
 
+    pub(super) fn loaded(&self, unit: &str) -> Result<Loaded, Failure> {
+        self.run(async |bus| {
+            let context = self.context("read the commands of", unit);
+            let properties = properties(&bus, unit).await.map_err(|e| context.failure(e))?;
+            Ok(properties.loaded())
+        })
+    }
+
     pub(super) fn job(&self, verb: Verb, unit: &str) -> Result<JobResult, Failure> {
         self.run(async |bus| self.carry_out(&bus, verb, unit).await)
     }
@@ -153,6 +166,20 @@ impl Bus {
             let job = manager.start_transient_unit(&once.unit, "fail", &once.properties(), &[]).await;
             let job = job.map_err(|e| context.failure(e))?;
             await_end(&context, &mut ended, &job, self.job.unwrap_or_else(|| once.patience())).await
+        })
+    }
+
+    pub(super) fn run_later(&self, later: &Later) -> Result<(), Failure> {
+        let (timer, service) = (later.timer(), later.service());
+        self.run(async |bus| {
+            let context = self.context("start", &timer);
+            let manager = manager(&bus).await.map_err(|e| context.failure(e))?;
+            let with = [(service.as_str(), later.service_properties())];
+            match manager.start_transient_unit(&timer, "fail", &later.timer_properties(), &with).await {
+                Ok(_) => Ok(()),
+                Err(zbus::Error::MethodError(name, ..)) if name.as_str() == UNIT_EXISTS => Ok(()),
+                Err(e) => Err(context.failure(e)),
+            }
         })
     }
 
@@ -291,6 +318,27 @@ impl Properties {
         }
     }
 
+    /// Microseconds since 1970; 0 for "never".
+    fn instant(&self, name: &str) -> Option<Timestamp> {
+        let micros = self.get::<u64>(name).filter(|us| *us != 0)?;
+        Timestamp::from_microsecond(i64::try_from(micros).ok()?).ok()
+    }
+
+    fn list<T>(&self, name: &str) -> Vec<T>
+    where
+        Vec<T>: TryFrom<OwnedVariant>,
+    {
+        let value = self.0.get(name).and_then(|v| v.try_clone().ok());
+        value.and_then(|v| Vec::<T>::try_from(v).ok()).unwrap_or_default()
+    }
+
+    fn sources(&self) -> Vec<PathBuf> {
+        let fragment = self.text("FragmentPath").filter(|path| !path.is_empty());
+        // each with whether it may be missing
+        let environment = self.list::<(String, bool)>("EnvironmentFiles").into_iter().map(|(path, _)| path);
+        fragment.into_iter().chain(self.list("DropInPaths")).chain(environment).map(PathBuf::from).collect()
+    }
+
     /// The job queued or running for the unit: `(uo)`, id 0 for none.
     fn job(&self) -> Option<OwnedObjectPath> {
         let value = self.0.get("Job")?.try_clone().ok()?;
@@ -305,6 +353,37 @@ impl Properties {
         bytes.unwrap_or_default().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
     }
 
+    /// `ExecStartEx` says more, since systemd 243.
+    fn commands(&self) -> Vec<LoadedCommand> {
+        // behind what concerns us: times, PID and ending of the last run
+        type Plain = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
+        type Extended = (String, Vec<String>, Vec<String>, u64, u64, u64, u64, u32, i32, i32);
+        if self.0.contains_key("ExecStartEx") {
+            let command = |(path, argv, flags, ..): Extended| {
+                let verbatim = flags.iter().any(|flag| flag == "no-env-expand");
+                LoadedCommand { path, argv, verbatim }
+            };
+            return self.list("ExecStartEx").into_iter().map(command).collect();
+        }
+        let command = |(path, argv, ..): Plain| LoadedCommand { path, argv, verbatim: false };
+        self.list("ExecStart").into_iter().map(command).collect()
+    }
+
+    fn loaded(&self) -> Loaded {
+        let text = |name| self.text(name).unwrap_or_default();
+        Loaded {
+            load_state: text("LoadState"),
+            commands: self.commands(),
+            environment: self.list("Environment"),
+            environment_files: self.list("EnvironmentFiles"),
+            unset_environment: self.list("UnsetEnvironment"),
+            pass_environment: self.list("PassEnvironment"),
+            root_directory: text("RootDirectory"),
+            root_image: text("RootImage"),
+            slice: text("Slice"),
+        }
+    }
+
     fn status(&self) -> UnitStatus {
         let text = |name| self.text(name).unwrap_or_default();
         UnitStatus {
@@ -316,6 +395,10 @@ impl Properties {
             main_pid: self.get("MainPID").unwrap_or(0),
             n_restarts: self.get("NRestarts").unwrap_or(0),
             exec_main_status: self.get("ExecMainStatus").unwrap_or(0),
+            inactive_since: self.instant("InactiveEnterTimestamp"),
+            has_job: self.job().is_some(),
+            need_daemon_reload: self.get("NeedDaemonReload").unwrap_or(false),
+            sources: self.sources(),
             timeout_start: self.time("TimeoutStartUSec"),
             timeout_stop: self.time("TimeoutStopUSec"),
             restart_delay: self.time("RestartUSec"),

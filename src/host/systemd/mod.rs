@@ -9,12 +9,16 @@ pub(crate) mod fuzz;
 mod systemctl;
 mod transient;
 
-pub use transient::Once;
+pub use transient::{Later, Once};
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::host::exec::Programs;
+use crate::model::unit::Loaded;
 use bus::Bus;
 use systemctl::Systemctl;
 
@@ -53,7 +57,16 @@ pub struct UnitStatus {
     pub main_pid: u32,
     pub n_restarts: u32,
     pub exec_main_status: i32,
-    /// Time limits of the unit, zero if unknown or infinite.
+    /// When it last became inactive, its processes gone; systemd's `InactiveEnterTimestamp`, in microseconds of the wall
+    /// clock. None: never, or not known (`systemctl` prints whole seconds).
+    pub inactive_since: Option<Timestamp>,
+    /// A job is queued or running for the unit.
+    pub has_job: bool,
+    /// Its files have changed since systemd read them (`NeedDaemonReload`).
+    pub need_daemon_reload: bool,
+    /// What systemd read it from: the unit's file, its drop-ins, its environment files.
+    pub sources: Vec<PathBuf>,
+    /// Time limits of the unit, zero if unknown or infinite: [`stop_limit`](Self::stop_limit) has an end.
     pub timeout_start: Duration,
     pub timeout_stop: Duration,
     pub restart_delay: Duration,
@@ -62,6 +75,16 @@ pub struct UnitStatus {
 impl UnitStatus {
     pub fn is_running(&self) -> bool {
         self.active_state == "active" && self.sub_state == "running" && self.main_pid != 0
+    }
+
+    /// How long a stop is waited for.
+    pub fn stop_limit(&self) -> Duration {
+        Verb::Stop.limit(self)
+    }
+
+    /// How long a restart is waited for.
+    pub fn restart_limit(&self) -> Duration {
+        Verb::Restart.limit(self)
     }
 }
 
@@ -112,7 +135,9 @@ const JOB_MARGIN: Duration = Duration::from_secs(30);
 /// For a unit without limits (`TimeoutStartSec=infinity`): no kubelet that is ever coming back takes longer.
 const UNLIMITED_JOB: Duration = Duration::from_secs(5 * 60);
 /// However long the unit says: a transaction must end.
-const LONGEST_JOB: Duration = Duration::from_secs(15 * 60);
+pub const LONGEST_JOB: Duration = Duration::from_secs(15 * 60);
+/// For each of the answers to what a unit has loaded: somebody waits for a `check`, and without them its files are read.
+const LOADED: Duration = Duration::from_secs(2);
 /// Lines of a failure's log: enough for its reason.
 const LOG_LINES: usize = 20;
 /// Characters of a log line: the reason stands at the beginning, the rest is stack traces.
@@ -142,6 +167,12 @@ pub trait ServiceManager: Send {
     /// [`SystemdError`].
     fn start(&self, unit: &str) -> Result<JobResult, SystemdError>;
 
+    /// Has a program run later, until `stop` of [`Later::timer`]. That it is to be run already is no error.
+    ///
+    /// # Errors
+    /// [`SystemdError`].
+    fn run_later(&self, later: &Later) -> Result<(), SystemdError>;
+
     /// Manager state: `running`, `degraded`, `starting`, `stopping`, …
     ///
     /// # Errors
@@ -153,6 +184,16 @@ pub trait ServiceManager: Send {
 
     /// The last log lines of a unit's invocation, for the reason of a failure. Best effort, bounded.
     fn log_tail(&self, unit: &str, invocation_id: &str) -> Vec<String>;
+}
+
+/// What systemd has loaded for a unit. None if it does not answer soon.
+pub fn loaded(unit: &str) -> Option<Loaded> {
+    loaded_at(bus::SYSTEM_BUS, unit, LOADED)
+}
+
+/// The same on the bus at a D-Bus address, with a time limit for each answer.
+pub fn loaded_at(address: &str, unit: &str, limit: Duration) -> Option<Loaded> {
+    Bus::new(address).with_limits(limit, limit).loaded(unit).ok()
 }
 
 /// Why the bus gave no answer.
@@ -197,16 +238,20 @@ impl Systemd {
     /// # Errors
     /// [`SystemdError`]: it could not be started, or systemd does not say how it ended.
     pub fn run_once(&self, once: &Once) -> Result<JobResult, SystemdError> {
-        self.bus.run_once(once).map_err(|failure| match failure {
-            Failure::Systemd(e) => e,
-            // `systemd-run` needs the bus as well
-            Failure::Bus(detail) => SystemdError::Unreachable { detail: format!("D-Bus: {detail}") },
-        })
+        self.bus.run_once(once).map_err(no_bus)
     }
 
     fn job(&self, verb: Verb, unit: &str) -> Result<JobResult, SystemdError> {
         // if the bus was lost after the job was queued, systemctl joins that job or makes another: no harm
         or_systemctl(self.bus.job(verb, unit), || self.systemctl.job(verb, unit))
+    }
+}
+
+/// Of transient units: `systemd-run` needs the bus as well.
+fn no_bus(failure: Failure) -> SystemdError {
+    match failure {
+        Failure::Systemd(e) => e,
+        Failure::Bus(detail) => SystemdError::Unreachable { detail: format!("D-Bus: {detail}") },
     }
 }
 
@@ -253,6 +298,10 @@ impl ServiceManager for Systemd {
         self.job(Verb::Start, unit)
     }
 
+    fn run_later(&self, later: &Later) -> Result<(), SystemdError> {
+        self.bus.run_later(later).map_err(no_bus)
+    }
+
     fn system_state(&self) -> Result<String, SystemdError> {
         ask(self.bus.system_state(), || self.systemctl.system_state())
     }
@@ -286,7 +335,8 @@ mod tests {
 
     #[test]
     fn a_unit_without_limits_or_with_absurd_ones_is_waited_for_within_bounds() {
-        assert_eq!(Verb::Restart.limit(&limits(90, 0)), UNLIMITED_JOB);
+        assert_eq!(limits(90, 0).restart_limit(), UNLIMITED_JOB);
+        assert_eq!((limits(0, 90).stop_limit(), limits(0, 90).restart_limit()), (UNLIMITED_JOB, UNLIMITED_JOB));
         assert_eq!(Verb::Start.limit(&limits(0, 86_400)), LONGEST_JOB);
     }
 }

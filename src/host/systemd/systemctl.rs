@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ const QUESTION: Duration = Duration::from_secs(30);
 /// For the last lines of a log: `journalctl` may have to open gigabytes of journal files.
 const LOG: Duration = Duration::from_secs(15);
 const PROPERTIES: &str = "LoadState,ActiveState,SubState,Result,InvocationID,MainPID,NRestarts,ExecMainStatus,\
-                          TimeoutStartUSec,TimeoutStopUSec,RestartUSec";
+                          TimeoutStartUSec,TimeoutStopUSec,RestartUSec,Job,NeedDaemonReload,FragmentPath,DropInPaths,\
+                          EnvironmentFiles";
 
 pub(super) struct Systemctl {
     programs: Arc<dyn Programs>,
@@ -139,10 +141,22 @@ pub(super) fn parse_status(text: &str) -> UnitStatus {
         main_pid: get("MainPID").parse().unwrap_or(0),
         n_restarts: get("NRestarts").parse().unwrap_or(0),
         exec_main_status: get("ExecMainStatus").parse().unwrap_or(0),
+        has_job: !matches!(get("Job"), "" | "0"),
+        need_daemon_reload: get("NeedDaemonReload") == "yes",
+        sources: sources(text),
+        inactive_since: None, // in whole seconds here, and microseconds are what is asked for
         timeout_start: time("TimeoutStartUSec"),
         timeout_stop: time("TimeoutStopUSec"),
         restart_delay: time("RestartUSec"),
     }
+}
+
+/// `EnvironmentFiles` is a line for each, with a remark in parentheses (systemd: `src/systemctl/systemctl-show.c`).
+fn sources(text: &str) -> Vec<PathBuf> {
+    let lines = |name: &'static str| text.lines().filter_map(move |l| l.strip_prefix(name)?.strip_prefix('='));
+    let environment = lines("EnvironmentFiles").filter_map(|l| l.split(" (ignore_errors=").next());
+    let drop_ins = lines("DropInPaths").flat_map(str::split_whitespace);
+    lines("FragmentPath").chain(drop_ins).chain(environment).filter(|p| !p.is_empty()).map(PathBuf::from).collect()
 }
 
 /// Log lines are untrusted: cut, and without what a terminal would obey.
@@ -169,6 +183,36 @@ mod tests {
         assert_eq!(status.timeout_stop, Duration::ZERO);
         assert_eq!(status.restart_delay, Duration::from_secs(10));
         assert_eq!(status.invocation_id, "0123456789abcdef0123456789abcdef");
+        assert!(!status.has_job && !status.need_daemon_reload && status.sources.is_empty());
+    }
+
+    #[test]
+    fn what_a_unit_was_read_from_is_listed_with_its_drop_ins_and_environment_files() {
+        let text = "Job=812\nNeedDaemonReload=yes\nFragmentPath=/usr/lib/systemd/system/kubelet.service\n\
+                    DropInPaths=/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf /etc/systemd/system/kubelet.service.d/20.conf\n\
+                    EnvironmentFiles=/var/lib/kubelet/kubeadm-flags.env (ignore_errors=yes)\n\
+                    EnvironmentFiles=/etc/default/kubelet (ignore_errors=yes)\n";
+        let status = parse_status(text);
+        assert!(status.has_job && status.need_daemon_reload);
+        let expected = [
+            "/usr/lib/systemd/system/kubelet.service",
+            "/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf",
+            "/etc/systemd/system/kubelet.service.d/20.conf",
+            "/var/lib/kubelet/kubeadm-flags.env",
+            "/etc/default/kubelet",
+        ];
+        assert_eq!(status.sources, expected.map(PathBuf::from));
+    }
+
+    #[test]
+    fn among_all_properties_of_a_real_kubelet_those_that_count_are_found() {
+        let status = parse_status(include_str!("../../../tests/recorded/v1.36.2/kubelet-unit-show.txt"));
+        assert!(status.is_running());
+        assert_eq!((status.main_pid, status.n_restarts, status.exec_main_status), (393, 1, 0));
+        assert_eq!((status.load_state.as_str(), status.result.as_str()), ("loaded", "success"));
+        assert_eq!(status.invocation_id, "03f7afaa1a1b450fa9589853aac5093f");
+        assert_eq!((status.timeout_start, status.timeout_stop), (Duration::from_secs(90), Duration::from_secs(90)));
+        assert_eq!(status.restart_delay, Duration::from_secs(10));
     }
 
     #[test]

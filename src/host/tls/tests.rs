@@ -26,6 +26,10 @@ fn acceptor(pair: &Identity, client_ca: Option<&Ca>) -> SslAcceptor {
     context.build()
 }
 
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
 fn serial(pem: &[u8]) -> String {
     crate::model::cert::parse_pem(pem).unwrap().remove(0).serial
 }
@@ -102,14 +106,14 @@ fn a_pair_serves_the_names_in_it_and_no_others() {
     let pair =
         ca.issue(&Leaf::server("kube-apiserver", &["DNS:n1", "DNS:kubernetes.default", "IP:10.96.0.1", "IP:::1"]));
     for name in ["n1", "kubernetes.default", "10.96.0.1", "::1", "[::1]"] {
-        handshake(&pair, &ca.cert, name).unwrap();
+        handshake(&pair, &ca.cert, name, now()).unwrap();
     }
     // the common name is not a name to dial: Go does not look at it
     for name in ["kube-apiserver", "10.96.0.2", "n2"] {
-        let err = handshake(&pair, &ca.cert, name).unwrap_err();
+        let err = handshake(&pair, &ca.cert, name, now()).unwrap_err();
         assert!(matches!(err, TlsError::Refused { .. }), "{err}");
     }
-    let err = handshake(&pair, &ca.cert, "10.96.0.2").unwrap_err();
+    let err = handshake(&pair, &ca.cert, "10.96.0.2", now()).unwrap_err();
     assert_eq!(err.to_string(), "a client that dials 10.96.0.2 would refuse it: IP address mismatch");
 }
 
@@ -124,7 +128,19 @@ fn a_pair_of_another_ca_or_expired_or_for_clients_is_refused_and_the_reason_is_n
         (expired, "certificate has expired"),
         (client, "unsuitable certificate purpose"),
     ] {
-        let err = handshake(&pair, &ca.cert, "a").unwrap_err().to_string();
+        let err = handshake(&pair, &ca.cert, "a", now()).unwrap_err().to_string();
+        assert!(err.ends_with(why), "{err}");
+    }
+}
+
+#[test]
+fn whether_a_pair_is_in_time_is_judged_at_the_given_instant_and_not_by_the_machines_clock() {
+    let ca = Ca::new("kubernetes");
+    let pair = ca.issue(&Leaf { days: (-10, -1), ..Leaf::server("a", &["DNS:a"]) });
+    let ago = |days: i64| now() - jiff::SignedDuration::from_hours(24 * days);
+    handshake(&pair, &ca.cert, "a", ago(5)).unwrap();
+    for (days, why) in [(0, "certificate has expired"), (20, "certificate is not yet valid")] {
+        let err = handshake(&pair, &ca.cert, "a", ago(days)).unwrap_err().to_string();
         assert!(err.ends_with(why), "{err}");
     }
 }
@@ -134,12 +150,12 @@ fn a_key_of_another_certificate_cannot_serve() {
     let ca = Ca::new("kubernetes");
     let (a, b) = (ca.issue(&Leaf::server("a", &["DNS:a"])), ca.issue(&Leaf::server("a", &["DNS:a"])));
     let mixed = Identity { cert: a.cert, key: b.key };
-    assert!(matches!(handshake(&mixed, &ca.cert, "a"), Err(TlsError::Pair { .. })));
+    assert!(matches!(handshake(&mixed, &ca.cert, "a", now()), Err(TlsError::Pair { .. })));
 }
 
 #[test]
 fn a_ca_in_the_middle_of_a_rotation_needs_only_to_be_in_the_bundle() {
     let (old, new) = (Ca::new("kubernetes"), Ca::new("kubernetes"));
     let pair = new.issue(&Leaf::server("a", &["DNS:a"]));
-    handshake(&pair, &[old.cert, new.cert].concat(), "a").unwrap();
+    handshake(&pair, &[old.cert, new.cert].concat(), "a", now()).unwrap();
 }

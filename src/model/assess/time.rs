@@ -7,7 +7,10 @@ use super::super::finding::{Finding, Problem};
 use super::super::inventory::{Entry, Owner};
 use super::super::policy::Policy;
 use super::super::repair;
-use super::{Judged, Severity};
+use super::{Judged, Severity, is_out_of_reach};
+
+/// What a component signs for itself in memory lives for a year (apiserver: `pkg/server/options/serving.go`).
+const YEAR: i64 = 365 * 86_400;
 
 /// Seconds left at which an entry of this kind is a warning, and at which it is critical.
 #[derive(Clone, Copy)]
@@ -16,13 +19,13 @@ struct Limits {
     critical: i64,
 }
 
-/// How bad it is that a leaf, which nothing is special about, has so many seconds left.
+/// How bad it is that a leaf, which nothing is special about, has so many seconds left of a year.
 pub(in crate::model) fn leaf_severity(left: i64, policy: &Policy) -> Severity {
-    by_time(left, leaf_limits(policy))
+    by_time(left, leaf_limits(YEAR, policy))
 }
 
-fn leaf_limits(policy: &Policy) -> Limits {
-    Limits { warning: policy.renew.renew_before.seconds(), critical: policy.renew.emergency_before.seconds() }
+fn leaf_limits(life: i64, policy: &Policy) -> Limits {
+    Limits { warning: policy.renew.due_before(life), critical: policy.renew.emergency(life) }
 }
 
 fn limits(entry: &Entry, leaf: &CertFacts, policy: &Policy) -> Limits {
@@ -36,7 +39,7 @@ fn limits(entry: &Entry, leaf: &CertFacts, policy: &Policy) -> Limits {
         // kubelet certificates may live an hour in all (`--cluster-signing-duration`)
         return Limits { warning, critical: emergency.min(warning / 2) };
     }
-    leaf_limits(policy)
+    leaf_limits(leaf.measured_life(), policy)
 }
 
 fn by_time(left: i64, limits: Limits) -> Severity {
@@ -86,13 +89,21 @@ pub(super) fn judge_time(
 
     // by its own end: an end that the CA sets does not move by a renewal, and would make it due for ever
     let at_the_end_of_its_ca = ca_end.is_some_and(|ca| leaf.not_after >= ca) && own_left > 0;
-    let late = own_left <= policy.renew.renew_before.seconds() && !at_the_end_of_its_ca;
+    let late = own_left <= policy.renew.due_before(leaf.measured_life()) && !at_the_end_of_its_ca;
     judged.due = matches!(entry.owner, Owner::Kubeadm | Owner::Certwarden)
         && (late || has(judged, Problem::KeyMismatch))
+        // what cannot be backed up cannot be put back
+        && !judged.findings.iter().any(|f| is_out_of_reach(f.id))
         // somebody else's certificate in kubeadm's place: whether to replace it is a person's decision
         && !has(judged, Problem::WrongIssuer);
     // no gate gives way for what nobody can verify
-    judged.emergency = judged.due && !entry.is_self_made() && own_left <= policy.renew.emergency_before.seconds();
+    judged.emergency = judged.due && !entry.is_self_made() && own_left <= policy.renew.emergency(leaf.measured_life());
+    if matches!(entry.owner, Owner::Kubeadm | Owner::Certwarden)
+        && ![repair::CLIENT, repair::CONFIG].contains(&entry.name.as_str())
+        && let Some(message) = policy.renew.shortened(leaf.measured_life())
+    {
+        judged.findings.push(Finding::new(Problem::ShortLived, message));
+    }
 }
 
 pub(super) fn has(judged: &Judged, problem: Problem) -> bool {

@@ -10,6 +10,8 @@ use crate::model::csr::Request;
 use crate::model::finding::{Finding, Problem};
 use crate::model::identity::OnDisk;
 use crate::model::inventory::{Owner, Role};
+use crate::model::plan::Skipped;
+use crate::model::planner::Remake;
 use crate::model::repair::{CLIENT, CONFIG, Choice};
 
 /// With whose eyes something was seen.
@@ -186,6 +188,8 @@ pub struct Certificate {
     pub due: bool,
     /// Why certwarden cannot renew it here, and what is needed.
     pub not_here: Option<String>,
+    /// What makes it again, where there is too little of it to be renewed.
+    pub remake: Option<Remake>,
 }
 
 impl Certificate {
@@ -333,9 +337,16 @@ pub struct Keeper {
     pub last: Option<String>,
     /// Closed gates, were it to renew now.
     pub gates: Vec<String>,
+    /// What is due or broken and would not be renewed.
+    pub left_out: Vec<Skipped>,
 }
 
 impl Facts {
+    /// Why certwarden would not renew it now, though it is due or broken.
+    pub fn left_out(&self, name: &str) -> Option<&Skipped> {
+        self.keeper.left_out.iter().find(|s| s.name == name)
+    }
+
     pub fn certificate(&self, name: &str) -> Option<&Certificate> {
         self.certificates.iter().find(|c| c.name == name)
     }

@@ -17,6 +17,9 @@ const LEAST_FREE: u64 = 64 << 10;
 /// What certwarden would do about the kubelet's identity, or what a person must.
 fn remedy(f: &Facts) -> Vec<Remedy> {
     match &f.kubelet.choice {
+        Choice::Repair(_) | Choice::Nothing if f.left_out(CLIENT).is_some() => {
+            f.left_out(CLIENT).map(Remedy::left_out).unwrap_or_default()
+        }
         Choice::Repair(_) | Choice::Nothing
             if f.role == Role::ControlPlane || matches!(f.kubelet.choice, Choice::Repair(_)) =>
         {

@@ -81,8 +81,9 @@ signatures! {
         ["current certificate"] ["cn does not match", "is missing requested dns names", "is missing requested ip addresses"],
     BadName = "K20" "the API server's certificate is not for the name that is dialled":
         [] ["x509: certificate is valid for", "x509: cannot validate certificate for"],
-    BadConfig = "K21" "it cannot read its own configuration":
-        [] ["failed to load kubelet config file", "failed to load kubelet configuration", "unknown flag:", "failed to validate kubelet flags", "failed to parse kubelet flag"],
+    BadConfig = "K21" "it cannot use its own configuration":
+        [] ["failed to load kubelet config file", "failed to load kubelet configuration", "unknown flag:", "failed to validate kubelet flags", "failed to parse kubelet flag",
+         "failed to validate kubelet configuration", "failed to load kubelet dropin file"],
     SwapOn = "K22" "it does not start with swap": ["running with swap on is not supported"] [],
     NoRuntime = "K23" "it cannot reach the container runtime":
         [] ["failed to run kubelet: failed to create kubelet", "container runtime is down", "validate service connection", "failed to get runtime"],
@@ -263,6 +264,20 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(signature(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_kubelet_of_1_36_that_refuses_its_configuration_is_recognised() {
+        // kubernetes: cmd/kubelet/app/server.go:NewKubeletCommand, pkg/kubelet/apis/config/validation/validation_linux.go
+        for text in [
+            "failed to validate kubelet configuration, error: kubelet is configured to not run on a host using cgroup v1",
+            "failed to load kubelet dropin file, path: /etc/kubernetes/kubelet.conf.d/x.conf, error: x",
+            "failed to load kubelet config file, path: /var/lib/kubelet/config.yaml, error: x",
+            "failed to validate kubelet flags: x",
+        ] {
+            let line = format!("E1122 16:00:00.1 7 run.go:72] \"command failed\" err=\"{text}\"");
+            assert_eq!(signature(&line), Some(Signature::BadConfig), "{line}");
         }
     }
 

@@ -70,7 +70,8 @@ fn steps(f: &Facts, c: &Certificate) -> Vec<Step> {
         .iter()
         .map(|w| format!("a rollback failed: {w}"))
         .chain(f.keeper.gates.iter().map(|g| format!("gate {g}")));
-    let evidence: Vec<String> = c.not_here.clone().into_iter().chain(held).chain(f.keeper.last.clone()).collect();
+    let why_not = f.left_out(&c.name).map(|s| s.reason.clone()).or_else(|| c.not_here.clone());
+    let evidence: Vec<String> = why_not.into_iter().chain(held).chain(f.keeper.last.clone()).collect();
     let verdict = if c.due && !f.keeper.gates.is_empty() { Severity::Warning } else { Severity::Ok };
     let due = if c.due { "; it is due" } else { "" };
     vec![file, users, sockets, step("renewal", "Who renews it?", verdict, format!("{whose}{due}"), evidence)]
@@ -103,7 +104,7 @@ fn verdict(f: &Facts, c: &Certificate) -> Option<RootCause> {
         _ => Cause::CertificateBad,
     };
     let text = format!("{}: {}", c.name, finding.message);
-    let remedy = remedy(c, finding.id);
+    let remedy = remedy(f, c, finding.id);
     let mut root = RootCause::new(cause, c.severity, text).seen([ending(c)]).mended(remedy);
     root.runbook = finding.id.id();
     Some(root)
@@ -121,12 +122,18 @@ fn rank(problem: Problem) -> u8 {
     }
 }
 
-fn remedy(c: &Certificate, problem: Problem) -> Vec<Remedy> {
+fn remedy(f: &Facts, c: &Certificate, problem: Problem) -> Vec<Remedy> {
     let page = Remedy::run(format!("certwarden runbook {}", problem.id()), "meaning, impact and remedy");
     let mut all = match (&c.not_here, c.owner, problem) {
+        _ if c.remake.is_some() => c.remake.iter().map(Remedy::of).collect(),
+        (None, ..) if f.left_out(&c.name).is_some() => f.left_out(&c.name).map(Remedy::left_out).unwrap_or_default(),
         (Some(why), ..) => vec![Remedy::note(why.clone())],
         (None, _, Problem::LoosePermissions) => {
             vec![Remedy::run(format!("chmod go= {}", c.path), "nobody but its owner may read a key")]
+        }
+        // a renewal would restart the components only
+        (None, _, Problem::ProcessOlderThanCertificate) => {
+            vec![Remedy::note("restart the container that is named, as its line says")]
         }
         (None, Owner::None, _) if c.ca => vec![Remedy::note("certwarden never renews a CA: plan its rotation")],
         (None, Owner::Kubeadm | Owner::Certwarden | Owner::Kubelet, _) => Remedy::renew(&[&c.name]),

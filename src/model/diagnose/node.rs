@@ -273,7 +273,8 @@ pub(super) fn others(f: &Facts) -> Option<RootCause> {
         return None;
     }
     let text = format!("{} of this node's certificates are not well: {}", bad.len(), names(&bad));
-    let renewable: Vec<&str> = bad.iter().filter(|c| c.due && c.not_here.is_none()).map(|c| c.name.as_str()).collect();
+    let renewable: Vec<&str> =
+        bad.iter().filter(|c| c.due && f.left_out(&c.name).is_none()).map(|c| c.name.as_str()).collect();
     let remedy = if renewable.is_empty() {
         vec![Remedy::run(format!("certwarden diagnose {}", bad.first().map_or("", |c| &c.name)), "what to do about it")]
     } else {

@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+use crate::model::plan::Skipped;
+use crate::model::planner::Remake;
+
 /// One thing to do.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Remedy {
@@ -26,6 +29,20 @@ impl Remedy {
             Self::run(format!("certwarden plan{names}"), "says what would be done, and changes nothing"),
             Self::run(format!("certwarden renew{names}"), "does it, proves it, or puts the old state back"),
         ]
+    }
+
+    /// What makes a credential again.
+    pub(super) fn of(way: &Remake) -> Self {
+        match way {
+            Remake::Run { command, what } => Self::run(command, *what),
+            Remake::Note(what) => Self::note(format!("it needs {what}")),
+        }
+    }
+
+    /// What certwarden would leave out: why, and what has to be done instead.
+    pub(super) fn left_out(skipped: &Skipped) -> Vec<Self> {
+        let needed = skipped.needed.iter().map(|needed| Self::note(format!("it needs {needed}")));
+        std::iter::once(Self::note(format!("certwarden leaves it out: {}", skipped.reason))).chain(needed).collect()
     }
 
     pub(super) fn restart_kubelet(unit: &str) -> Self {

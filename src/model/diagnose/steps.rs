@@ -418,11 +418,18 @@ fn keeper(f: &Facts) -> Step {
         (None, None) => (Severity::Ok, "would renew what is due".to_owned()),
     };
     let gates = k.gates.iter().map(|g| format!("gate {g}"));
-    let verdict = if k.gates.is_empty() { verdict } else { verdict.max(Severity::Warning) };
+    let left_out = k.left_out.iter().map(|s| format!("left out: {}: {}", s.name, s.reason));
+    let text = if verdict == Severity::Ok && !k.left_out.is_empty() {
+        "would renew what is due, but not all of it".to_owned()
+    } else {
+        text
+    };
+    let free = k.gates.is_empty() && k.left_out.is_empty();
+    let verdict = if free { verdict } else { verdict.max(Severity::Warning) };
     step(
         "certwarden",
         "What does certwarden itself say?",
         Some(By::Root.to_string()),
-        said(verdict, text).with(k.last.clone().into_iter().chain(gates)),
+        said(verdict, text).with(k.last.clone().into_iter().chain(gates).chain(left_out)),
     )
 }

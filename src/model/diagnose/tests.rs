@@ -43,6 +43,8 @@ fn leaf(cn: &str, from: i64, until: i64) -> CertFacts {
         is_ca: false,
         spki: Vec::new(),
         der: Vec::new(),
+        raw: crate::model::cert::Raw::default(),
+        issued_here: false,
     }
 }
 
@@ -60,6 +62,7 @@ fn certificate(name: &str, path: &str, used_by: &[Component]) -> Certificate {
         absent: false,
         due: false,
         not_here: None,
+        remake: None,
     }
 }
 

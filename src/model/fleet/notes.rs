@@ -18,7 +18,7 @@ pub const LAST: &str = "certwarden.io/last-holder";
 /// A sentence of a person or of a program: longer ones are cut, the API server refuses annotations of more than 256 KiB.
 const LONGEST_REASON: usize = 400;
 
-/// Nothing is renewed, but in an emergency.
+/// Nothing is renewed; in an emergency only where it is `hard`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Pause {
     pub since: Timestamp,
@@ -27,11 +27,20 @@ pub struct Pause {
     pub until: Option<Timestamp>,
     #[serde(default)]
     pub reason: String,
+    /// It holds in an emergency, too. Only of this node's own pause: see [`pause`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hard: bool,
 }
 
 impl Pause {
     pub fn new(since: Timestamp, until: Option<Timestamp>, reason: &str) -> Self {
-        Self { since, until, reason: cut(reason) }
+        Self { since, until, reason: cut(reason), hard: false }
+    }
+
+    /// The same, or one that holds in an emergency, too.
+    #[must_use]
+    pub fn hard(self, hard: bool) -> Self {
+        Self { hard, ..self }
     }
 
     /// What is written where a pause stands.
@@ -40,6 +49,7 @@ impl Pause {
             since: Timestamp::UNIX_EPOCH,
             until: None,
             reason: cut(&format!("what is written there cannot be read ({e})")),
+            hard: false,
         })
     }
 
@@ -51,7 +61,7 @@ impl Pause {
 impl std::fmt::Display for Pause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let until = self.until.map_or_else(|| "until somebody resumes".to_owned(), |at| format!("until {at:.0}"));
-        write!(f, "{until}")?;
+        write!(f, "{until}{}", if self.hard { ", in an emergency too" } else { "" })?;
         if self.reason.is_empty() { Ok(()) } else { write!(f, ": {}", self.reason) }
     }
 }
@@ -76,9 +86,10 @@ pub fn is_harm(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::RolledBack | Outcome::RollbackFailed | Outcome::Degraded)
 }
 
-/// The cluster-wide pause that is not over.
+/// The cluster-wide pause that is not over. It is never hard: a worker's credential may write the annotation, and who has
+/// that must not be able to let the certificates of other nodes expire.
 pub fn pause(annotations: &BTreeMap<String, String>, now: Timestamp) -> Option<Pause> {
-    annotations.get(PAUSE).map(|text| Pause::parse(text)).filter(|pause| !pause.is_over(now))
+    annotations.get(PAUSE).map(|text| Pause::parse(text).hard(false)).filter(|pause| !pause.is_over(now))
 }
 
 /// All marks of harm, by node.
@@ -133,6 +144,13 @@ mod tests {
         assert!(pause(&pause_of(Some(at(100))), at(99)).is_some());
         assert!(pause(&pause_of(Some(at(100))), at(100)).is_none());
         assert!(pause(&BTreeMap::new(), at(0)).is_none());
+    }
+
+    #[test]
+    fn who_may_write_to_the_cluster_cannot_pause_other_nodes_in_an_emergency() {
+        let text = serde_json::to_string(&Pause::new(at(10), None, "upgrade").hard(true)).unwrap();
+        assert!(Pause::parse(&text).hard, "on this node's disk it is root's own");
+        assert!(!pause(&BTreeMap::from([(PAUSE.to_owned(), text)]), at(20)).unwrap().hard);
     }
 
     #[test]

@@ -48,8 +48,8 @@ pub struct Windows {
 /// What a moment is good for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Moment {
-    /// What ends sooner than this is to be renewed now.
-    Open { renew_before: Duration },
+    /// What ends sooner than this is to be renewed now. `next`: until the next chance, where that is what decides.
+    Open { renew_before: Duration, next: Option<Duration> },
     /// Nothing but emergencies. `opens`: when that changes; None: never, by what is configured.
     Closed { opens: Option<Timestamp>, frozen: bool },
 }
@@ -88,18 +88,15 @@ impl Windows {
         let Some(until) = self.open_until(now) else {
             return Moment::Closed { opens: self.next_opening(now), frozen: self.frozen(now).is_some() };
         };
-        let renew_before = match self.openings.is_empty() {
-            true if until.duration_since(now) > BEFORE_FREEZE => renew_before,
-            // a frozen period is coming: what cannot wait until it is over does not wait for it
-            true => renew_before.max(self.needed_by(now, self.next_opening(until))),
-            false => self.needed_by(now, self.next_opening(until)),
-        };
-        Moment::Open { renew_before }
-    }
-
-    fn needed_by(&self, now: Timestamp, next: Option<Timestamp>) -> Duration {
-        let until_next = next.map_or(EARLIEST, |next| Duration::try_from(next.duration_since(now)).unwrap_or_default());
-        until_next.saturating_add(self.deadline).min(EARLIEST)
+        if self.openings.is_empty() && until.duration_since(now) > BEFORE_FREEZE {
+            return Moment::Open { renew_before, next: None };
+        }
+        let next = self.next_opening(until);
+        let next = next.map_or(EARLIEST, |next| Duration::try_from(next.duration_since(now)).unwrap_or_default());
+        let needed = next.saturating_add(self.deadline).min(EARLIEST);
+        // a frozen period is coming: what cannot wait until it is over does not wait for it
+        let renew_before = if self.openings.is_empty() { renew_before.max(needed) } else { needed };
+        Moment::Open { renew_before, next: Some(next) }
     }
 
     /// Since when the window is open that is open at `now`. None: there are no windows, or none is.
@@ -183,7 +180,7 @@ mod tests {
     }
 
     fn days(moment: Moment) -> Option<u64> {
-        if let Moment::Open { renew_before } = moment { Some(renew_before.as_secs() / 86_400) } else { None }
+        if let Moment::Open { renew_before, .. } = moment { Some(renew_before.as_secs() / 86_400) } else { None }
     }
 
     #[test]
@@ -253,7 +250,7 @@ mod tests {
     fn a_quarterly_window_that_is_frozen_is_made_up_for_by_the_one_before() {
         let mut windows = windows(&["quarterly"], &[]);
         windows.frozen.push(Period { from: at("2026-09-11T00:30:00Z"), to: at("2026-10-02T00:30:00Z") });
-        let Moment::Open { renew_before } = windows.moment(at("2026-07-01T00:00:00Z"), 30 * DAY) else {
+        let Moment::Open { renew_before, .. } = windows.moment(at("2026-07-01T00:00:00Z"), 30 * DAY) else {
             panic!("shut")
         };
         let left = at("2026-12-30T00:30:00Z").duration_since(at("2026-07-01T00:00:00Z"));
@@ -274,7 +271,7 @@ mod tests {
             let (end, mut now) = (day(ends), start);
             let mut renewed = None;
             while let Some(opens) = windows.next_opening(now).filter(|opens| *opens < end) {
-                if let Moment::Open { renew_before } = windows.moment(opens, 30 * DAY)
+                if let Moment::Open { renew_before, .. } = windows.moment(opens, 30 * DAY)
                     && end.duration_since(opens) < SignedDuration::try_from(renew_before).unwrap()
                 {
                     renewed = Some(opens);

@@ -6,7 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::{File, Identity, Kubeconfig, KubeconfigError, parse, pick};
+use super::file::File;
+use super::{Identity, Kubeconfig, KubeconfigError, parse, pick};
 use crate::model::yaml;
 
 /// `old` with an identity in the file `link`, whatever it had: two lines are exchanged, every other is kept.
@@ -76,7 +77,7 @@ mod tests {
 
     const LINK: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
     const EMBEDDED: &str = "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: Q0E=\n    server: https://h:6443\n  \
-        name: k\ncontexts:\n- context:\n    cluster: k\n    user: n\n  name: n@k\ncurrent-context: n@k\nkind: Config\nusers:\n- name: n\n  \
+        name: k\ncontexts:\n- context:\n    cluster: k\n    user: nd\n  name: nd@k\ncurrent-context: nd@k\nkind: Config\nusers:\n- name: nd\n  \
         user:\n    client-certificate-data: Q0VSVA==\n    client-key-data: S0VZ\n";
 
     #[test]

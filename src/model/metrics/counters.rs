@@ -99,7 +99,7 @@ impl Counters {
                 self.last_rollback = Some(report.ended_at);
                 names.for_each(|name| bump(&mut self.renewal_failures, name));
             }
-            Outcome::Refused => self.consecutive_failures += 1,
+            Outcome::Refused | Outcome::LeftOut => self.consecutive_failures += 1,
             // it is finished at the next start
             Outcome::Interrupted | Outcome::NothingToDo | Outcome::DryRun => {}
         }

@@ -31,6 +31,8 @@ pub struct DaemonFacts<'a> {
     pub policy: &'a Policy,
     pub standing: &'a Standing,
     pub doing: Doing,
+    /// Somebody has paused this node, for emergencies too.
+    pub hard_pause: bool,
     /// When the transaction under way began.
     pub since: Option<Timestamp>,
     pub next_check: Option<Timestamp>,
@@ -61,6 +63,7 @@ pub fn daemon(page: &mut Page, facts: &DaemonFacts<'_>, certificates: &[String])
         s.add(["observe-mode"], u8::from(facts.policy.mode == Mode::Observe));
         s.add(["back-off"], u8::from(matches!(facts.standing, Standing::BackingOff { .. })));
         s.add(["rollback-failed"], u8::from(matches!(facts.standing, Standing::ObserveOnly { .. })));
+        s.add(["hard-pause"], u8::from(facts.hard_pause));
     });
     page.family(&APPROVER_DECISIONS, |s| {
         for what in ["approved", "denied", "failed"].into_iter().filter(|_| facts.policy.approver.enabled) {

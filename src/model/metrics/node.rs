@@ -147,6 +147,7 @@ fn about(page: &mut Page, look: &Look<'_>) {
     let role = match look.inventory.node.role {
         Role::ControlPlane => "control-plane",
         Role::Worker => "worker",
+        Role::Etcd => "etcd",
         Role::Unknown => "unknown",
     };
     let mode = match look.policy.mode {
@@ -246,7 +247,7 @@ fn manager(owner: Owner) -> &'static str {
 fn renew_after(entry: &Entry, leaf: &CertFacts, policy: &Policy) -> Option<i64> {
     let (end, begin) = (leaf.not_after.as_second(), leaf.not_before.as_second());
     let before = match entry.owner {
-        Owner::Kubeadm | Owner::Certwarden => policy.renew.renew_before.seconds(),
+        Owner::Kubeadm | Owner::Certwarden => policy.renew.due_before(leaf.measured_life()),
         Owner::Kubelet => policy.kubelet.renew_before.seconds(end.saturating_sub(begin).max(0)),
         Owner::External | Owner::Distribution | Owner::None => return None,
     };
@@ -268,7 +269,13 @@ fn state(entry: &Entry, judged: &Judged) -> &'static str {
         Some(_) => return "unreadable",
         None => {}
     }
-    let broken = [Problem::KeyMismatch, Problem::WrongIssuer, Problem::WrongIdentity, Problem::NotYetValid];
+    let broken = [
+        Problem::KeyMismatch,
+        Problem::WrongIssuer,
+        Problem::WrongIdentity,
+        Problem::NotYetValid,
+        Problem::RefusedByClients,
+    ];
     match () {
         () if has(Problem::Expired) => "expired",
         () if broken.into_iter().any(has) => "invalid",
@@ -292,7 +299,8 @@ fn findings(page: &mut Page, look: &Look<'_>) {
     page.family(&FINDINGS, |s| {
         for problem in Problem::ALL {
             let with = |j: &&Judged| j.findings.iter().any(|f| f.id == *problem);
-            s.add([problem.id()], look.assessment.all().filter(with).count());
+            let of_the_cluster = look.assessment.information.iter().filter(|f| f.id == *problem).count();
+            s.add([problem.id()], look.assessment.all().filter(with).count() + of_the_cluster);
         }
     });
 }

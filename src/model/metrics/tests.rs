@@ -114,6 +114,7 @@ fn facts<'a>(policy: &'a Policy, standing: &'a Standing, counters: &'a Counters)
         policy,
         standing,
         doing: Doing::Idle,
+        hard_pause: false,
         since: None,
         next_check: None,
         check_duration: 0.25,

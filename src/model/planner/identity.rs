@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use super::{Basis, Selection, blocks, unsigned_item};
+use super::{Basis, Selection, pending, unsigned_item};
 use crate::model::identity::{Config, USER};
 use crate::model::inventory::{Entry, Form, Inventory, Owner};
 use crate::model::plan::{Item, Maker, Proof, Skipped, Source};
@@ -61,12 +61,11 @@ impl<'a> Wanted<'a> {
     }
 
     fn skip(&self, reason: &str, needed: Option<&str>) -> Vec<Skipped> {
-        let of = |name: &String| {
-            let entry = self.basis.inventory.get(name);
-            let blocks = entry.is_some_and(|e| blocks(self.selection, e));
-            Skipped { name: name.clone(), reason: reason.to_owned(), needed: needed.map(str::to_owned), blocks }
+        let of = |entry| Skipped {
+            needed: needed.map(str::to_owned),
+            ..pending::skipped(self.basis, self.selection, entry, reason.to_owned())
         };
-        self.names.iter().map(of).collect()
+        self.names.iter().filter_map(|name| self.basis.inventory.get(name)).map(of).collect()
     }
 
     /// Of a mounted image nobody can be asked: its node does not run.
@@ -91,9 +90,9 @@ impl<'a> Wanted<'a> {
     fn choice(&self) -> Result<Option<Repair>, Vec<Skipped>> {
         match &self.basis.assessment.identity {
             // what nobody here can do is told whether or not it was asked for
-            Choice::Operator { reason, remedy } if *self.selection == Selection::Due => {
-                let (reason, needed) = (reason.clone(), Some(format!("an operator to run this: {remedy}")));
-                Err(vec![Skipped { name: CLIENT.to_owned(), reason, needed, blocks: false }])
+            Choice::Operator { reason, remedy } if !matches!(self.selection, Selection::Names(_)) => {
+                let needed = Some(format!("an operator to run this: {remedy}"));
+                Err(vec![Skipped { needed, ..Skipped::due(CLIENT, reason) }])
             }
             _ if self.names.is_empty() => Ok(None),
             Choice::Operator { reason, remedy } => {

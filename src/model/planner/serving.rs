@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Basis, Selection, blocks, unsigned_item};
+use super::{Basis, Selection, pending, unsigned_item};
 use crate::model::identity::USER;
 use crate::model::inventory::{Entry, Form, Inventory, Owner};
 use crate::model::plan::{Item, Maker, Skipped, Socket, Source};
@@ -23,10 +23,7 @@ pub(super) fn part(
     now: Timestamp,
 ) -> Option<(Vec<Item>, Maker)> {
     let entry = asked.first()?;
-    let mut skip = |reason: &str| {
-        let blocks = blocks(selection, entry);
-        skipped.push(Skipped { name: entry.name.clone(), reason: reason.to_owned(), needed: None, blocks });
-    };
+    let mut skip = |reason: &str| skipped.push(pending::skipped(basis, selection, entry, reason.to_owned()));
     let Some(repair) = basis.assessment.serving.as_ref() else {
         skip("the kubelet rotates it by itself");
         return None;

@@ -61,6 +61,20 @@ pub enum Lock {
 }
 
 /// When renewals may begin.
+/// What others do to this node that keeps a renewal from it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Maintenance {
+    /// A cordon that is older is how the node is meant to be, and nobody's maintenance.
+    pub cordon_age: Span,
+}
+
+impl Default for Maintenance {
+    fn default() -> Self {
+        Self { cordon_age: Span::days(1) }
+    }
+}
+
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Windows {

@@ -26,11 +26,8 @@ pub(super) fn connection(root: &Root, path: &Path) -> Result<Connection, WatchEr
         Some(Material::File(file)) => read(&file)?.to_vec(),
         None => return Err(unusable("it names no CA, so whoever answers would be believed")),
     };
-    let identity = match config.identity {
-        kubeconfig::Identity::Embedded { cert, key } => Some(Identity { cert, key }),
-        kubeconfig::Identity::Files { cert, key } => Some(Identity { cert: read(&cert)?.to_vec(), key: read(&key)? }),
-        kubeconfig::Identity::Other => None,
-    };
+    let pair = config.identity.pair(read)?;
+    let identity = pair.map(|(cert, key)| Identity { cert: cert.to_vec(), key });
     let mut headers = Vec::new();
     match kubeconfig::token(&text).map_err(faulty)? {
         Some(token) => headers.push(("Authorization".to_owned(), format!("Bearer {}", token.trim()))),

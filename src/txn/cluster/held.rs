@@ -71,7 +71,8 @@ impl<'a> Held<'a> {
     fn ended(&mut self, report: &Report) -> Vec<String> {
         // before somebody else can take it
         let notes = self.cluster.ended(report);
-        let touched = !matches!(report.outcome, Outcome::Refused | Outcome::NothingToDo | Outcome::DryRun);
+        let touched =
+            !matches!(report.outcome, Outcome::Refused | Outcome::LeftOut | Outcome::NothingToDo | Outcome::DryRun);
         let settle = if touched { turn::settle(self.cluster.role, self.cluster.policy) } else { Duration::ZERO };
         self.give(settle);
         let mut memory = OfBoot::load(&self.cluster.host.root);

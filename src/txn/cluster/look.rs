@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::host::kube::nodes::{self, NodeLine};
+use crate::host::kube::nodes::{self, NodeLine, Upkeep};
+use crate::model::cert::CertFacts;
 use crate::model::fleet::lease::{Call, Claim, Ended, Record, Reply};
 use crate::model::fleet::wait::{Ill, LONGEST_PAUSE, patience};
 use crate::model::fleet::{notes, turn};
@@ -39,7 +40,7 @@ impl<'a> Cluster<'a> {
     /// What stands in the way of a plan, as far as the cluster knows. Takes nothing.
     pub fn look(&self, plan: &Plan) -> Look {
         let mut memory = OfBoot::load(&self.host.root);
-        self.end.set(self.first_end(plan));
+        self.measure(plan);
         let look = self.look_with(plan, &mut memory);
         memory.save(&self.host.root);
         look
@@ -88,9 +89,13 @@ impl<'a> Cluster<'a> {
     }
 
     /// What has no end is broken already.
-    fn first_end(&self, plan: &Plan) -> Timestamp {
+    /// What of a plan ends first, and when that becomes an emergency.
+    fn measure(&self, plan: &Plan) {
         let now = self.host.clock.now();
-        plan.items.iter().map(|i| i.old_not_after.unwrap_or(now)).min().unwrap_or(now)
+        let first = plan.items.iter().min_by_key(|i| i.old_not_after.unwrap_or(now));
+        let life = first.and_then(|i| self.inventory.get(&i.name)?.leaf()).map_or(i64::MAX, CertFacts::measured_life);
+        self.end.set(first.and_then(|i| i.old_not_after).unwrap_or(now));
+        self.emergency.set(Duration::from_secs(self.policy.renew.emergency(life).unsigned_abs()));
     }
 
     /// Whether this node's lock cannot be taken now.
@@ -182,17 +187,49 @@ impl<'a> Cluster<'a> {
 
     fn maintenance(&self, memory: &mut OfBoot) -> Option<Refusal> {
         let asker = self.asker.as_ref()?;
-        let mine = asker.read(|api, to| nodes::own(api, to, &self.node)).unwrap_or_default();
+        let mine = asker.read(|api, to| nodes::own(api, to, &self.node));
+        let (mine, opens) = match mine {
+            Ok(upkeep) => self.upkeep(upkeep),
+            Err(_) => (None, None),
+        };
         let reboots = || {
             let node = asker.read(|api, to| Ok(nodes::kured(api, to))).ok().flatten()?;
             Some(format!("kured is about to reboot {node}: it holds weave.works/kured-node-lock"))
         };
-        let reason = mine.into_iter().next().or_else(reboots)?;
+        let reason = mine.or_else(reboots)?;
         let again = self.again(memory, self.policy.fleet.settle.0, false);
+        let again = opens.map_or(again, |opens| again.map(|again| again.min(opens)));
         Some(
             Refusal::new(Gate::Maintenance, reason, "wait until they are done; `--force maintenance` passes by")
                 .until(again),
         )
+    }
+
+    /// Why this node is left alone, and when that ends by itself. A cordon that lasts is how the node is meant to be: many
+    /// installations keep their control planes cordoned.
+    fn upkeep(&self, upkeep: Option<Upkeep>) -> (Option<String>, Option<Timestamp>) {
+        let root = &self.host.root;
+        let Some(Upkeep::Cordoned { since }) = upkeep else {
+            Durable::update(root, |memory| memory.cordoned = None);
+            let leaving = |upkeep| if let Upkeep::Leaving(clause) = upkeep { Some(clause) } else { None };
+            return (upkeep.and_then(leaving), None);
+        };
+        let now = self.host.clock.now();
+        let since = since.unwrap_or_else(|| {
+            let mut first = now;
+            Durable::update(root, |memory| first = *memory.cordoned.get_or_insert(now));
+            first
+        });
+        let age = self.policy.maintenance.cordon_age;
+        let opens = SignedDuration::try_from(age.0).ok().and_then(|age| since.checked_add(age).ok());
+        if opens.is_some_and(|opens| now >= opens) {
+            return (None, None);
+        }
+        let reason = format!(
+            "this node is cordoned since {since:.0}: somebody is working on it or drains it; after {age} (`maintenance.cordon-age`) a \
+             cordon is no maintenance"
+        );
+        (Some(reason), opens)
     }
 
     /// Workers come after the control planes.
@@ -223,8 +260,7 @@ impl<'a> Cluster<'a> {
 
     /// Workers are many: in an emergency they do not all pass by a lock that is not given up, but one after another.
     fn not_alone_yet(&self) -> bool {
-        let before = self.policy.renew.emergency_before.0;
-        let alone = turn::worker_alone(&self.machine_id, self.end.get(), before);
+        let alone = turn::worker_alone(&self.machine_id, self.end.get(), self.emergency.get());
         self.role != Role::ControlPlane && self.host.clock.now() < alone
     }
 
@@ -320,12 +356,13 @@ impl<'a> Cluster<'a> {
             return Look::default();
         }
         let now = self.host.clock.now();
-        let emergency = SignedDuration::try_from(self.policy.renew.emergency_before.0).unwrap_or_default();
-        let end = self.first_end(plan);
+        self.measure(plan);
+        let emergency = SignedDuration::try_from(self.emergency.get()).unwrap_or_default();
+        let end = self.end.get();
         let at = if self.role == Role::ControlPlane {
             turn::in_the_dark(&self.node, &known, end, emergency)
         } else {
-            turn::worker_alone(&self.machine_id, end, self.policy.renew.emergency_before.0)
+            turn::worker_alone(&self.machine_id, end, self.emergency.get())
         };
         if now >= at {
             return Look::default();

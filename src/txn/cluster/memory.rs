@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +67,8 @@ pub struct Durable {
     pub control_planes: Vec<String>,
     /// URLs of all API servers.
     pub servers: Vec<String>,
+    /// Since when this node has been seen to be cordoned, where the API server does not say it.
+    pub cordoned: Option<Timestamp>,
     /// What could not be told to the others yet.
     pub owed: Option<Owed>,
 }

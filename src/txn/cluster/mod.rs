@@ -58,13 +58,17 @@ pub struct Cluster<'a> {
     marked: Cell<bool>,
     /// Of what is to be renewed, what ends first.
     end: Cell<Timestamp>,
+    /// How long before that it is an emergency.
+    emergency: Cell<Duration>,
 }
 
 impl<'a> Cluster<'a> {
     /// None where nobody is to be asked: on an image, switched off, or a node that does not know its own name.
     pub fn of(host: &'a Host, policy: &'a Policy, inventory: &'a Inventory) -> Option<Self> {
         let role = inventory.node.role;
-        if !host.live || policy.fleet.lock == Lock::Off || role == Role::Unknown {
+        // a member of etcd whose kubelet belongs to no cluster has nobody to ask
+        let alone = role == Role::Unknown || (role == Role::Etcd && inventory.node.kubelet.kubeconfig.is_none());
+        if !host.live || policy.fleet.lock == Lock::Off || alone {
             return None;
         }
         let node = inventory.node.name.clone()?;
@@ -88,6 +92,7 @@ impl<'a> Cluster<'a> {
             asker,
             marked: Cell::new(false),
             end: Cell::new(Timestamp::MAX),
+            emergency: Cell::new(policy.renew.emergency_before.0),
         })
     }
 
@@ -134,7 +139,7 @@ impl<'a> Cluster<'a> {
         memory.attempt = memory.attempt.saturating_add(1);
         let now = self.host.clock.now();
         let left = Duration::try_from(self.end.get().duration_since(now)).unwrap_or_default();
-        let slack = left.saturating_sub(self.policy.renew.emergency_before.0);
+        let slack = left.saturating_sub(self.emergency.get());
         // where there are windows, there is time in this one only
         let shuts = calm::closes(self.policy, now).and_then(|at| Duration::try_from(at.duration_since(now)).ok());
         let slack = shuts.map_or(slack, |shuts| slack.min(shuts));

@@ -88,6 +88,10 @@ fn login(look: Look<'_>, path: &Path) -> Option<CertFacts> {
     let pem = match config.identity {
         Identity::Embedded { cert, .. } => cert,
         Identity::Files { cert, .. } => look.host.root.read(&kubeconfig::relative_to(path, &cert), MAX_FILE).ok()?,
+        Identity::Apart { cert: kubeconfig::Material::Embedded(pem), .. } => pem,
+        Identity::Apart { cert: kubeconfig::Material::File(cert), .. } => {
+            look.host.root.read(&kubeconfig::relative_to(path, &cert), MAX_FILE).ok()?
+        }
         Identity::Other => return None,
     };
     parse_pem(&pem).ok()?.into_iter().next()

@@ -108,7 +108,7 @@ impl Asked {
         self.first(|to| {
             let Some(body) = get(look, to, &format!("/api/v1/nodes/{name}"))? else { return Ok(None) };
             let mut object = node(&body)?;
-            let lease = || look.host.kube.lease_renewed(to, name).ok().flatten();
+            let lease = || look.host.kube.node_lease(to, name).ok().and_then(|lease| lease.renewed);
             object.lease = lease();
             let stopped = unit.known().is_some_and(|u| !u.runs() && !u.crashes());
             let fresh = object.lease.is_some_and(|t| look.host.clock.now().duration_since(t) < LEASE_FRESH);

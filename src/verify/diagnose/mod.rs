@@ -104,6 +104,7 @@ pub fn certificates(look: Look<'_>) -> Vec<Certificate> {
         absent: matches!(entry.content, Content::Absent),
         due: judged.due,
         not_here: planner::not_here(look.inventory, entry),
+        remake: planner::remake(look.inventory, entry),
     });
     files.collect()
 }

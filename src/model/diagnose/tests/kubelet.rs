@@ -169,7 +169,7 @@ fn a_kubelet_that_does_not_run_is_told_by_who_keeps_it_from_running() {
         },
         Cause::KubeletCrashes,
     );
-    assert!(playbook.root_cause.text.contains("cannot read its own configuration"), "{}", playbook.root_cause.text);
+    assert!(playbook.root_cause.text.contains("cannot use its own configuration"), "{}", playbook.root_cause.text);
 }
 
 #[test]

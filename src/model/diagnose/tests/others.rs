@@ -126,3 +126,34 @@ fn every_cause_has_an_id_and_a_page_of_its_own_words() {
     assert_eq!(ids.len(), Cause::ALL.len());
     assert!(Cause::ALL.iter().all(|c| !c.meaning().is_empty() && !c.runbook().is_empty()));
 }
+
+/// What a kubelet of 1.36 said at its first start and at a boot (tests/recorded), as if it were half a minute ago.
+fn recorded() -> Vec<Line> {
+    let text = include_str!("../../../../tests/recorded/v1.36.2/kubelet.txt");
+    let messages = text.lines().filter_map(|l| l.split_once("]: ").map(|(_, message)| message.to_owned()));
+    messages.map(|text| Line { at: at(-30), text }).collect()
+}
+
+#[test]
+fn a_node_of_1_36_that_has_just_booted_is_healthy_whatever_its_kubelet_said_meanwhile() {
+    let mut f = control_plane();
+    f.journal = Seen::Known(klog::hits(recorded()), By::Root);
+    let playbook = root("just booted", &f, Cause::Healthy, Severity::Ok);
+    let step = playbook.steps.iter().find(|s| s.id == "journal").unwrap();
+    assert!(step.text.starts_with("3 kinds of trouble"), "it is shown all the same: {}", step.text);
+}
+
+#[test]
+fn a_kubelet_of_1_36_without_its_runtime_is_diagnosed_by_its_own_words() {
+    let mut f = control_plane();
+    let last = recorded().into_iter().find(|l| l.text.contains("\"command failed\"")).unwrap();
+    f.crash(&last.text);
+    f.journal = Seen::Known(klog::hits(recorded()), By::Root);
+    let cause = root("no runtime", &f, Cause::KubeletCrashes, Severity::Critical).root_cause;
+    assert!(cause.text.ends_with("it cannot reach the container runtime"), "{}", cause.text);
+    assert!(
+        cause.evidence.iter().any(|e| e.contains("validate CRI v1 runtime API for endpoint")),
+        "{:?}",
+        cause.evidence
+    );
+}
