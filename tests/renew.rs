@@ -164,6 +164,18 @@ fn nothing_outside_of_the_copy_can_be_written() {
 }
 
 #[test]
+fn kubeadm_cannot_reach_systemd_the_message_bus_or_a_container_runtime() {
+    if !private_mounts() {
+        return;
+    }
+    let outside = fs::read_dir("/run/systemd").map(Iterator::count).unwrap_or_default();
+    assert!(outside > 0, "there is something to hide on this machine");
+    let seen = "for d in systemd dbus containerd; do [ -z \"$(ls -A /run/$d 2> /dev/null)\" ] || exit 7; done";
+    let script = format!("{seen}\n{RENEW}");
+    assert_eq!(stage(&Node::new(), &["apiserver"], &script).unwrap().files.len(), 2);
+}
+
+#[test]
 fn a_kubernetes_directory_that_is_a_link_is_renewed_in_the_copy_of_where_it_leads() {
     if !private_mounts() {
         return;

@@ -114,6 +114,18 @@ impl Namespace {
         if keep.starts_with(tmp) || !tmp.is_dir() { Ok(()) } else { self.cover(tmp, dir) }
     }
 
+    /// Hides each of `paths` that there is from this process and its children: a directory behind `empty`, anything else behind
+    /// `/dev/null`, which nobody can connect to. Mounts below `keep` stay visible.
+    ///
+    /// # Errors
+    /// [`NamespaceError::Mount`].
+    pub fn hide(&self, paths: &[&str], empty: &Path, keep: &Path) -> Result<(), NamespaceError> {
+        for path in paths.iter().map(Path::new).filter(|path| path.exists() && !keep.starts_with(path)) {
+            self.cover(path, if path.is_dir() { empty } else { Path::new("/dev/null") })?;
+        }
+        Ok(())
+    }
+
     /// Takes mounts away again. Not needed for cleanliness (they die with the namespace), but a descendant that
     /// lives on would keep a scratch alive. Best effort.
     pub fn leave(&self, mounts: &[&Path]) {

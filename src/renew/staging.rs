@@ -33,6 +33,20 @@ const SCRATCH_BYTES: u64 = 64 << 20;
 const MAX_ORDER: u64 = 1 << 20;
 /// `kubeadm version` reads no file and asks nobody.
 const VERSION_LIMIT: Duration = Duration::from_secs(20);
+/// Sockets of systemd, the message bus and the container runtimes: root could start anything through them. `kubeadm certs renew
+/// --config` uses none of them. An old kubeadm at most checks which runtime's socket is there, fails if it finds two, and takes a
+/// default if it finds none (kubernetes: `cmd/kubeadm/app/util/config/initconfiguration.go:SetNodeRegistrationDynamicDefaults`).
+const SOCKETS: [&str; 9] = [
+    "/run/containerd",
+    "/run/cri-dockerd.sock",
+    "/run/crio",
+    "/run/dbus",
+    "/run/docker.sock",
+    "/run/k3s",
+    "/run/podman",
+    "/run/snapd.socket",
+    "/run/systemd",
+];
 /// Of what kubeadm said; a reason is a sentence.
 const MAX_WORDS: usize = 300;
 
@@ -103,6 +117,9 @@ fn carry_out(order: &Order) -> Result<Answer, StagingError> {
     let tmp = stage.join("tmp");
     make_dir(&tmp)?;
     namespace.private_tmp(&tmp, &order.workdir)?;
+    let nothing = stage.join("nothing");
+    make_dir(&nothing)?;
+    namespace.hide(&SOCKETS, &nothing, &order.workdir)?;
     let mut writable: Vec<&Path> = copies.areas().map(|(live, _)| live).collect();
     writable.push(&order.workdir);
     if !order.workdir.starts_with("/tmp") {
