@@ -18,23 +18,23 @@ worker_credential() {
 U
   ); as w1 settings /etc/certwarden/fleet.conf
 }
-# due_again -- all that this member has ends in 20 days, and certwarden remembers nothing
+# due_again [DAYS] -- all that this member has ends in so many days (20), and certwarden remembers nothing
 due_again() {
   on systemctl stop certwarden; rm -rf "$M/var/lib/certwarden"; local key=$M/etc/kubernetes/pki/ca.key
-  if [ -e "$key" ]; then "$T/inside/due" "$M" 20
-  else cp "$V/machines/${N%-*}-cp1/etc/kubernetes/pki/ca.key" "$key"; "$T/inside/due" "$M" 20 kubelet; rm "$key"; fi
+  if [ -e "$key" ]; then "$T/inside/due" "$M" "${1:-20}"
+  else cp "$V/machines/${N%-*}-cp1/etc/kubernetes/pki/ca.key" "$key"; "$T/inside/due" "$M" "${1:-20}" kubelet; rm "$key"; fi
 }
 # overlaps MEMBER... -- transactions that began before another one had ended
 overlaps() {
   local m d; for m; do for d in $(as "$m" txns); do jq -rs --arg m "$m" '[.[] | select(.at)] | "\(.[0].at) \(.[-1].at) \($m)"' "$d/ledger.jsonl"; done; done |
     sort | awk '{if (NR > 1 && $1 < end) print $3 " began at " $1 ", " who " ended at " end; if ($2 > end) {end = $2; who = $3}}'
 }
-# watch_begin, watch_end -- each second, how many members of etcd are well: LOOKS, and how many of them WITHOUT a quorum
+# watch_begin, watch_end -- each second (WATCH_EACH), how many members of etcd are well: LOOKS, and how many of them WITHOUT a quorum
 watch_begin() {
   E=$V/machines/$N.watch; rm -rf "$E"; mkdir "$E"; cp "$V/machines/$N-cp1$K"/pki/etcd/{ca.crt,healthcheck-client.crt,healthcheck-client.key} "$E/"
   ( while [ ! -e "$E/stop" ]; do
       n=0; for i in 1 2 3; do ! nsenter --net="/run/netns/cwvm-$N" curl -sf -m 2 -o /dev/null --cacert "$E/ca.crt" --cert "$E/healthcheck-client.crt" --key "$E/healthcheck-client.key" "https://10.99.0.1$i:2379/health" || n=$((n + 1)); done
-      echo $n >> "$E/log"; sleep 1; done ) & WATCH=$!
+      echo $n >> "$E/log"; sleep "${WATCH_EACH:-1}"; done ) & WATCH=$!
 }
 watch_end() { touch "$E/stop"; wait "$WATCH"; LOOKS=$(wc -l < "$E/log") WITHOUT=$(grep -c '^[01]$' "$E/log" || true); }
 all_ready() { [ "$(as cp1 on kubectl get nodes --no-headers | awk '$2 != "Ready"' | wc -l)" = 0 ]; }
