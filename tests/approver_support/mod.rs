@@ -16,7 +16,6 @@ use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509Extension, X509NameBuilder, X509Req};
 use serde_json::{Value, json};
 
-use crate::fake::World;
 use crate::fake::node::{Node, on_the_loopback, temp};
 use crate::fake::signer::Signer;
 use crate::support::{Options, Tree};
@@ -82,8 +81,8 @@ pub fn memory() -> Memory {
 }
 
 /// As the API server keeps what the kubelet of `node` filed ten minutes ago for these names.
-pub fn object(world: &World, name: &str, node: &str, names: &[&str]) -> Value {
-    let created: Timestamp = world.now - SignedDuration::from_mins(10);
+pub fn object(now: Timestamp, name: &str, node: &str, names: &[&str]) -> Value {
+    let created: Timestamp = now - SignedDuration::from_mins(10);
     json!({
         "metadata": {"name": name, "creationTimestamp": format!("{created:.0}"), "resourceVersion": "7"},
         "spec": {
@@ -103,7 +102,7 @@ fn request(node: &str, names: &[&str]) -> Vec<u8> {
 
 pub fn file(node: &Node, name: &str, of: &str, names: &[&str], change: impl FnOnce(&mut Value)) {
     node.fake.world(|w| {
-        let mut object = object(w, name, of, names);
+        let mut object = object(w.now, name, of, names);
         change(&mut object);
         w.signer.as_mut().unwrap().requests.insert(name.to_owned(), object);
     });
