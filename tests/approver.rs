@@ -87,7 +87,7 @@ fn no_forgery_is_approved_and_good_requests_beside_them_are() {
     for good in ["n1", "n3", "own"] {
         assert_eq!(condition(&node, good).0, "Approved", "{good}: in the same pass");
     }
-    let undecided = forgeries.iter().filter(|f| f.end == "").count();
+    let undecided = forgeries.iter().filter(|f| f.end.is_empty()).count();
     assert_eq!(memory.undecided(), undecided);
     // nor later, nor with the nodes' networks said
     let networks = vec!["192.168.0.0/16".parse().unwrap()];
@@ -125,7 +125,7 @@ fn a_node_that_writes_anothers_address_into_its_own_status_gets_neither_it_nor_t
         assert_eq!(memory.undecided(), 2);
     }
     claim(false);
-    node.fake.world(|w| w.now = w.now + SignedDuration::from_secs(60));
+    node.fake.world(|w| w.now += SignedDuration::from_secs(60));
     look(&node, &Policy::default(), &mut memory).0.unwrap();
     assert_eq!((condition(&node, "good").0.as_str(), condition(&node, "bad").0.as_str()), ("Approved", "Denied"));
     look(&node, &Policy::default(), &mut memory).0.unwrap();
@@ -138,7 +138,7 @@ fn the_address_of_a_deleted_node_is_nobodys_for_a_day_also_after_a_restart() {
     let mut before = memory();
     look(&node, &Policy::default(), &mut before).0.unwrap();
     node.fake.world(|w| {
-        w.now = w.now + SignedDuration::from_mins(10);
+        w.now += SignedDuration::from_mins(10);
         let nodes = &mut w.signer.as_mut().unwrap().nodes;
         nodes.remove(1);
         nodes[0]["status"]["addresses"]
@@ -151,7 +151,7 @@ fn the_address_of_a_deleted_node_is_nobodys_for_a_day_also_after_a_restart() {
     let mut after = Memory::open(&node.host.root, approver_support::view());
     assert_eq!(look(&node, &Policy::default(), &mut after), (Ok(()), Tally::new()));
     assert_eq!(after.undecided(), 1);
-    node.fake.world(|w| w.now = w.now + SignedDuration::from_hours(25));
+    node.fake.world(|w| w.now += SignedDuration::from_hours(25));
     file(&node, "later", "n1", &["n1", "192.168.7.2"], |_| {});
     look(&node, &Policy::default(), &mut after).0.unwrap();
     assert_eq!(condition(&node, "later").0, "", "no kubelet of n1 answers there");

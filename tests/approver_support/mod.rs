@@ -177,7 +177,9 @@ fn odd(
     builder.set_pubkey(key).unwrap();
     let mut extensions = Stack::new().unwrap();
     extensions.push(names.build(&builder.x509v3_context(None)).unwrap()).unwrap();
-    more.into_iter().for_each(|extension| extensions.push(extension).unwrap());
+    for extension in more {
+        extensions.push(extension).unwrap();
+    }
     builder.add_extensions(&extensions).unwrap();
     builder.sign(key, MessageDigest::sha256()).unwrap();
     builder.build().to_pem().unwrap()

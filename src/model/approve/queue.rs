@@ -74,8 +74,8 @@ impl<T> Queue<T> {
         std::iter::from_fn(move || {
             while !lists.is_empty() {
                 at %= lists.len();
-                let (user, list) = lists.get_mut(at)?;
-                if let Some(next) = list.next() {
+                let (user, own) = lists.get_mut(at)?;
+                if let Some(next) = own.next() {
                     at += 1;
                     return Some((user.clone(), next.what));
                 }

@@ -169,6 +169,7 @@ impl Case {
 type Change = fn(&mut Case);
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a listing")]
 fn what_a_kubelet_files_for_itself_is_approved() {
     let table: &[(&str, Change)] = &[
         ("as it is", |_| {}),
