@@ -177,7 +177,7 @@ fn odd(
     builder.set_pubkey(key).unwrap();
     let mut extensions = Stack::new().unwrap();
     extensions.push(names.build(&builder.x509v3_context(None)).unwrap()).unwrap();
-    for extension in more {
+    if let Some(extension) = more {
         extensions.push(extension).unwrap();
     }
     builder.add_extensions(&extensions).unwrap();
