@@ -59,7 +59,8 @@ const DASHBOARD_13922: [&str; 21] = [
 ];
 
 /// Metrics of our rules and dashboard that this test's node has none of, and why.
-const EXPLAINED: [(&str, &str); 7] = [
+const EXPLAINED: [(&str, &str); 8] = [
+    ("certwarden_approver_undecided", "the approver is off by default"),
     ("certwarden_served_certificate_drift", "a tree on a disk serves nothing; vm-tests look at it on a node"),
     ("certwarden_hook_failures_total", "no hook is configured"),
     ("kube_node_info", "of kube-state-metrics"),

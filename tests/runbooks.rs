@@ -14,7 +14,7 @@ use certwarden::model::gate::Gate;
 
 const SECTIONS: [&str; 4] = ["Meaning", "Impact", "Diagnosis", "Remedy"];
 /// Alerts that operators have from elsewhere or by the rules that ship with certwarden.
-const ALERTS: [&str; 23] = [
+const ALERTS: [&str; 24] = [
     "CertwardenCertificateExpiringSoon",
     "CertwardenCertificateExpiring",
     "CertwardenCAExpiring",
@@ -22,6 +22,7 @@ const ALERTS: [&str; 23] = [
     "CertwardenServedCertificateDrift",
     "CertwardenKubeletRotationOverdue",
     "CertwardenKubeletCSRPending",
+    "CertwardenApproverUndecided",
     "CertwardenRenewalFailing",
     "CertwardenRolledBack",
     "CertwardenRollbackFailed",

@@ -19,6 +19,7 @@ pages! {
     "CertManagerCertNotReady",
     "CertManagerCertRenewalOverdue",
     "CertwardenAbsentOnNode",
+    "CertwardenApproverUndecided",
     "CertwardenCAExpiring",
     "CertwardenCertificateExpired",
     "CertwardenCertificateExpiring",

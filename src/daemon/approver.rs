@@ -1,28 +1,27 @@
 //! The approver at work: looks for requests of kubelets for serving certificates, decides ([`approve`]) and says so. Off
 //! unless the configuration says otherwise; on a thread of its own, so that nothing waits for the API server.
 
+mod gather;
+mod memory;
+mod pass;
+pub mod view;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
-use crate::collect::collect;
+use crate::host::Host;
 use crate::host::fs::Root;
 use crate::host::journal::id;
 use crate::host::kube::Connection;
-use crate::host::{Host, crypto};
-use crate::model::addresses::{self, Addresses};
-use crate::model::approve::{self, Decision, Filed, Known};
+use crate::model::approve::{self, Decision, Filed};
 use crate::model::cause::chain;
-use crate::model::csr::{self, SERVING_SIGNER, Stage};
-use crate::model::inventory::Role;
-use crate::model::policy::{Approver as Rules, Policy};
-use crate::verify::{REQUEST, api, pages};
-
-/// Decided in one pass; the rest is there in the next.
-const AT_ONCE: usize = 50;
-/// Approvals of this age count against `approver.per-hour`.
-const HOUR: i64 = 3600;
+use crate::model::csr;
+use crate::model::policy::Policy;
+pub use memory::Memory;
+pub use pass::pass;
+use view::View;
 
 /// What came of requests: `approved`, `denied`, `failed`.
 pub type Tally = BTreeMap<&'static str, u64>;
@@ -38,6 +37,7 @@ pub(super) struct Approver {
 struct Shared {
     policy: Policy,
     tally: Tally,
+    undecided: usize,
 }
 
 impl Approver {
@@ -58,26 +58,28 @@ impl Approver {
         }
     }
 
-    /// What has been decided since it was last asked.
-    pub(super) fn take(&self) -> Tally {
-        std::mem::take(&mut self.shared.lock().unwrap_or_else(PoisonError::into_inner).tally)
+    /// What has been decided since it was last asked, and how many requests are left to a person.
+    pub(super) fn take(&self) -> (Tally, usize) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        (std::mem::take(&mut shared.tally), shared.undecided)
     }
 }
 
 /// It ends with the process: a request is decided by one call or not at all.
 fn forever(host: &mut Host, shared: &Mutex<Shared>) {
-    let mut trouble = String::new();
+    let (mut trouble, mut memory) = (String::new(), Memory::open(&host.root, View::default()));
     loop {
         let policy = shared.lock().unwrap_or_else(PoisonError::into_inner).policy.clone();
         host.root.trust(&policy.gates.trusted_owners);
         if policy.approver.enabled {
             let mut tally = Tally::new();
-            let now = here(host, &policy).and_then(|()| pass(host, &policy.approver, &mut tally)).err();
+            let now = pass(host, &policy, &mut memory, &mut tally).err();
             told(&mut trouble, now.unwrap_or_default());
             let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
             for (what, n) in tally {
                 *shared.tally.entry(what).or_default() += n;
             }
+            shared.undecided = memory.undecided();
         }
         host.clock.sleep(policy.approver.interval.0);
     }
@@ -93,62 +95,18 @@ fn told(before: &mut String, now: String) {
     *before = now;
 }
 
-fn here(host: &Host, policy: &Policy) -> Result<(), String> {
-    match collect(&host.root, host.clock.now(), &policy.kubeconfigs).node.role {
-        Role::ControlPlane => Ok(()),
-        _ => Err("approver.enabled is for control planes, and this node is none".to_owned()),
+/// Told once; the metric says it as long as it holds.
+fn left_to_a_person(filed: &Filed, why: &str, told: bool) {
+    if told {
+        return;
     }
-}
-
-/// One look at all requests, and a decision about each that is open.
-///
-/// # Errors
-/// A clause: why nothing could be looked at. What fails for one request is counted and told.
-pub fn pass(host: &Host, rules: &Rules, tally: &mut Tally) -> Result<(), String> {
-    let to = api::by_kubeconfig(host, &rules.kubeconfig, REQUEST)?;
-    let filter = format!("&fieldSelector=spec.signerName%3D{}", SERVING_SIGNER.replace('/', "%2F"));
-    let objects = pages::items(host, &to, csr::PATH, &filter)?;
-    let all: Vec<(Filed, Value)> = objects.into_iter().filter_map(|o| Some((approve::filed(&o)?, o))).collect();
-    let mut open: Vec<&(Filed, Value)> = all.iter().filter(|(filed, _)| filed.is_open()).collect();
-    if open.is_empty() {
-        return Ok(());
-    }
-    open.sort_by_key(|(filed, _)| filed.created);
-    let nodes = nodes(host, &to)?;
-    let mut approved: BTreeMap<&str, usize> = BTreeMap::new();
-    for (filed, _) in all.iter().filter(|(f, _)| is_recent(f, host.clock.now().as_second())) {
-        *approved.entry(filed.username.as_str()).or_default() += 1;
-    }
-    for (filed, object) in open.into_iter().take(AT_ONCE) {
-        let so_far = approved.entry(filed.username.as_str()).or_default();
-        let decision = decide(host, filed, &nodes, *so_far, rules);
-        let Some(what) = carry_out(host, &to, filed, object, &decision) else { continue };
-        *tally.entry(what).or_default() += 1;
-        *so_far += usize::from(what == "approved");
-    }
-    Ok(())
-}
-
-fn is_recent(filed: &Filed, now: i64) -> bool {
-    let approved = matches!(filed.stage, Stage::Approved | Stage::Issued { .. });
-    approved && filed.created.is_none_or(|at| now.saturating_sub(at.as_second()) < HOUR)
-}
-
-fn nodes(host: &Host, to: &Connection) -> Result<BTreeMap<String, Addresses>, String> {
-    let objects = pages::items(host, to, "/api/v1/nodes", "")?;
-    Ok(objects.iter().filter_map(addresses::named).collect())
-}
-
-fn decide(host: &Host, filed: &Filed, nodes: &BTreeMap<String, Addresses>, approved: usize, rules: &Rules) -> Decision {
-    let own = filed.node().unwrap_or_default();
-    let mut others = Addresses::default();
-    for (_, node) in nodes.iter().filter(|(name, _)| *name != own) {
-        others.names.extend(node.names.iter().cloned());
-        others.ips.extend(node.ips.iter().copied());
-    }
-    let signed = filed.asked.as_ref().is_ok_and(|asked| crypto::is_self_signed_request(&asked.der));
-    let known = Known { node: nodes.get(own), others: &others, signed, approved, now: host.clock.now() };
-    approve::decide(filed, known, rules)
+    let (name, who) = (filed.name.as_str(), filed.username.as_str());
+    tracing::warn!(
+        MESSAGE_ID = id::REQUEST_UNDECIDED.as_str(),
+        cw_request = name,
+        cw_user = who,
+        "request {name} of {who} for a serving certificate is left to a person: {why}"
+    );
 }
 
 /// What is to be counted; None: nothing was decided, or somebody else did.

@@ -363,7 +363,8 @@ impl Driver {
             self.metrics.hooked(&ended.name, ended.well);
         }
         self.publish();
-        self.metrics.decided(self.approver.take());
+        let (tally, undecided) = self.approver.take();
+        self.metrics.decided(tally, undecided);
         let last = self.last_check.as_ref();
         let seen = Seen {
             reload_well: self.rejected.is_none(),

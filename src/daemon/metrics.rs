@@ -25,6 +25,8 @@ pub(super) struct Metrics {
     write_failures: u64,
     /// Something may have changed.
     stale: bool,
+    /// Requests that the approver leaves to a person.
+    undecided: usize,
     /// Of the text that was written last: the daemon is idle nearly always, and the text is long.
     written: u64,
 }
@@ -49,6 +51,7 @@ impl Metrics {
             configured_at: Timestamp::now(),
             write_failures: 0,
             stale: true,
+            undecided: 0,
             written: 0,
         }
     }
@@ -66,9 +69,10 @@ impl Metrics {
         self.stale = true;
     }
 
-    /// The approver has decided about so many requests.
-    pub(super) fn decided(&mut self, tally: Tally) {
-        self.stale |= !tally.is_empty();
+    /// The approver has decided about so many requests, and leaves so many to a person.
+    pub(super) fn decided(&mut self, tally: Tally, undecided: usize) {
+        self.stale |= !tally.is_empty() || undecided != self.undecided;
+        self.undecided = undecided;
         for (what, n) in tally {
             self.counters.decided(what, n);
         }
@@ -115,6 +119,7 @@ impl Metrics {
             reload_well,
             configured_at: self.configured_at,
             counters: &self.counters,
+            undecided: self.undecided,
             write_failures: self.write_failures,
         };
         let mut page = Page::default();

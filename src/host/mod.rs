@@ -13,6 +13,7 @@ pub mod exec;
 pub mod fs;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+pub mod interfaces;
 pub mod journal;
 pub mod journalctl;
 pub mod kube;

@@ -1,5 +1,6 @@
 //! TLS as seen on the wire: which leaf a socket serves, and whether a pair would serve its clients.
 
+pub mod holder;
 pub mod probe;
 mod starttls;
 mod stream;

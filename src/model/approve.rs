@@ -2,25 +2,38 @@
 //!
 //! Everything must hold, and what nobody thought of is refused. A signer copies from a request whatever it understands
 //! (kubernetes: `pkg/controller/certificates/signer/signer.go:sign`), so that nothing is passed over.
+//!
+//! What is a forgery for certain is denied. What cannot be told, because two nodes say the same of themselves or because nobody
+//! but the node itself says it, is left to a person: else one node could get another's requests denied.
 
+pub mod cluster;
 mod filed;
+mod ips;
 mod names;
+pub mod neighbours;
+pub mod queue;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use super::addresses::Addresses;
 use super::asked::Asked;
 use super::csr::{SERVING_SIGNER, Stage};
 use super::identity::{GROUP, USER};
 use super::policy::Approver;
+use cluster::Cluster;
 pub use filed::{decided, filed};
 use names::objection;
+use neighbours::Neighbours;
 
 /// A node's kubelet files its request before the API has its newest addresses (kubernetes:
 /// `pkg/kubelet/kubelet_node_status.go:setNodeStatus` keeps them, then sends them): what does not fit yet may fit soon.
 const SETTLES: i64 = 60;
 /// Within which its node must exist: kubelets register first.
 const REGISTERS: i64 = 300;
+/// Names and addresses in one request: each may have to be looked for.
+const MOST_SANS: usize = 32;
 
 /// A request as the API server has it.
 #[derive(Clone, Debug)]
@@ -51,18 +64,35 @@ impl Filed {
     }
 }
 
+/// The control plane that decides, as it knows itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Here<'a> {
+    /// Its own Node; None: it cannot be told for certain.
+    pub node: Option<&'a str>,
+    /// Which of the addresses in question are on its own interfaces.
+    pub local: &'a BTreeSet<IpAddr>,
+}
+
 /// What is known besides the request.
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'a> {
-    /// None: there is no such Node.
-    pub node: Option<&'a Addresses>,
-    /// Of every other Node.
-    pub others: &'a Addresses,
+    pub neighbours: &'a Neighbours,
+    pub cluster: &'a Cluster,
+    pub here: Here<'a>,
+    /// Whether this node's kubelet answered at an address, where that was tried.
+    pub answered: &'a BTreeMap<IpAddr, bool>,
     /// It is signed with the key that it names.
     pub signed: bool,
     /// Serving requests of this node that were approved within the last hour.
     pub approved: usize,
     pub now: Timestamp,
+}
+
+impl Known<'_> {
+    /// Whether this node is a control plane by a word other than its own.
+    fn is_control_plane(&self, node: &str) -> bool {
+        self.here.node == Some(node) || self.neighbours.get(node).is_some_and(|n| n.control_plane)
+    }
 }
 
 /// What becomes of a request.
@@ -73,6 +103,23 @@ pub enum Decision {
     Deny(String),
     /// Looked at again: what it is about may not have come to be known yet.
     Wait(String),
+    /// Left to a person, with the reason, a clause.
+    Undecided(String),
+    /// It is to be seen whether this node's kubelet answers at these addresses; then decide again.
+    Ask(Vec<IpAddr>),
+}
+
+/// Why a node may not have a name or an address.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Objection {
+    /// It never can be the node's.
+    Forged(String),
+    /// Not even the node's own status has it, perhaps not yet.
+    Unknown(String),
+    /// Nobody can tell whose it is.
+    Unclear(String),
+    /// Only the node itself says so.
+    Unproven(IpAddr),
 }
 
 /// Decides. Call it for [open](Filed::is_open) requests only.
@@ -89,17 +136,48 @@ pub fn decide(filed: &Filed, known: Known<'_>, rules: &Approver) -> Decision {
     }
     let age = filed.created.map(|at| known.now.as_second().saturating_sub(at.as_second()));
     let young = |limit| age.is_none_or(|age| age < limit);
-    let Some(own) = known.node else {
-        let why = format!("there is no Node {node}");
-        return if young(REGISTERS) { Decision::Wait(why) } else { Decision::Deny(why) };
+    let Some(own) = known.neighbours.get(node) else {
+        return match format!("there is no Node {node}") {
+            why if young(REGISTERS) => Decision::Wait(why),
+            why if known.neighbours.is_complete() => Decision::Deny(why),
+            why => Decision::Undecided(format!("{why}, or it is too large to be read")),
+        };
     };
-    if let Some(why) = asked.sans.iter().find_map(|san| objection(san, node, own, known.others, rules)) {
-        return if young(SETTLES) { Decision::Wait(why) } else { Decision::Deny(why) };
+    let all: Vec<Objection> = asked.sans.iter().filter_map(|san| objection(san, node, own, &known, rules)).collect();
+    match worst(&all, young(SETTLES)) {
+        Some(decision) => decision,
+        None if known.approved >= rules.per_hour => {
+            Decision::Deny(format!("{} requests of {node} were approved within the hour already", known.approved))
+        }
+        None => proven(&all, node, known, young(SETTLES)),
     }
-    if known.approved >= rules.per_hour {
-        return Decision::Deny(format!("{} requests of {node} were approved within the hour already", known.approved));
+}
+
+/// What the gravest objection leads to; None: there is none but that something is to be proven.
+fn worst(all: &[Objection], young: bool) -> Option<Decision> {
+    let first = |of: fn(&Objection) -> Option<&String>| all.iter().find_map(of).cloned();
+    if let Some(why) = first(|o| if let Objection::Forged(why) = o { Some(why) } else { None }) {
+        return Some(Decision::Deny(why));
     }
-    Decision::Approve
+    if let Some(why) = first(|o| if let Objection::Unknown(why) = o { Some(why) } else { None }) {
+        return Some(if young { Decision::Wait(why) } else { Decision::Deny(why) });
+    }
+    let why = first(|o| if let Objection::Unclear(why) = o { Some(why) } else { None })?;
+    Some(if young { Decision::Wait(why) } else { Decision::Undecided(why) })
+}
+
+/// Every address that is to be proven must be the kubelet's by its own certificate, which is shown there.
+fn proven(all: &[Objection], node: &str, known: Known<'_>, young: bool) -> Decision {
+    let needed = || all.iter().filter_map(|o| if let Objection::Unproven(ip) = o { Some(*ip) } else { None });
+    if let Some(ip) = needed().find(|ip| known.answered.get(ip) == Some(&false)) {
+        let why = format!(
+            "{ip} is claimed by the Node {node} alone: no kubelet answers there with its certificate, and no network in \
+             approver.networks vouches for it"
+        );
+        return if young { Decision::Wait(why) } else { Decision::Undecided(why) };
+    }
+    let open: Vec<IpAddr> = needed().filter(|ip| !known.answered.contains_key(ip)).collect();
+    if open.is_empty() { Decision::Approve } else { Decision::Ask(open) }
 }
 
 /// What is wrong with the request itself, whatever its names are.
@@ -123,6 +201,9 @@ fn form(filed: &Filed, asked: &Asked, signed: bool, rules: &Approver) -> Option<
     let longest = rules.longest.seconds();
     if let Some(seconds) = filed.expiration_seconds.filter(|s| *s > longest) {
         return Some(format!("it asks for {seconds} s of life, and approver.longest is {}", rules.longest));
+    }
+    if asked.sans.len() > MOST_SANS {
+        return Some(format!("it asks for {} names and addresses", asked.sans.len()));
     }
     // kubernetes: `pkg/apis/certificates/helpers.go:ValidateKubeletServingCSR`
     asked.sans.is_empty().then(|| "it asks for no name and no address".to_owned())

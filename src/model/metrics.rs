@@ -164,6 +164,7 @@ families! {
     RENEWAL_FAILURES = Counter "certwarden_renewal_failures_total" &[CERTIFICATE], "Renewals that were rolled back.";
     REFUSALS = Counter "certwarden_gate_refusals_total" &[label("gate", "ids of docs/reference/findings.md, all of them")], "Attempts of the daemon that a gate refused.";
     APPROVER_DECISIONS = Counter "certwarden_approver_decisions_total" &[label("decision", "`approved`, `denied`, `failed` (decided, and the API server did not take it)")], "Requests for serving certificates that the approver decided about; only where it is on.";
+    APPROVER_UNDECIDED = Gauge "certwarden_approver_undecided" &[], "Requests for serving certificates that the approver leaves to a person: nobody but the node itself, or two nodes, say that a name or an address is its own; only where it is on.";
     CONSECUTIVE_FAILURES = Gauge "certwarden_renewal_consecutive_failures" &[], "Attempts in a row that renewed nothing of what was due.";
     LAST_ATTEMPT = Gauge "certwarden_renewal_last_attempt_timestamp_seconds" &[], "End of the last attempt; 0: never.";
     LAST_SUCCESS = Gauge "certwarden_renewal_last_success_timestamp_seconds" &[CERTIFICATE], "When this certificate was last renewed here.";

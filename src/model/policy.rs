@@ -378,9 +378,9 @@ pub struct Approver {
     pub interval: Span,
     /// Requests of one node that are approved within an hour.
     pub per_hour: usize,
-    /// DNS names that a node may have besides those of its Node object; `{node}` stands for its name.
+    /// DNS names that a node may have besides its own; `{node}` stands for that.
     pub names: Vec<String>,
-    /// Networks (`10.0.0.0/8`) that every address must be in, too; empty: any.
+    /// Networks (`10.0.0.0/24`) that every address must be in, and that vouch for it; empty: the kubelet itself must be seen there.
     pub networks: Vec<Network>,
     /// The longest life that a request may ask for.
     pub longest: Span,

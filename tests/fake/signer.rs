@@ -50,6 +50,11 @@ pub struct Signer {
     pub version: &'static str,
     /// For who lists them.
     pub nodes: Vec<Value>,
+    pub services: Vec<Value>,
+    /// None: the API server knows no such kind.
+    pub service_cidrs: Option<Vec<Value>>,
+    /// Addresses at which API servers listen.
+    pub endpoints: Vec<&'static str>,
     looks: u32,
 }
 
@@ -59,7 +64,8 @@ fn page(path: &str, items: &[Value]) -> Answer {
     let (limit, from): (usize, usize) = (query("limit=").unwrap(), query("continue=").unwrap_or(0));
     let end = items.len().min(from + limit);
     let next = if end < items.len() { end.to_string() } else { String::new() };
-    let mut body = json!({"metadata": {"continue": next}, "items": items[from..end]}).to_string();
+    // what a list says of itself comes before its items, as the API server writes it
+    let mut body = format!(r#"{{"metadata":{},"items":{}}}"#, json!({"continue": next}), json!(items[from..end]));
     body.truncate(1 << 20);
     Answer { status: 200, body }
 }
@@ -74,6 +80,9 @@ impl Signer {
             token: "abcdef.0123456789abcdef".into(),
             version: "v1.34.2",
             nodes: Vec::new(),
+            services: Vec::new(),
+            service_cidrs: None,
+            endpoints: Vec::new(),
             looks: 0,
         }
     }
@@ -91,6 +100,17 @@ impl Signer {
         }
         if path.starts_with("/api/v1/nodes?") {
             return Some(page(path, &self.nodes));
+        }
+        if path.starts_with("/api/v1/services?") {
+            return Some(page(path, &self.services));
+        }
+        if path.starts_with("/apis/networking.k8s.io/v1") {
+            let none = || Some(Answer { status: 404, body: String::new() });
+            return self.service_cidrs.as_ref().map_or_else(none, |all| Some(page(path, all)));
+        }
+        if path == "/api/v1/namespaces/default/endpoints/kubernetes" && !self.endpoints.is_empty() {
+            let all: Vec<Value> = self.endpoints.iter().map(|ip| json!({"ip": ip})).collect();
+            return ok(json!({"subsets": [{"addresses": all}]}));
         }
         let rest = path.strip_prefix(PATH)?;
         let user = self.user(to);

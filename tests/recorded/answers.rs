@@ -1,11 +1,12 @@
 //! What the API server, etcd and the kubelet of 1.36 answered and logged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use certwarden::host::crypto::is_self_signed_request;
 use certwarden::host::kube::{Answer, Connection, KubeApi, KubeError, NodeLease, NodeReady, WhoAmI, lease, nodes};
-use certwarden::model::addresses::{self, Addresses};
-use certwarden::model::approve::{Decision, Known, decide, filed};
+use certwarden::model::approve::cluster::Cluster;
+use certwarden::model::approve::neighbours::{Neighbours, neighbour};
+use certwarden::model::approve::{Decision, Here, Known, decide, filed};
 use certwarden::model::csr::{self, CLIENT_SIGNER, SERVING_SIGNER, Stage};
 use certwarden::model::diagnose::klog::{self, Signature};
 use certwarden::model::fleet::lease::{Call, Reply};
@@ -114,8 +115,14 @@ fn requests_are_known_by_signer_requester_and_what_became_of_them() {
 }
 
 #[test]
-fn the_approver_decides_about_recorded_requests_as_it_did_there() {
-    let nodes: BTreeMap<String, Addresses> = items("nodes-cluster").iter().filter_map(addresses::named).collect();
+fn the_approver_decides_about_recorded_requests_as_a_person_would() {
+    let nodes = items("nodes-cluster").iter().filter_map(neighbour).collect();
+    let mut neighbours = Neighbours::default();
+    neighbours.see(nodes, 0, Timestamp::UNIX_EPOCH);
+    // nodes within the Services' range, as this cluster has them
+    let mut cluster = Cluster::default();
+    cluster.add_ranges(Some("10.96.0.0/12")).unwrap();
+    let rules = Approver { networks: vec!["10.99.0.0/24".parse().unwrap()], ..Approver::default() };
     let mut decided = BTreeMap::new();
     for mut object in items("csr") {
         object.as_object_mut().unwrap().remove("status");
@@ -125,13 +132,15 @@ fn the_approver_decides_about_recorded_requests_as_it_did_there() {
         }
         let asked = request.asked.as_ref().unwrap();
         let known = Known {
-            node: nodes.get("rc-w1"),
-            others: &nodes["rc-cp1"],
+            neighbours: &neighbours,
+            cluster: &cluster,
+            here: Here { node: Some("rc-cp1"), local: &BTreeSet::new() },
+            answered: &BTreeMap::new(),
             signed: is_self_signed_request(&asked.der),
             approved: 0,
             now: request.created.unwrap() + jiff::SignedDuration::from_mins(5),
         };
-        decided.insert(request.name.clone(), decide(&request, known, &Approver::default()));
+        decided.insert(request.name.clone(), decide(&request, known, &rules));
     }
     let deny = |why: &str| Decision::Deny(why.to_owned());
     let expected = [

@@ -72,9 +72,11 @@ pub const CLOCK_STEPPED: MessageId = MessageId("fed867dfb9d6437d876b9d44540b26c3
 pub const REQUEST_APPROVED: MessageId = MessageId("40635bd89f3a49bab00dcd2cd9122bda");
 /// The approver has denied a request for a serving certificate. Fields: `cw_request`, `cw_user`.
 pub const REQUEST_REFUSED: MessageId = MessageId("f0cf6ee3831a41e0aa5762a697f65bc2");
+/// The approver leaves a request for a serving certificate to a person. Fields: `cw_request`, `cw_user`.
+pub const REQUEST_UNDECIDED: MessageId = MessageId("5d0c7f0e5a5f4c0f9d4b7d3a1be2a6c4");
 
 /// Every id.
-pub const ALL: [MessageId; 30] = [
+pub const ALL: [MessageId; 31] = [
     DAEMON_STARTED,
     DAEMON_STOPPED,
     CONFIG_RELOADED,
@@ -105,6 +107,7 @@ pub const ALL: [MessageId; 30] = [
     CLOCK_STEPPED,
     REQUEST_APPROVED,
     REQUEST_REFUSED,
+    REQUEST_UNDECIDED,
 ];
 
 #[cfg(test)]

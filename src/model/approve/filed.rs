@@ -49,7 +49,7 @@ pub fn decided(mut object: Value, decision: &Decision, now: Timestamp) -> Option
     let (kind, reason, message) = match decision {
         Decision::Approve => ("Approved", "CertwardenApproved", "everything about it is what the node's kubelet files"),
         Decision::Deny(why) => ("Denied", "CertwardenDenied", why.as_str()),
-        Decision::Wait(_) => return None,
+        Decision::Wait(_) | Decision::Undecided(_) | Decision::Ask(_) => return None,
     };
     let at = format!("{now:.0}");
     let condition = json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastUpdateTime": at});

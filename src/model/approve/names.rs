@@ -1,50 +1,71 @@
-//! Which names and addresses a node may have a certificate for.
+//! Which DNS names a node may have a certificate for: its own, and what the configuration says.
 //!
-//! A kubelet writes the addresses of its Node object itself: that an address stands there proves nothing by itself. So what
-//! belongs to another node, or to the cluster as a whole, is refused even then.
+//! A kubelet writes the names in its Node object's status itself: that a name stands there proves nothing. Only the object's
+//! own name is its by the API server's word (kubernetes: `plugin/pkg/admission/noderestriction/admission.go:admitNode`).
 
 use std::net::IpAddr;
 
-use crate::model::addresses::Addresses;
+use super::{Known, Objection, ips, short};
 use crate::model::policy::Approver;
+
+use super::neighbours::Neighbour;
 
 /// Why the node may not have this name (as `CertFacts::sans` has it); None: it may.
 pub(super) fn objection(
     san: &str,
     node: &str,
-    own: &Addresses,
-    others: &Addresses,
+    own: &Neighbour,
+    known: &Known<'_>,
     rules: &Approver,
-) -> Option<String> {
+) -> Option<Objection> {
     match san.split_once(':') {
-        Some(("DNS", name)) => dns(name, node, own, others, rules),
+        Some(("DNS", name)) => dns(name, node, own, known, rules),
         Some(("IP", address)) => match address.parse() {
-            Ok(ip) => address_of(ip, node, own, others, rules),
-            Err(_) => Some("it has an address that is none".to_owned()),
+            Ok(ip) => ips::objection(ip, node, own, known, rules),
+            Err(_) => Some(Objection::Forged("it has an address that is none".to_owned())),
         },
-        _ => Some(format!("{} is neither a DNS name nor an address", super::short(san))),
+        _ => Some(Objection::Forged(format!("{} is neither a DNS name nor an address", short(san)))),
     }
 }
 
-fn dns(name: &str, node: &str, own: &Addresses, others: &Addresses, rules: &Approver) -> Option<String> {
-    let shown = super::short(name);
+fn dns(name: &str, node: &str, own: &Neighbour, known: &Known<'_>, rules: &Approver) -> Option<Objection> {
+    if let Some(why) = malformed(name) {
+        return Some(Objection::Forged(why));
+    }
+    let name = name.to_ascii_lowercase();
+    if is_the_clusters(&name) {
+        return Some(Objection::Forged(format!("{name} is no node's name")));
+    }
+    let is_own = name == node;
+    if known.cluster.is_api_name(&name) && !(is_own && known.is_control_plane(node)) {
+        return Some(Objection::Forged(format!("{name} is a name of the API")));
+    }
+    if is_own {
+        return None;
+    }
+    let neighbours = known.neighbours;
+    let configured = rules.names.iter().any(|n| n.replace("{node}", node).eq_ignore_ascii_case(&name));
+    let anothers = neighbours.is_named(&name, node);
+    match (anothers || neighbours.was_named(&name, node), configured) {
+        (true, true) => Some(Objection::Unclear(format!("{name} is in approver.names, and is another Node's name"))),
+        (true, false) if anothers => Some(Objection::Forged(format!("{name} is another Node's name"))),
+        (false, true) => None,
+        _ if own.addresses.names.contains(&name) => Some(Objection::Unclear(format!(
+            "{name} stands in the Node's status, which its kubelet writes, and is neither its own name nor in approver.names"
+        ))),
+        _ => Some(Objection::Unknown(format!("{name} is no name of the Node {node}"))),
+    }
+}
+
+/// Why it is no name of any host.
+fn malformed(name: &str) -> Option<String> {
+    let shown = short(name);
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     if name.is_empty() || name.len() > 253 || !name.chars().all(is_name) || name.split('.').any(str::is_empty) {
         return Some(format!("`{shown}` is no host name"));
     }
     // Go's clients take such a name for an address (crypto/x509: `VerifyHostname`)
-    if name.parse::<IpAddr>().is_ok() {
-        return Some(format!("{shown} is an address among the DNS names"));
-    }
-    let name = name.to_ascii_lowercase();
-    if is_the_clusters(&name) {
-        return Some(format!("{name} is no node's name"));
-    }
-    if others.names.contains(&name) {
-        return Some(format!("{name} is another Node's name"));
-    }
-    let allowed = rules.names.iter().any(|n| n.replace("{node}", node).eq_ignore_ascii_case(&name));
-    (!own.names.contains(&name) && !allowed).then(|| format!("{name} is no name of the Node {node}"))
+    name.parse::<IpAddr>().is_ok().then(|| format!("{shown} is an address among the DNS names"))
 }
 
 /// What the API server and services are called (kubernetes: `cmd/kubeadm/app/util/pkiutil/pki_helpers.go:GetAPIServerAltNames`),
@@ -55,19 +76,4 @@ fn is_the_clusters(name: &str) -> bool {
         || name == "kubernetes"
         || ["svc", "svc.cluster.local", "localhost", "localdomain"].into_iter().any(within)
         || name.contains(".svc.")
-}
-
-fn address_of(ip: IpAddr, node: &str, own: &Addresses, others: &Addresses, rules: &Approver) -> Option<String> {
-    let mapped = matches!(ip, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
-    if ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || mapped {
-        return Some(format!("{ip} is no address of one node"));
-    }
-    if others.ips.contains(&ip) {
-        return Some(format!("{ip} is another Node's address"));
-    }
-    let named = own.ips.contains(&ip);
-    if !rules.networks.is_empty() && !rules.networks.iter().any(|n| n.contains(ip)) {
-        return Some(format!("{ip} is in none of approver.networks"));
-    }
-    (!named).then(|| format!("{ip} is no address of the Node {node}"))
 }

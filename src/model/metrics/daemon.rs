@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::counters::Counters;
 use super::{
-    APPROVER_DECISIONS, CHECK_DURATION, CHECK_FAILURES, CHECK_LAST, CHECK_LAST_SUCCESS, CHECK_NEXT, CHECKS,
-    CONSECUTIVE_FAILURES, HOOK_FAILURES, HOOKS, KUBELET_RESTARTS, LAST_ATTEMPT, LAST_DURATION, LAST_SUCCESS,
+    APPROVER_DECISIONS, APPROVER_UNDECIDED, CHECK_DURATION, CHECK_FAILURES, CHECK_LAST, CHECK_LAST_SUCCESS, CHECK_NEXT,
+    CHECKS, CONSECUTIVE_FAILURES, HOOK_FAILURES, HOOKS, KUBELET_RESTARTS, LAST_ATTEMPT, LAST_DURATION, LAST_SUCCESS,
     POD_RESTARTS, Page, REFUSALS, RELOAD_OK, RELOAD_TIME, RENEWAL_FAILURES, RENEWALS, ROLLBACK_LAST, SUSPENDED,
     TRANSACTION_START, TRANSACTION_STATE, TRANSACTIONS, WRITE_FAILURES,
 };
@@ -42,6 +42,8 @@ pub struct DaemonFacts<'a> {
     pub reload_well: bool,
     pub configured_at: Timestamp,
     pub counters: &'a Counters,
+    /// Requests that the approver leaves to a person.
+    pub undecided: usize,
     /// Of this text, since the start.
     pub write_failures: u64,
 }
@@ -70,6 +72,9 @@ pub fn daemon(page: &mut Page, facts: &DaemonFacts<'_>, certificates: &[String])
             s.add([what], counters.decisions.get(what).copied().unwrap_or_default());
         }
     });
+    if facts.policy.approver.enabled {
+        page.value(&APPROVER_UNDECIDED, facts.undecided);
+    }
     for (family, counts) in [(&HOOKS, &counters.hooks), (&HOOK_FAILURES, &counters.hook_failures)] {
         page.family(family, |s| {
             for hook in &facts.policy.hook {

@@ -121,6 +121,7 @@ fn facts<'a>(policy: &'a Policy, standing: &'a Standing, counters: &'a Counters)
         reload_well: true,
         configured_at: at(1),
         counters,
+        undecided: 0,
         write_failures: 0,
     }
 }
