@@ -21,7 +21,7 @@ use certwarden::model::fleet::slot::Slots;
 use certwarden::model::gate::Gate;
 use certwarden::model::plan::{Activation, Plan, Step};
 use certwarden::model::planner::Selection;
-use certwarden::model::policy::{ActivateKubelet, OtherPods};
+use certwarden::model::policy::{ActivateKubelet, OtherPods, Span};
 use certwarden::model::report::{Consumer, Outcome, Report};
 use fake::node::{Node, assert_outcome, assert_unchanged, new_files, with_kube_vip};
 use fake::socket::{Uptake, with_sockets};
@@ -497,17 +497,21 @@ fn one_of_several_members_is_restarted_with_the_clusters_lock_only() {
     assert!(stopped(&node, "etcd"), "it had the lock");
 
     // in the dark it is this node's turn, and nobody can give it the lock
-    let node = with_sockets(urgent(), Uptake::Reload, Uptake::Restart);
+    let mut node = with_sockets(urgent(), Uptake::Reload, Uptake::Restart);
     node.fake.world(|w| {
         w.members = 3;
         w.leases_vanish_if = Some(|_| true);
     });
-    let all = ["m1", "m2", "node-1"].map(str::to_owned);
-    let lasts = node.policy.fleet.lease_duration.0;
-    let slots = Slots::of("node-1", &all, lasts, node.policy.renew.emergency_before.0);
-    while !node.fake.world(|w| slots.is_open(w.now)) {
-        node.fake.world(|w| w.step(-60));
-    }
+    // so long that this node may begin now
+    let now = node.fake.world(|w| w.now);
+    let mut lasts = (1200..3600).step_by(7).map(Duration::from_secs);
+    let slots = |lasts: Duration| {
+        let all = ["m1", "m2", "node-1"].map(str::to_owned);
+        Slots::of("node-1", &all, lasts, Duration::from_secs(3 * 86_400))
+    };
+    let soon = now + jiff::SignedDuration::from_secs(120);
+    let open = lasts.find(|l| [now, soon].iter().all(|at| slots(*l).is_open(*at))).unwrap();
+    node.policy.fleet.lease_duration = Span(open);
     let before = node.live();
     let report = node.renew_now(&names(&["etcd-server"])).unwrap();
     assert_outcome(&report, Outcome::RolledBack);

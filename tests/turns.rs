@@ -221,7 +221,10 @@ fn a_renewal_without_the_lock_tells_its_harm_too() {
 #[test]
 fn the_lock_is_kept_until_harm_has_been_told() {
     let node = one_of_three();
-    node.fake.world(|w| (w.never_ready_if, w.cluster.refuses) = (Some(new_files), Some(NOTES)));
+    node.fake.world(|w| {
+        w.never_ready_if = Some(new_files);
+        w.cluster.refuses = Some(NOTES);
+    });
     assert_outcome(&all(&node), Outcome::RolledBack);
     assert!(holder(&node).is_some_and(|holder| holder.starts_with("node-1_")), "nobody does the same in ignorance");
     let session = node.session();

@@ -16,8 +16,11 @@ use std::time::Duration;
 use certwarden::model::fleet::slot::Slots;
 use certwarden::model::gate::Gate;
 use certwarden::model::planner::Selection;
+use certwarden::model::policy::Span;
 use certwarden::model::report::{Outcome, Report};
+use fake::World;
 use fake::node::{Node, assert_outcome, assert_unchanged};
+use jiff::SignedDuration;
 use serde_json::json;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -43,15 +46,21 @@ fn in_an_emergency() -> Node {
     node
 }
 
-/// Sets the clock back to where this node may begin, or to where it may not.
-fn step_into_slot(node: &Node, open: bool) {
-    let names = ["m1", "m2", "node-1"].map(str::to_owned);
-    let lasts = node.policy.fleet.lease_duration.0.max(node.policy.verify.timeout.0 * 2 + MINUTE);
-    let slots = Slots::of("node-1", &names, lasts, node.policy.renew.emergency_before.0);
-    node.fake.world(|w| w.rejoin_real_time());
-    while node.fake.world(|w| slots.is_open(w.now) != open) {
-        node.fake.world(|w| w.step(-60));
-    }
+/// Makes the lock last so long, and the slots with it, that this node may begin now, or may not.
+fn step_into_slot(node: &mut Node, open: bool) {
+    node.fake.world(World::rejoin_real_time);
+    let now = node.fake.world(|w| w.now);
+    let soon = now + SignedDuration::from_secs(120);
+    let is_so = |lasts: &Duration| {
+        let slots = slots(*lasts, node.policy.renew.emergency_before.0);
+        [now, soon].iter().all(|at| slots.is_open(*at) == open)
+    };
+    let lasts = (1200..3600).step_by(7).map(Duration::from_secs).find(is_so).unwrap();
+    node.policy.fleet.lease_duration = Span(lasts);
+}
+
+fn slots(lasts: Duration, emergency: Duration) -> Slots {
+    Slots::of("node-1", &["m1", "m2", "node-1"].map(str::to_owned), lasts, emergency)
 }
 
 fn apiserver() -> Selection {
@@ -65,16 +74,16 @@ fn is_held(node: &Node) {
 
 #[test]
 fn in_an_emergency_a_holder_that_goes_on_is_taken_over_from_in_the_own_slot_only() {
-    let node = in_an_emergency();
-    step_into_slot(&node, false);
+    let mut node = in_an_emergency();
+    step_into_slot(&mut node, false);
     for _ in 0..3 {
         is_held(&node);
         let report = node.renew_now(&apiserver()).unwrap();
         assert_waits(&node, &report, Gate::ClusterLock, "m1 holds the cluster's lock");
-        node.fake.world(|w| w.elapsed += 25 * MINUTE);
+        node.fake.world(|w| w.elapsed += 50 * MINUTE);
     }
     is_held(&node);
-    step_into_slot(&node, true);
+    step_into_slot(&mut node, true);
     assert_outcome(&node.renew_now(&apiserver()).unwrap(), Outcome::Verified);
     let transitions = node.fake.world(|w| w.cluster.leases[LOCK]["spec"]["leaseTransitions"].clone());
     assert_eq!(transitions, 8, "it has taken the lock over, so that others wait for it");
@@ -82,21 +91,21 @@ fn in_an_emergency_a_holder_that_goes_on_is_taken_over_from_in_the_own_slot_only
 
 #[test]
 fn in_an_emergency_each_new_holder_is_waited_for_anew() {
-    let node = in_an_emergency();
-    step_into_slot(&node, true);
+    let mut node = in_an_emergency();
+    step_into_slot(&mut node, true);
     for holder in ["m1_00000001", "m2_00000002", "m1_00000001", "pod"] {
         node.fake.world(|w| w.cluster.write(LOCK, holder, 1200, &json!({})));
         let report = node.renew_now(&apiserver()).unwrap();
         assert_waits(&node, &report, Gate::ClusterLock, "holds the cluster's lock");
-        node.fake.world(|w| w.elapsed += 25 * MINUTE);
+        node.fake.world(|w| w.elapsed += 50 * MINUTE);
     }
 }
 
 #[test]
 fn a_lock_that_another_has_before_the_commit_ends_an_emergency_as_well() {
-    let node = in_an_emergency();
+    let mut node = in_an_emergency();
     let before = node.live();
-    step_into_slot(&node, true);
+    step_into_slot(&mut node, true);
     let fake = node.fake.clone();
     fake::at_step(fake::At::Text("validating what was staged"), move || {
         fake.world(|w| w.cluster.write(LOCK, "m1_00000001", 1200, &json!({})));
@@ -118,24 +127,24 @@ fn harm_does_not_make_an_emergency_give_its_lock_up() {
 
 #[test]
 fn in_the_dark_an_emergency_waits_for_its_slot() {
-    let node = in_an_emergency();
+    let mut node = in_an_emergency();
     node.fake.world(|w| w.api_is_down = true);
-    step_into_slot(&node, false);
+    step_into_slot(&mut node, false);
     let report = node.renew_now(&apiserver()).unwrap();
     assert_waits(&node, &report, Gate::ClusterLock, "without it this node acts at");
     assert!(report.refusals[0].until.is_some());
-    step_into_slot(&node, true);
+    step_into_slot(&mut node, true);
     let report = node.renew_now(&apiserver()).unwrap();
     assert!(!report.refusals.iter().any(|r| r.gate == Gate::ClusterLock), "{}", report.reason);
 }
 
 #[test]
 fn in_an_emergency_the_others_keep_to_their_slots_while_a_control_plane_is_out_of_sight() {
-    let node = in_an_emergency();
+    let mut node = in_an_emergency();
     node.fake.world(|w| w.cluster.not_ready = vec!["m2"]);
-    step_into_slot(&node, false);
+    step_into_slot(&mut node, false);
     let report = node.renew_now(&apiserver()).unwrap();
     assert_waits(&node, &report, Gate::ClusterLock, "may be at work in the dark");
-    step_into_slot(&node, true);
+    step_into_slot(&mut node, true);
     assert_outcome(&node.renew_now(&apiserver()).unwrap(), Outcome::Verified);
 }
