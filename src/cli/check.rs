@@ -1,7 +1,7 @@
 //! `certwarden check`: take the inventory, judge it, say so.
 
 use super::args::{CheckArgs, CheckOutput};
-use super::output::{USAGE, complain, not_allowed, print};
+use super::output::{USAGE, complain, not_allowed, print_json, print_painted};
 use super::render::{self, Style};
 use super::terminal;
 use crate::collect::{Library, Units, collect_by};
@@ -27,14 +27,16 @@ pub fn run(asked: (&dyn Library, &dyn Units), root: &Root, policy: &Policy, args
     if let Err(message) = select(&mut inventory, &mut assessment, &args.names) {
         return complain(&message, USAGE);
     }
-    print(&match args.output {
-        CheckOutput::Json => render::json(&inventory, &assessment),
+    match args.output {
+        CheckOutput::Json => {
+            print_json(&render::document(&inventory, &assessment));
+        }
         CheckOutput::Table | CheckOutput::Wide => {
             let style =
                 Style { wide: args.output == CheckOutput::Wide, colour: terminal::colour(), width: terminal::width() };
-            render::table(&inventory, &assessment, style)
+            print_painted(&render::table(&inventory, &assessment, style));
         }
-    });
+    }
     let code = assessment.verdict.exit_code();
     // the process ends here, and there is no key in these: the kernel frees them in a fraction of the time
     std::mem::forget((inventory, assessment));

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::args::{Output, PauseArgs, ReachArgs};
 use super::output::{USAGE, complain, fail, print, print_json};
 use crate::model::fleet::notes::Pause;
+use crate::model::plain;
 use crate::observe::fleet::{Fleet, Member};
 use crate::txn::cluster::{Desk, pause as own};
 use crate::txn::session::Session;
@@ -17,7 +18,7 @@ use crate::txn::session::Session;
 /// The cluster cannot be asked.
 const CANNOT_TELL: u8 = 3;
 /// Reasons in the table; JSON has all of them.
-const WIDTH: usize = 40;
+const WIDTH: usize = 41;
 
 pub fn pause(session: &Session<'_>, asked: &PauseArgs) -> u8 {
     let PauseArgs { until, length, reason, hard, reach } = asked;
@@ -116,14 +117,7 @@ fn render(fleet: &Fleet) -> String {
 }
 
 fn row(node: &Member) -> [String; 6] {
-    let told = |text: &Option<String>| {
-        let text = text.as_deref().unwrap_or("-");
-        if text.chars().count() > WIDTH {
-            format!("{}…", text.chars().take(WIDTH).collect::<String>())
-        } else {
-            text.to_owned()
-        }
-    };
+    let told = |text: &Option<String>| plain::line(text.as_deref().unwrap_or("-"), WIDTH);
     let role = if node.control_plane { "control-plane" } else { "worker" };
     let next = match (&node.holds, node.agent) {
         (Some(_), _) => "at work now".to_owned(),
@@ -165,8 +159,8 @@ mod tests {
         let text = render(&Fleet::of(roster, Timestamp::UNIX_EPOCH));
         let expected = "\
 NODE  ROLE           STATUS  ENDS FIRST                  NEXT                 LAST RENEWAL
-cp1   control-plane  Ready   2027-01-01  [31mapiserver  renew on 2026-12-02  -
-cp2   control-plane  Ready   2027-01-01  [31mapiserver  at work now          -
+cp1   control-plane  Ready   2027-01-01 �[31mapiserver  renew on 2026-12-02  -
+cp2   control-plane  Ready   2027-01-01 �[31mapiserver  at work now          -
 w1    worker         Ready   -                           no agent             -
 
 3 nodes, 2 with an agent that tells of itself

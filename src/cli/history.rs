@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::model::plain::one_line;
 use crate::txn::history::Past;
 
 /// The transactions as a table, newest first.
@@ -18,9 +19,10 @@ pub fn render(past: &[Past]) -> String {
         if p.entries.len() > 3 {
             let _ = write!(entries, " and {} more", p.entries.len() - 3);
         }
+        let entries = one_line(&entries);
         let _ = writeln!(out, "{:<24}  {opened:<16}  {state:<15}  {backup:<6}  {entries}", p.id);
         if let Some(reason) = &p.reason {
-            let _ = writeln!(out, "    {reason}");
+            let _ = writeln!(out, "    {}", one_line(reason));
         }
     }
     out

@@ -51,7 +51,10 @@ use crate::verify::endpoints;
 use crate::{config as configuration, daemon, renew};
 
 use args::{Args, Command, ConfigCommand, Output, PauseArgs, ReachArgs, SelectionArgs};
-use output::{BUSY, CONFIG, NOT_ROOT, USAGE, complain, fail, fail_or_not_allowed, not_allowed, print, print_json};
+use output::{
+    BUSY, CONFIG, NOT_ROOT, USAGE, complain, fail, fail_or_not_allowed, not_allowed, print, print_json, print_painted,
+};
+use terminal::Painted;
 
 /// Runs one command and returns the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
@@ -284,7 +287,7 @@ fn show_history(root: &Root, id: Option<&str>, output: Output) -> u8 {
         (Some(id), _) => match past::report(root, id) {
             Some(report) if output == Output::Json => print_json(&report),
             Some(report) => {
-                print(&told(&report));
+                print_painted(&told(&report));
                 0
             }
             None => not_allowed(root).unwrap_or_else(|| {
@@ -304,7 +307,7 @@ fn show_history(root: &Root, id: Option<&str>, output: Output) -> u8 {
 }
 
 /// The report for people, its first line in the colour of how it went.
-fn told(report: &Report) -> String {
+fn told(report: &Report) -> Painted {
     let severity = match report.exit_code() {
         0 => Severity::Ok,
         1 => Severity::Warning,
@@ -326,7 +329,7 @@ fn finish(root: &Root, hooks: &[Hook], result: Result<Report, SessionError>, out
                 Output::Json => {
                     print_json(&report);
                 }
-                Output::Table => print(&told(&report)),
+                Output::Table => print_painted(&told(&report)),
             }
             // a person has seen the refusal
             if !report.repeated && !matches!(report.outcome, Outcome::Refused | Outcome::LeftOut) {

@@ -12,6 +12,7 @@ use super::addresses::Addresses;
 use super::asked::Asked;
 use super::csr::{SERVING_SIGNER, Stage};
 use super::identity::{GROUP, USER};
+use super::plain;
 use super::policy::Approver;
 pub use filed::{decided, filed};
 use names::objection;
@@ -140,7 +141,7 @@ fn usages_fit(usages: &[String]) -> bool {
 
 /// What somebody else wrote, fit to be printed.
 fn short(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
+    plain::line(text, plain::CLAUSE)
 }
 
 #[cfg(test)]

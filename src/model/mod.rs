@@ -35,6 +35,7 @@ pub mod machine;
 pub mod metrics;
 pub mod pem;
 pub mod places;
+pub mod plain;
 pub mod plan;
 pub mod planner;
 pub mod policy;

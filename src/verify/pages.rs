@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::host::Host;
-use crate::host::kube::{Connection, KubeError};
+use crate::host::kube::{Connection, malformed};
 use crate::model::cause::chain;
 
 /// Items in one answer, at first: an answer is cut at 1 MiB, and a request with its certificate has some 5 KiB.
@@ -52,8 +52,7 @@ pub fn items(host: &Host, to: &Connection, path: &str, filter: &str) -> Result<V
             // cut off: fewer at once
             Err(e) if e.is_eof() && at_once > 1 => at_once /= 2,
             Err(e) => {
-                let (server, path, detail) = (to.server.clone(), path.to_owned(), e.to_string());
-                return Err(chain(&KubeError::Malformed { server, path, detail }));
+                return Err(chain(&malformed(to.server.clone(), path.to_owned(), &e)));
             }
         }
     }

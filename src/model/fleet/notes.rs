@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::model::plain;
 use crate::model::report::Outcome;
 
 /// [`Pause`] as JSON.
@@ -45,12 +46,13 @@ impl Pause {
 
     /// What is written where a pause stands.
     pub fn parse(text: &str) -> Self {
-        serde_json::from_str(text).unwrap_or_else(|e| Self {
+        let read = serde_json::from_str::<Self>(text).unwrap_or_else(|e| Self {
             since: Timestamp::UNIX_EPOCH,
             until: None,
-            reason: cut(&format!("what is written there cannot be read ({e})")),
+            reason: format!("what is written there cannot be read ({e})"),
             hard: false,
-        })
+        });
+        Self { reason: cut(&read.reason), ..read }
     }
 
     pub fn is_over(&self, now: Timestamp) -> bool {
@@ -95,11 +97,16 @@ pub fn pause(annotations: &BTreeMap<String, String>, now: Timestamp) -> Option<P
 /// All marks of harm, by node.
 pub fn harm(annotations: &BTreeMap<String, String>) -> BTreeMap<String, Harm> {
     let Some(text) = annotations.get(HARM) else { return BTreeMap::new() };
-    serde_json::from_str(text).unwrap_or_else(|e| {
-        let reason = cut(&format!("the mark of harm cannot be read ({e})"));
+    let read = serde_json::from_str::<BTreeMap<String, Harm>>(text).unwrap_or_else(|e| {
+        let reason = format!("the mark of harm cannot be read ({e})");
         let mark = Harm { at: Timestamp::UNIX_EPOCH, outcome: Outcome::RolledBack, reason };
         BTreeMap::from([("somebody".to_owned(), mark)])
-    })
+    });
+    // whoever may write the Lease may have written anything
+    let shown = |(node, mark): (String, Harm)| {
+        (plain::line(&node, plain::SENTENCE), Harm { reason: cut(&mark.reason), ..mark })
+    };
+    read.into_iter().map(shown).collect()
 }
 
 /// Sets or removes the mark of `node`; None for `node`: of all. Whether that changes anything.
@@ -123,7 +130,7 @@ pub fn set_harm(annotations: &mut BTreeMap<String, String>, node: Option<&str>, 
 }
 
 fn cut(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_REASON).collect()
+    plain::line(text, LONGEST_REASON)
 }
 
 #[cfg(test)]
@@ -132,6 +139,20 @@ mod tests {
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn what_others_wrote_is_bounded_and_commands_no_terminal() {
+        let evil = format!("\u{1b}]0;owned\u{7}\u{202e}{}", "x".repeat(100_000));
+        let pause = Pause::parse(&serde_json::json!({"since": at(0), "reason": evil}).to_string());
+        let marks = serde_json::json!({evil.as_str(): {"at": at(0), "outcome": "rolled-back", "reason": evil}});
+        let marks = harm(&BTreeMap::from([(HARM.to_owned(), marks.to_string())]));
+        let (node, mark) = marks.first_key_value().unwrap();
+        for text in [&pause.reason, node, &mark.reason] {
+            assert!(text.chars().all(plain::is_plain) && text.chars().count() <= LONGEST_REASON, "{text:?}");
+            assert!(text.starts_with("\u{fffd}]0;owned") && text.ends_with('…'), "{text:?}");
+        }
+        assert_eq!(marks.len(), 1, "a mark in odd words is a mark");
     }
 
     #[test]
