@@ -47,6 +47,7 @@ pages! {
     "CertwardenTextfileStale",
     "CertwardenTransactionStuck",
     "CertwardenWatchBlind",
+    "clear-text",
     "clock",
     "cluster-lock",
     "dangling-symlink",
