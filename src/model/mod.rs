@@ -1,5 +1,6 @@
 //! The core: what is, what is wanted, what follows. Pure: no I/O, no clock, no async.
 
+pub mod act;
 pub mod addresses;
 pub mod approve;
 pub mod asked;

@@ -97,6 +97,17 @@ pub fn init(to: Target, verbose: bool) -> bool {
     tracing::subscriber::set_global_default(records).is_ok()
 }
 
+/// What is told meanwhile goes to journald, whoever reads stderr: what the machine should remember of a person's command.
+/// Nothing happens where there is no journald, or where it reads stderr anyway and has got it.
+pub fn always(tell: impl FnOnce()) {
+    if stderr_is_journal() {
+        return tell();
+    }
+    if let Some(journal) = journald() {
+        tracing::subscriber::with_default(registry().with(filter(Level::INFO)).with(journal), tell);
+    }
+}
+
 fn filter(own: Level) -> Targets {
     Targets::new().with_default(LevelFilter::WARN).with_target("certwarden", own)
 }

@@ -31,17 +31,26 @@ pub struct Pause {
     /// It holds in an emergency, too. Only of this node's own pause: see [`pause`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hard: bool,
+    /// Who has paused, as that machine knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 impl Pause {
     pub fn new(since: Timestamp, until: Option<Timestamp>, reason: &str) -> Self {
-        Self { since, until, reason: cut(reason), hard: false }
+        Self { since, until, reason: cut(reason), hard: false, by: None }
     }
 
     /// The same, or one that holds in an emergency, too.
     #[must_use]
     pub fn hard(self, hard: bool) -> Self {
         Self { hard, ..self }
+    }
+
+    /// The same, by this person.
+    #[must_use]
+    pub fn by(self, by: Option<&str>) -> Self {
+        Self { by: by.map(cut), ..self }
     }
 
     /// What is written where a pause stands.
@@ -51,8 +60,9 @@ impl Pause {
             until: None,
             reason: format!("what is written there cannot be read ({e})"),
             hard: false,
+            by: None,
         });
-        Self { reason: cut(&read.reason), ..read }
+        Self { reason: cut(&read.reason), by: read.by.as_deref().map(cut), ..read }
     }
 
     pub fn is_over(&self, now: Timestamp) -> bool {
@@ -64,6 +74,9 @@ impl std::fmt::Display for Pause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let until = self.until.map_or_else(|| "until somebody resumes".to_owned(), |at| format!("until {at:.0}"));
         write!(f, "{until}{}", if self.hard { ", in an emergency too" } else { "" })?;
+        if let Some(by) = &self.by {
+            write!(f, ", by {by}")?;
+        }
         if self.reason.is_empty() { Ok(()) } else { write!(f, ": {}", self.reason) }
     }
 }
