@@ -14,7 +14,7 @@ use crate::{collect, config, host, model, renew, txn};
 pub type Target = fn(&[u8]);
 
 /// The targets by name: `fuzz/fuzz_targets/NAME.rs`, `fuzz/corpus/NAME/`.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("answers", answers),
     ("cluster-config", renew::fuzz::cluster_config),
     ("config", config::fuzz::fragments),
@@ -26,6 +26,7 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("manifest", collect::fuzz::manifest),
     ("node", collect::fuzz::node),
     ("pem", collect::fuzz::pem),
+    ("plain", model::fuzz::plain),
     ("request", renew::fuzz::request),
     ("state", txn::fuzz::state),
     ("token", model::fuzz::token),

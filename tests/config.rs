@@ -188,6 +188,7 @@ fn values_that_cannot_work_or_do_not_go_together_are_refused_with_the_reason() {
             "exec.kubeadm-timeout = \"0s\"",
             ":1:6: exec.kubeadm-timeout: is 0s, the least is 1s: kubeadm could never end in time",
         ),
+        ("state.max-age = \"12h\"", ":1:7: state.max-age: is 12h, the least is 1d: a rollback must have its time"),
         (
             "state.generations = 0",
             ":1:7: state.generations: is 0, the least is 1: without a backup there is no rollback",

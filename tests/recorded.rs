@@ -123,14 +123,14 @@ fn every_certificate_of_both_nodes_is_in_the_table_and_well() {
         // depends on what this version of certwarden was tested on
         assessment.information.clear();
         let style = Style { wide: false, colour: false, width: 100 };
-        assert_eq!(render::table(&inventory, &assessment, style), table);
+        assert_eq!(render::table(&inventory, &assessment, style).as_str(), table);
     }
 }
 
 #[test]
 fn names_ends_owners_and_issuers_are_those_of_kubeadms_own_table() {
     let (inventory, assessment) = look(&tree("control-plane"), at());
-    let document: Value = serde_json::from_str(&render::json(&inventory, &assessment)).unwrap();
+    let document: Value = serde_json::to_value(render::document(&inventory, &assessment)).unwrap();
     let ours: BTreeMap<&str, &Value> =
         document["entries"].as_array().unwrap().iter().map(|e| (e["name"].as_str().unwrap(), e)).collect();
     let kubeadms: Value = serde_json::from_str(&recorded::read("v1.36.2/check-expiration.json")).unwrap();

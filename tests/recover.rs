@@ -12,18 +12,23 @@ mod fake;
 mod support;
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::symlink;
 
+use certwarden::model::gate::Gate;
 use certwarden::model::ledger::State;
 use certwarden::model::planner::Selection;
 use certwarden::model::report::Outcome;
 use certwarden::txn::engine::EngineError;
+use certwarden::txn::lock::Lock;
 use certwarden::txn::recover::Reach;
 use certwarden::txn::session::SessionError;
 use certwarden::txn::state::DaemonState;
 use certwarden::txn::store::{self, TxnDir};
+use certwarden::txn::{history, retention};
 use fake::Fault;
 use fake::node::{Live, Node, TRANSACTIONS, assert_outcome, assert_unchanged, died_in, ledger, rename_temps};
+use jiff::SignedDuration;
 use proptest::prelude::*;
 
 /// The ticks at which a clean renewal calls the outside, by name.
@@ -482,6 +487,96 @@ fn as_many_generations_are_kept_as_are_wanted_and_a_failed_rollback_is_never_thr
     assert_outcome(&node.recover(Reach::Full, true).unwrap().unwrap(), Outcome::RolledBack);
     assert_eq!(DaemonState::load(&node.host.root).state.observe_only, None);
     assert_eq!(node.ids().len(), 3, "two backups and a story");
+}
+
+#[test]
+fn a_backup_goes_when_it_is_too_old_to_be_of_use_and_its_bytes_are_overwritten_first() {
+    let node = Node::healthy();
+    let scheduler = Selection::Names(vec!["scheduler.conf".to_owned()]);
+    let dirs: Vec<TxnDir> = (0..2).map(|_| TxnDir { id: node.renew(&scheduler).transaction.unwrap() }).collect();
+    let conf = std::path::Path::new("/etc/kubernetes/scheduler.conf");
+    let backups = dirs.iter().map(|dir| node.path(&dir.old(conf).display().to_string()));
+    // who has a file open sees what becomes of its bytes
+    let mut open: Vec<fs::File> = backups.map(|path| fs::File::open(path).unwrap()).collect();
+    let kept = |days: i64| {
+        let now = node.host.clock.now() + SignedDuration::from_hours(24 * days);
+        retention::by_age(&node.host.root, &node.policy.state, now);
+        let backups = |dir: &TxnDir| node.host.root.exists(&dir.old_dir());
+        (dirs.iter().filter(|dir| backups(dir)).count(), node.ids().len())
+    };
+    let live = node.live();
+    assert_eq!(kept(89), (2, 2));
+    let lock = Lock::take(&node.host.root, "test").unwrap();
+    assert_eq!(kept(91), (2, 2), "whoever is at work may need them");
+    drop(lock);
+    assert_eq!(kept(91), (0, 2), "the newest, too; the records of both stay");
+    for file in &mut open {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        assert!(!bytes.is_empty() && bytes.iter().all(|b| *b == 0), "a key is still on the disk");
+    }
+    assert_eq!(live, node.live());
+    let past = history::list(&node.host.root).unwrap();
+    assert!(past.iter().all(|p| !p.backup && p.state == Some(State::Verified)), "{past:?}");
+    assert!(matches!(node.rollback(None, &[]), Err(SessionError::NoBackup { .. })));
+}
+
+#[test]
+fn what_is_unfinished_or_has_failed_keeps_its_backup_however_old_it_is() {
+    let ages = |node: &Node| {
+        let now = node.host.clock.now() + SignedDuration::from_hours(24 * 1000);
+        retention::by_age(&node.host.root, &node.policy.state, now);
+        retention::apply(&node.host.root, &node.policy.state, now);
+        let dir = TxnDir { id: node.ids().pop().unwrap() };
+        node.host.root.exists(&dir.old_dir())
+    };
+    let failed = Node::healthy();
+    failed.fake.world(|w| w.kubelet_dies_if = Some(|_| true));
+    let scheduler = Selection::Names(vec!["scheduler.conf".to_owned()]);
+    assert_outcome(&failed.renew(&scheduler), Outcome::RollbackFailed);
+    assert!(ages(&failed), "an operator has to look at it");
+    let unfinished = Node::due();
+    let names = ticks(&Node::due());
+    let tick = names.iter().position(|name| name.contains("stop")).unwrap_or(names.len() / 2) as u64;
+    assert!(unfinished.renew_and_crash(tick));
+    assert!(!unfinished.last_state().unwrap().is_closed());
+    assert!(ages(&unfinished), "it is the way back");
+    assert!(unfinished.recover(Reach::Full, false).unwrap().is_some());
+    unfinished.assert_pairs_fit();
+}
+
+#[test]
+fn who_has_begun_ended_and_forced_a_transaction_is_in_its_ledger_and_in_the_history() {
+    const ANNA: &str = "anna (user 1000)";
+    let mut node = Node::healthy();
+    let scheduler = Selection::Names(vec!["scheduler.conf".to_owned()]);
+    assert_outcome(&node.renew(&scheduler), Outcome::Verified);
+    assert!(ledger(&node).records().iter().all(|r| r.by.is_none() && r.forced.is_empty()), "nobody's: a service's");
+    node.host.by = Some(ANNA.to_owned());
+    node.fake.world(fake::World::rejoin_real_time);
+    let session = node.session();
+    let plan = session.plan(&scheduler).unwrap();
+    let report = session.carry_out(&plan, false, &[Gate::Window], &Node::progress()).unwrap();
+    assert_outcome(&report, Outcome::Verified);
+    drop(session);
+    let records = ledger(&node);
+    assert!(records.records().iter().all(|r| r.by.as_deref() == Some(ANNA)));
+    assert_eq!(records.records()[0].forced, ["window"]);
+    let past = history::list(&node.host.root).unwrap();
+    assert_eq!(
+        (past[0].by.as_slice(), past[0].forced.as_slice()),
+        ([ANNA.to_owned()].as_slice(), ["window".to_owned()].as_slice())
+    );
+    assert_eq!(past[1].by, Vec::<String>::new());
+    // one begins it, another ends it
+    node.host.by = None;
+    node.fake.world(|w| w.kubelet_dies_if = Some(|_| true));
+    assert_outcome(&node.renew(&scheduler), Outcome::RollbackFailed);
+    node.fake.world(|w| w.kubelet_dies_if = None);
+    node.host.by = Some(ANNA.to_owned());
+    assert_outcome(&node.recover(Reach::Full, true).unwrap().unwrap(), Outcome::RolledBack);
+    assert_eq!(history::list(&node.host.root).unwrap()[0].by, [ANNA]);
+    assert_eq!(ledger(&node).records().last().unwrap().by.as_deref(), Some(ANNA));
 }
 
 #[test]

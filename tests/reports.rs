@@ -195,6 +195,56 @@ fn a_kubeconfig_that_does_not_trust_this_nodes_api_server_is_found() {
     control_plane(|t| replace(t, conf, &other.cert_pem(), "https://elsewhere.example:6443")).assert_well();
 }
 
+/// The insecure port of Kubernetes before 1.20, and what was left of it.
+#[test]
+fn a_kubeconfig_that_speaks_in_the_clear_is_found() {
+    let open =
+        control_plane(|t| edit(t, "/etc/kubernetes/scheduler.conf", "https://10.0.0.1:6443", "http://10.0.0.1:8080"));
+    assert_eq!(open.problems("scheduler.conf"), ["clear-text"]);
+    assert_eq!(open.run(&["check"]).status.code(), Some(1));
+    let kubelets = control_plane(|t| edit(t, "/etc/kubernetes/kubelet.conf", "https://", "HTTP://"));
+    assert_eq!(kubelets.problems("kubelet-client"), ["clear-text"]);
+    // a proxy passes TLS on as it is
+    let proxied = control_plane(|t| {
+        let conf = "/etc/kubernetes/scheduler.conf";
+        edit(t, conf, "    server: https", "    proxy-url: http://10.0.0.9:3128\n    server: https");
+    });
+    proxied.assert_well();
+}
+
+/// They hold tokens, and are no entries.
+#[test]
+fn a_kubeconfig_of_certwardens_own_that_speaks_in_the_clear_is_noted_and_not_used() {
+    let own = |server: &str| {
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
+             clusters: [{{name: c, cluster: {{server: '{server}'}}}}]\nusers: [{{name: u, user: {{token: s3cret}}}}]\n"
+        )
+    };
+    let node = control_plane(|t| {
+        t.write("/etc/certwarden/fleet.conf", own("http://10.0.0.1:8080"), 0o600);
+        t.write("/etc/certwarden/watch.kubeconfig", own("http://10.0.0.2:8080"), 0o600);
+        t.write("/etc/certwarden/certwarden.toml", "fleet.kubeconfig = \"/etc/certwarden/fleet.conf\"\n", 0o600);
+    });
+    let notes = node.check()["notes"].to_string();
+    assert!(notes.contains("clear-text: /etc/certwarden/fleet.conf speaks to http://10.0.0.1:8080"), "{notes}");
+    assert!(notes.contains("/etc/certwarden/watch.kubeconfig speaks to http://10.0.0.2:8080"), "{notes}");
+    for (args, path) in [
+        (&["fleet"][..], "fleet.conf"),
+        (&["fleet", "--kubeconfig", "/etc/certwarden/watch.kubeconfig"], "watch.kubeconfig"),
+        (&["watch", "--once", "--kubeconfig", "/etc/certwarden/watch.kubeconfig"], "watch.kubeconfig"),
+    ] {
+        let output = node.run(args);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_ne!(output.status.code(), Some(0), "{args:?}");
+        assert!(
+            said.contains(path) && said.contains("is not encrypted") && said.contains("make it https://"),
+            "{said}"
+        );
+        assert!(!said.contains("s3cret"), "{said}");
+    }
+}
+
 #[test]
 fn a_kubeconfig_that_kubectl_refuses_is_malformed_and_one_that_it_reads_is_renewed() {
     let wrapped = control_plane(|t| {

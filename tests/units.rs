@@ -70,6 +70,20 @@ fn who_talks_to_others_has_no_privilege_and_cannot_reach_keys() {
     }
 }
 
+#[test]
+fn the_daemon_can_neither_write_manifests_nor_listen_nor_take_the_nodes_memory() {
+    let unit = text("systemd/certwarden.service");
+    // below what it may write, so that this comes on top of it (systemd.exec(5): the longer path decides)
+    assert!(directive(&unit, "ReadOnlyPaths").contains("-/etc/kubernetes/manifests"));
+    assert!(directive(&unit, "ReadWritePaths").contains("-/etc/kubernetes"));
+    assert_eq!(directive(&unit, "SocketBindDeny"), BTreeSet::from(["any".to_owned()]));
+    assert!(directive(&unit, "SocketBindAllow").is_empty());
+    let limit = directive(&unit, "MemoryMax").into_iter().next().unwrap();
+    let mebibytes: u32 = limit.strip_suffix('M').unwrap().parse().unwrap();
+    // kubeadm, and the tmpfs that it works on
+    assert!((256..=1024).contains(&mebibytes), "{limit}");
+}
+
 /// What systemd.exec(5), systemd.service(5), systemd.unit(5), systemd.kill(5), systemd.timer(5), systemd.socket(5) and
 /// systemd.resource-control(5) of systemd 262 say to have been "added in version 250" or later.
 const AFTER_249: &str = "AcceptFileDescriptors BPFDelegateAttachments BPFDelegateCommands BPFDelegateMaps BPFDelegatePrograms \

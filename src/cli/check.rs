@@ -1,10 +1,12 @@
 //! `certwarden check`: take the inventory, judge it, say so.
 
+use std::path::Path;
+
 use super::args::{CheckArgs, CheckOutput};
-use super::output::{USAGE, complain, not_allowed, print};
+use super::output::{USAGE, complain, not_allowed, print_json, print_painted};
 use super::render::{self, Style};
 use super::terminal;
-use crate::collect::{Library, Units, collect_by};
+use crate::collect::{Library, Units, collect_by, open_to_all};
 use crate::host::clock::{Clock as _, SystemClock};
 use crate::host::fs::Root;
 use crate::model::assess::{Assessment, assess, overall};
@@ -19,6 +21,7 @@ pub fn run(asked: (&dyn Library, &dyn Units), root: &Root, policy: &Policy, args
     let now = SystemClock::default().now();
     let mut inventory = collect_by(asked, root, now, &policy.kubeconfigs);
     DaemonState::load(root).state.issued.mark(&mut inventory);
+    note_open_ways(&mut inventory, root, policy);
     let mut assessment = assess(&inventory, policy, now);
     unproven::tell(&mut assessment, &inventory, &unproven::list(root));
     if let Some(code) = not_allowed(root) {
@@ -27,18 +30,33 @@ pub fn run(asked: (&dyn Library, &dyn Units), root: &Root, policy: &Policy, args
     if let Err(message) = select(&mut inventory, &mut assessment, &args.names) {
         return complain(&message, USAGE);
     }
-    print(&match args.output {
-        CheckOutput::Json => render::json(&inventory, &assessment),
+    match args.output {
+        CheckOutput::Json => {
+            print_json(&render::document(&inventory, &assessment));
+        }
         CheckOutput::Table | CheckOutput::Wide => {
             let style =
                 Style { wide: args.output == CheckOutput::Wide, colour: terminal::colour(), width: terminal::width() };
-            render::table(&inventory, &assessment, style)
+            print_painted(&render::table(&inventory, &assessment, style));
         }
-    });
+    }
     let code = assessment.verdict.exit_code();
     // the process ends here, and there is no key in these: the kernel frees them in a fraction of the time
     std::mem::forget((inventory, assessment));
     code
+}
+
+/// What `certwarden watch` gets by its unit.
+const WATCH: &str = "/etc/certwarden/watch.kubeconfig";
+
+/// certwarden's own kubeconfigs hold tokens as a rule, and are no entries: only the way to their server can be wrong.
+fn note_open_ways(inventory: &mut Inventory, root: &Root, policy: &Policy) {
+    let approver = Some(policy.approver.kubeconfig.as_path()).filter(|_| policy.approver.enabled);
+    let own = [Some(policy.fleet.kubeconfig.as_path()), approver, Some(Path::new(WATCH))];
+    let known = |path: &&Path| !path.as_os_str().is_empty() && inventory.entries.iter().all(|e| e.path() != *path);
+    let own: Vec<&Path> = own.into_iter().flatten().filter(known).collect();
+    let found = open_to_all(root, &own);
+    inventory.node.notes.extend(found.into_iter().map(|f| format!("{}: {}", f.id, f.message)));
 }
 
 /// Leaves the named entries only, and the verdict that follows from them.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::args::Output;
-use super::output::{USAGE, complain, print, print_json};
+use super::output::{USAGE, complain, print_json, print_painted};
 use super::terminal;
 use crate::model::assess::Severity;
 use crate::model::diagnose::facts::{Certificate, Keeper};
@@ -56,7 +56,7 @@ pub fn run(session: &Session<'_>, subject: Option<&str>, all: bool, output: Outp
         }
         Output::Table => {
             let severity = diagnosis.playbooks.iter().map(Playbook::severity).max().unwrap_or(Severity::Unknown);
-            print(&terminal::headline(severity, &render(&diagnosis), terminal::colour()));
+            print_painted(&terminal::headline(severity, &render(&diagnosis), terminal::colour()));
         }
     }
     diagnosis.exit_code()

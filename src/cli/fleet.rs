@@ -9,15 +9,18 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::args::{Output, PauseArgs, ReachArgs};
 use super::output::{USAGE, complain, fail, print, print_json};
+use crate::model::act::What;
 use crate::model::fleet::notes::Pause;
+use crate::model::plain;
 use crate::observe::fleet::{Fleet, Member};
+use crate::txn::acts;
 use crate::txn::cluster::{Desk, pause as own};
 use crate::txn::session::Session;
 
 /// The cluster cannot be asked.
 const CANNOT_TELL: u8 = 3;
 /// Reasons in the table; JSON has all of them.
-const WIDTH: usize = 40;
+const WIDTH: usize = 41;
 
 pub fn pause(session: &Session<'_>, asked: &PauseArgs) -> u8 {
     let PauseArgs { until, length, reason, hard, reach } = asked;
@@ -31,15 +34,21 @@ pub fn pause(session: &Session<'_>, asked: &PauseArgs) -> u8 {
         (None, Some(length)) => SignedDuration::try_from(length.0).ok().and_then(|length| now.checked_add(length).ok()),
         (None, None) => None,
     };
-    let pause = Pause::new(now, end, reason).hard(*hard);
+    let pause = Pause::new(now, end, reason).hard(*hard).by(session.host.by.as_deref());
     if !reach.cluster {
         return match own::write(&session.host.root, &pause) {
-            Ok(()) => said(&format!("this node is paused {pause}\n")),
+            Ok(()) => {
+                acts::record(session.host, What::Pause, &pause.to_string());
+                said(&format!("this node is paused {pause}\n"))
+            }
             Err(e) => fail(&e, 1),
         };
     }
     match desk(session, reach.kubeconfig.as_deref()).and_then(|desk| desk.pause(Some(&pause))) {
-        Ok(()) => said(&format!("the cluster is paused {pause}\n")),
+        Ok(()) => {
+            of_the_cluster(session, What::Pause, &pause.to_string());
+            said(&format!("the cluster is paused {pause}\n"))
+        }
         Err(why) => complain(&why, CANNOT_TELL),
     }
 }
@@ -47,12 +56,18 @@ pub fn pause(session: &Session<'_>, asked: &PauseArgs) -> u8 {
 pub fn resume(session: &Session<'_>, reach: &ReachArgs) -> u8 {
     if !reach.cluster {
         return match own::remove(&session.host.root) {
-            Ok(()) => said("this node is not paused\n"),
+            Ok(()) => {
+                acts::record(session.host, What::Resume, "");
+                said("this node is not paused\n")
+            }
             Err(e) => fail(&e, 1),
         };
     }
     match desk(session, reach.kubeconfig.as_deref()).and_then(|desk| desk.pause(None)) {
-        Ok(()) => said("the cluster is not paused; a node may be by itself\n"),
+        Ok(()) => {
+            of_the_cluster(session, What::Resume, "");
+            said("the cluster is not paused; a node may be by itself\n")
+        }
         Err(why) => complain(&why, CANNOT_TELL),
     }
 }
@@ -61,6 +76,7 @@ pub fn show(session: &Session<'_>, kubeconfig: Option<&Path>, clear_harm: bool, 
     let seen = desk(session, kubeconfig).and_then(|desk| {
         if clear_harm {
             desk.clear_harm()?;
+            of_the_cluster(session, What::ClearHarm, "");
         }
         Ok(Fleet::of(desk.roster()?, desk.now()))
     });
@@ -68,6 +84,14 @@ pub fn show(session: &Session<'_>, kubeconfig: Option<&Path>, clear_harm: bool, 
         (Ok(fleet), Output::Json) => print_json(&fleet),
         (Ok(fleet), Output::Table) => said(&render(&fleet)),
         (Err(why), _) => complain(&why, CANNOT_TELL),
+    }
+}
+
+/// Who may not write on this machine has decided it from an account of the cluster: that has its own audit log.
+fn of_the_cluster(session: &Session<'_>, what: What, detail: &str) {
+    if !session.host.live || nix::unistd::geteuid().is_root() {
+        let detail = if detail.is_empty() { String::new() } else { format!(" {detail}") };
+        acts::record(session.host, what, &format!("of the whole cluster{detail}"));
     }
 }
 
@@ -116,14 +140,7 @@ fn render(fleet: &Fleet) -> String {
 }
 
 fn row(node: &Member) -> [String; 6] {
-    let told = |text: &Option<String>| {
-        let text = text.as_deref().unwrap_or("-");
-        if text.chars().count() > WIDTH {
-            format!("{}…", text.chars().take(WIDTH).collect::<String>())
-        } else {
-            text.to_owned()
-        }
-    };
+    let told = |text: &Option<String>| plain::line(text.as_deref().unwrap_or("-"), WIDTH);
     let role = if node.control_plane { "control-plane" } else { "worker" };
     let next = match (&node.holds, node.agent) {
         (Some(_), _) => "at work now".to_owned(),
@@ -166,8 +183,8 @@ mod tests {
         let text = render(&Fleet::of(roster, Timestamp::UNIX_EPOCH));
         let expected = "\
 NODE  ROLE           STATUS  ENDS FIRST                  NEXT                 LAST RENEWAL
-cp1   control-plane  Ready   2027-01-01  [31mapiserver  renew on 2026-12-02  -
-cp2   control-plane  Ready   2027-01-01  [31mapiserver  at work now          -
+cp1   control-plane  Ready   2027-01-01 �[31mapiserver  renew on 2026-12-02  -
+cp2   control-plane  Ready   2027-01-01 �[31mapiserver  at work now          -
 w1    worker         Ready   -                           no agent             -
 
 3 nodes, 2 with an agent that tells of itself

@@ -36,11 +36,14 @@ use clap::Parser;
 use crate::collect::{Manager, OpenSsl};
 use crate::host::fs::{FsError, Root};
 use crate::host::{Host, core_dump, journal, process};
+use crate::model::act::What;
 use crate::model::assess::Severity;
+use crate::model::gate::Gate;
 use crate::model::plan::Plan;
 use crate::model::planner::Selection;
 use crate::model::policy::{Hook, Policy};
 use crate::model::report::{Outcome, Report};
+use crate::txn::acts;
 use crate::txn::engine::EngineError;
 use crate::txn::lock::LockError;
 use crate::txn::progress::Progress;
@@ -51,7 +54,10 @@ use crate::verify::endpoints;
 use crate::{config as configuration, daemon, renew};
 
 use args::{Args, Command, ConfigCommand, Output, PauseArgs, ReachArgs, SelectionArgs};
-use output::{BUSY, CONFIG, NOT_ROOT, USAGE, complain, fail, fail_or_not_allowed, not_allowed, print, print_json};
+use output::{
+    BUSY, CONFIG, NOT_ROOT, USAGE, complain, fail, fail_or_not_allowed, not_allowed, print, print_json, print_painted,
+};
+use terminal::Painted;
 
 /// Runs one command and returns the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
@@ -75,7 +81,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 /// Changes the node.
-fn acts(command: &Command) -> bool {
+fn changes(command: &Command) -> bool {
     matches!(
         command,
         Command::Renew { .. }
@@ -116,11 +122,11 @@ fn policy(root: &Root, command: &Command) -> Result<Policy, u8> {
 }
 
 fn dispatch(args: &Args, root: Root) -> u8 {
-    let acts = acts(&args.command);
-    if acts && root.is_live() && !nix::unistd::geteuid().is_root() {
+    let changes = changes(&args.command);
+    if changes && root.is_live() && !nix::unistd::geteuid().is_root() {
         return complain("this changes the node: run as root, or on a node tree with --root", NOT_ROOT);
     }
-    if acts {
+    if changes {
         let service = matches!(args.command, Command::Daemon);
         journal::init(if service { journal::Target::Service } else { journal::Target::Detect }, args.verbose);
     }
@@ -143,7 +149,8 @@ fn dispatch(args: &Args, root: Root) -> u8 {
         Command::Watch(args) => return watch::run(root, policy, args),
         _ => {}
     }
-    let host = Host::new(root);
+    let by = Some(process::person()).filter(|_| !is_by_itself(&args.command));
+    let host = Host { by, ..Host::new(root) };
     let session = Session::open(&host, &policy);
     if let Some(code) = not_allowed(&host.root).filter(|_| is_about_this_node(&args.command)) {
         return code;
@@ -155,10 +162,12 @@ fn dispatch(args: &Args, root: Root) -> u8 {
                 Ok(plan) => plan,
                 Err(e) => return fail(&e, not_planned(&e)),
             };
+            decided_to_force(&host, if *dry_run { &[] } else { force }, "renew");
             let result = session.carry_out(&plan, *dry_run, force, &watched()).map_err(Into::into);
             finish(&host.root, &policy.hook, result, *output)
         }
         Command::Rollback { id, force, output } => {
+            decided_to_force(&host, force, "rollback");
             let result = session.rollback(id.as_deref(), force, &watched());
             finish(&host.root, &policy.hook, result, *output)
         }
@@ -173,6 +182,19 @@ fn dispatch(args: &Args, root: Root) -> u8 {
             fleet::show(&session, kubeconfig.as_deref(), *clear_harm, *output)
         }
         _ => complain("this command is not reached here", USAGE),
+    }
+}
+
+/// What systemd starts, at boot and by its timer.
+fn is_by_itself(command: &Command) -> bool {
+    matches!(command, Command::Recover { unattended: true, .. } | Command::Recover { files_only: true, .. })
+}
+
+/// Before it is tried: whatever becomes of it, somebody wanted these gates not to count.
+fn decided_to_force(host: &Host, gates: &[Gate], command: &str) {
+    if !gates.is_empty() {
+        let gates: Vec<&str> = gates.iter().map(|gate| gate.id()).collect();
+        acts::record(host, What::Force, &format!("{command} with --force {}", gates.join(" --force ")));
     }
 }
 
@@ -205,9 +227,18 @@ fn recover(session: &Session<'_>, files_only: bool, output: Output) -> u8 {
     let reach = if files_only { Reach::FilesOnly } else { Reach::Full };
     // at boot the kubelet waits for this, and units that hooks start may wait for the kubelet
     let hooks: &[Hook] = if files_only { &[] } else { &session.policy.hook };
+    let observed_only = !files_only && DaemonState::load(&host.root).state.observe_only.is_some();
     match session.recover(reach, true, &watched()) {
-        Ok(Some(report)) => finish(&host.root, hooks, Ok(report), output),
+        Ok(Some(report)) => {
+            if !files_only {
+                acts::record(host, What::Recover, &report.reason);
+            }
+            finish(&host.root, hooks, Ok(report), output)
+        }
         Ok(None) => {
+            if observed_only {
+                acts::record(host, What::Recover, "renewals are allowed again");
+            }
             let nothing = Report::new(Outcome::NothingToDo, "no transaction is unfinished", host.clock.now());
             finish(&host.root, hooks, Ok(nothing), output)
         }
@@ -217,7 +248,11 @@ fn recover(session: &Session<'_>, files_only: bool, output: Output) -> u8 {
 
 fn accept(session: &Session<'_>, id: &str, output: Output) -> u8 {
     let (host, id) = (session.host, Some(id).filter(|id| !id.is_empty()));
-    let result = session.accept(id, &process::person(&host.root), &watched()).map(|accepted| {
+    let by = host.by.clone().unwrap_or_default();
+    let result = session.accept(id, &by, &watched()).map(|accepted| {
+        if let Some(id) = accepted.as_ref().and_then(|report| report.transaction.as_deref()) {
+            acts::record(host, What::Accept, id);
+        }
         let nothing = || Report::new(Outcome::NothingToDo, "no transaction is unproven", host.clock.now());
         accepted.unwrap_or_else(nothing)
     });
@@ -284,7 +319,7 @@ fn show_history(root: &Root, id: Option<&str>, output: Output) -> u8 {
         (Some(id), _) => match past::report(root, id) {
             Some(report) if output == Output::Json => print_json(&report),
             Some(report) => {
-                print(&told(&report));
+                print_painted(&told(&report));
                 0
             }
             None => not_allowed(root).unwrap_or_else(|| {
@@ -292,9 +327,9 @@ fn show_history(root: &Root, id: Option<&str>, output: Output) -> u8 {
             }),
         },
         (None, output) => match past::list(root) {
-            Ok(all) if output == Output::Json => print_json(&history::Document::new(&all)),
+            Ok(all) if output == Output::Json => print_json(&history::Document::new(&all, &acts::list(root))),
             Ok(all) => {
-                print(&history::render(&all));
+                print(&history::render(&all, &acts::list(root)));
                 0
             }
             Err(e @ FsError::Permission { .. }) => fail(&e, NOT_ROOT),
@@ -304,7 +339,7 @@ fn show_history(root: &Root, id: Option<&str>, output: Output) -> u8 {
 }
 
 /// The report for people, its first line in the colour of how it went.
-fn told(report: &Report) -> String {
+fn told(report: &Report) -> Painted {
     let severity = match report.exit_code() {
         0 => Severity::Ok,
         1 => Severity::Warning,
@@ -326,7 +361,7 @@ fn finish(root: &Root, hooks: &[Hook], result: Result<Report, SessionError>, out
                 Output::Json => {
                     print_json(&report);
                 }
-                Output::Table => print(&told(&report)),
+                Output::Table => print_painted(&told(&report)),
             }
             // a person has seen the refusal
             if !report.repeated && !matches!(report.outcome, Outcome::Refused | Outcome::LeftOut) {

@@ -3,6 +3,7 @@
 
 use super::output::print;
 use crate::host::fs::Root;
+use crate::model::plain;
 use crate::observe::{self, Status, Verdict};
 
 /// Its exit codes (node-problem-detector: `pkg/custompluginmonitor/types/types.go`).
@@ -18,7 +19,7 @@ pub fn run(root: &Root) -> u8 {
         Ok(status) => judge(&status),
         Err(_) => (UNKNOWN, "certwarden has not run since boot".to_owned()),
     };
-    print(&cut(&text));
+    print(&plain::in_bytes(&text, LONGEST));
     code
 }
 
@@ -32,23 +33,9 @@ fn judge(status: &Status) -> (u8, String) {
     }
 }
 
-fn cut(text: &str) -> String {
-    let mut text = text.to_owned();
-    while text.len() > LONGEST {
-        text.pop();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_line_is_never_longer_than_the_detector_takes() {
-        assert_eq!(cut(&"ü".repeat(100)).len(), LONGEST);
-        assert_eq!(cut("short"), "short");
-    }
 
     #[test]
     fn without_a_daemon_nothing_is_known() {

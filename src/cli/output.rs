@@ -4,8 +4,9 @@ use std::io::{self, Write as _};
 
 use serde::Serialize;
 
-use super::terminal;
+use super::terminal::{self, Painted};
 use crate::host::fs::{FsError, Root};
+use crate::model::plain;
 
 /// Wrong arguments.
 pub const USAGE: u8 = 64;
@@ -18,8 +19,18 @@ pub const NOT_ROOT: u8 = 77;
 /// The configuration is faulty.
 pub const CONFIG: u8 = 78;
 
-/// Prints to standard output, whole lines. A reader that has gone away (`| head`) is no error.
+/// Prints to standard output, whole lines. Whatever others have written into it commands no terminal.
 pub fn print(text: &str) {
+    write(&plain::lines(text));
+}
+
+/// Prints what may have colours.
+pub fn print_painted(text: &Painted) {
+    write(text.as_str());
+}
+
+/// A reader that has gone away (`| head`) is no error.
+fn write(text: &str) {
     let mut out = io::stdout().lock();
     let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     // nothing can be done about a failure, and nobody reads about it
@@ -30,7 +41,7 @@ pub fn print(text: &str) {
 pub fn print_json<T: Serialize>(document: &T) -> u8 {
     match serde_json::to_string_pretty(document) {
         Ok(text) => {
-            print(&text);
+            write(&plain::json(&text));
             0
         }
         Err(e) => fail(&e, SOFTWARE),
@@ -56,7 +67,7 @@ pub fn fail_or_not_allowed(e: &(dyn std::error::Error + 'static), code: u8) -> u
 /// Tells a sentence on standard error.
 pub fn complain(sentence: &str, code: u8) -> u8 {
     terminal::rest();
-    let _ = writeln!(io::stderr(), "certwarden: {sentence}");
+    let _ = writeln!(io::stderr(), "certwarden: {}", plain::lines(sentence));
     code
 }
 

@@ -7,13 +7,14 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::terminal::paint;
+use super::terminal::Painted;
 use crate::model::assess::{Assessment, Judged, Severity};
 use crate::model::cert::CertFacts;
 use crate::model::component::Component;
 use crate::model::distribution::Distribution;
 use crate::model::finding::{Finding, Problem};
 use crate::model::inventory::{Content, Entry, Form, Inventory, Owner, Role};
+use crate::model::plain::one_line;
 use crate::model::process::InMemory;
 use crate::model::rotation::Rotation;
 
@@ -32,8 +33,10 @@ pub struct Style {
 }
 
 /// Verdict, leaves, CAs, what the problems are, notes.
-pub fn table(inventory: &Inventory, assessment: &Assessment, style: Style) -> String {
-    let mut out = paint(assessment.verdict, &verdict(inventory, assessment), style.colour) + "\n";
+pub fn table(inventory: &Inventory, assessment: &Assessment, style: Style) -> Painted {
+    let mut out = Painted::default();
+    out.paint(assessment.verdict, &verdict(inventory, assessment), style.colour);
+    out.text("\n");
     let rows: Vec<_> = inventory
         .entries
         .iter()
@@ -43,15 +46,15 @@ pub fn table(inventory: &Inventory, assessment: &Assessment, style: Style) -> St
     for (title, cas) in [("CERTIFICATE", false), ("CERTIFICATE AUTHORITY", true)] {
         let part: Vec<_> = rows.iter().copied().filter(|(e, _)| e.is_ca() == cas).collect();
         if !part.is_empty() {
-            out.push('\n');
+            out.text("\n");
             let rows = part.iter().map(|(entry, judged)| row(entry, judged, style.wide)).collect();
-            out.push_str(&layout(title, &["OWNER", "PATH", "ISSUER", "SERIAL"], rows, style));
+            layout(&mut out, title, &["OWNER", "PATH", "ISSUER", "SERIAL"], rows, style);
         }
     }
     if !assessment.in_memory.is_empty() {
-        out.push('\n');
+        out.text("\n");
         let rows = assessment.in_memory.iter().map(|(held, judged)| memory_row(held, judged, style.wide)).collect();
-        out.push_str(&layout("IN MEMORY ONLY", &["STARTED"], rows, style));
+        layout(&mut out, "IN MEMORY ONLY", &["STARTED"], rows, style);
     }
     let in_files = rows.iter().flat_map(|(e, j)| j.findings.iter().map(|f| sentence(&e.name, &e.impact, f)));
     let in_memory = assessment.in_memory.iter();
@@ -63,10 +66,9 @@ pub fn table(inventory: &Inventory, assessment: &Assessment, style: Style) -> St
     let pages = if style.wide { pages(assessment) } else { Vec::new() };
     for lines in [problems, notes, pages] {
         if !lines.is_empty() {
-            out.push('\n');
+            out.text("\n");
             for line in lines {
-                out.push_str(&line);
-                out.push('\n');
+                out.text(&(line + "\n"));
             }
         }
     }
@@ -89,7 +91,7 @@ fn sentence(name: &str, impact: &str, finding: &Finding) -> String {
     }
 }
 
-fn layout(title: &str, in_wide: &[&str], rows: Vec<Vec<String>>, style: Style) -> String {
+fn layout(out: &mut Painted, title: &str, in_wide: &[&str], rows: Vec<Vec<String>>, style: Style) {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_content_arrangement(if style.wide { ContentArrangement::Disabled } else { ContentArrangement::Dynamic });
@@ -107,9 +109,10 @@ fn layout(title: &str, in_wide: &[&str], rows: Vec<Vec<String>>, style: Style) -
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    let text = table.trim_fmt();
-    let lines: Vec<String> = text.lines().map(|l| colour_status(l, style.colour)).collect();
-    lines.join("\n") + "\n"
+    for line in table.trim_fmt().lines() {
+        colour_status(out, line, style.colour);
+        out.text("\n");
+    }
 }
 
 fn memory_row(held: &InMemory, judged: &Judged, wide: bool) -> Vec<String> {
@@ -196,18 +199,22 @@ fn date(at: Timestamp) -> String {
     at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d").to_string()
 }
 
-/// Names come from files: no control characters of theirs reach a terminal.
+/// Names come from files: they stay on their line and in their column.
 fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    one_line(text).into_owned()
 }
 
 /// After the layout, so that escape sequences do not count as width.
-fn colour_status(line: &str, colour: bool) -> String {
+fn colour_status(out: &mut Painted, line: &str, colour: bool) {
     const ALL: [Severity; 3] = [Severity::Warning, Severity::Unknown, Severity::Critical];
     let found = ALL.into_iter().find(|s| line.contains(&format!(" {} ", s.label())));
-    match found {
-        Some(s) if colour => line.replacen(s.label(), &paint(s, s.label(), true), 1),
-        _ => line.to_owned(),
+    match found.and_then(|s| Some((s, line.split_once(s.label())?))) {
+        Some((s, (before, after))) => {
+            out.text(before);
+            out.paint(s, s.label(), colour);
+            out.text(after);
+        }
+        None => out.text(line),
     }
 }
 
@@ -222,8 +229,8 @@ fn owner(owner: Owner) -> &'static str {
     }
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
+#[derive(Debug, Serialize)]
+pub struct Document<'a> {
     schema: &'static str,
     verdict: Severity,
     node: Option<&'a str>,
@@ -240,7 +247,7 @@ struct Document<'a> {
     notes: &'a [String],
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 struct EntryJson<'a> {
     name: &'a str,
     path: String,
@@ -265,7 +272,7 @@ struct EntryJson<'a> {
     rotation: Option<Rotation>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 struct InMemoryJson<'a> {
     #[serde(flatten)]
     held: &'a InMemory,
@@ -275,7 +282,7 @@ struct InMemoryJson<'a> {
 }
 
 /// The JSON document `certwarden.check/v1`.
-pub fn json(inventory: &Inventory, assessment: &Assessment) -> String {
+pub fn document<'a>(inventory: &'a Inventory, assessment: &'a Assessment) -> Document<'a> {
     let entries = inventory.entries.iter().zip(&assessment.entries).map(|(e, j)| entry_json(e, j, assessment.at));
     let in_memory = assessment.in_memory.iter().map(|(held, judged)| InMemoryJson {
         held,
@@ -283,7 +290,7 @@ pub fn json(inventory: &Inventory, assessment: &Assessment) -> String {
         seconds_left: judged.seconds_left,
         problems: &judged.findings,
     });
-    let document = Document {
+    Document {
         schema: SCHEMA,
         verdict: assessment.verdict,
         node: inventory.node.name.as_deref(),
@@ -294,9 +301,7 @@ pub fn json(inventory: &Inventory, assessment: &Assessment) -> String {
         information: &assessment.information,
         in_memory: in_memory.collect(),
         notes: &inventory.node.notes,
-    };
-    // maps with text keys and numbers only: cannot fail
-    serde_json::to_string_pretty(&document).unwrap_or_default() + "\n"
+    }
 }
 
 fn entry_json<'a>(entry: &'a Entry, judged: &'a Judged, now: Timestamp) -> EntryJson<'a> {
@@ -351,11 +356,6 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_do_not_reach_the_terminal() {
-        assert_eq!(clean("a\u{1b}[31mb\n"), "a\u{fffd}[31mb\u{fffd}");
-    }
-
-    #[test]
     fn what_is_in_memory_only_is_a_table_of_its_own_with_the_remedy() {
         use crate::model::assess::assess;
         use crate::model::inventory::{Kubelet, Node, StaticPod};
@@ -390,10 +390,12 @@ kube-apiserver:loopback: expiring: it expires at 2027-01-20T12:50:10Z; kube-apis
 2026-01-20T13:50:10Z and makes another only at the next: `crictl stop` its container, and the kubelet starts a new one; \
 then it cannot reach itself: admission rejects new pods, and its own controllers stop
 ";
-        assert_eq!(table(&inventory, &assessment, Style { wide: false, colour: false, width: 100 }), golden);
-        let wide = table(&inventory, &assessment, Style { wide: true, colour: false, width: 100 });
+        let shown =
+            |wide| table(&inventory, &assessment, Style { wide, colour: false, width: 100 }).as_str().to_owned();
+        assert_eq!(shown(false), golden);
+        let wide = shown(true);
         assert!(wide.contains("WARNING  expiring  2026-01-20T13:50:10Z"), "{wide}");
-        let document: serde_json::Value = serde_json::from_str(&json(&inventory, &assessment)).unwrap();
+        let document: serde_json::Value = serde_json::to_value(super::document(&inventory, &assessment)).unwrap();
         let [api, scheduler] = document["in_memory"].as_array().unwrap().as_slice() else { panic!("{document}") };
         assert_eq!((&api["severity"], &api["problems"][0]["id"]), (&"warning".into(), &"expiring".into()));
         assert_eq!(

@@ -48,6 +48,7 @@ pages! {
     "CertwardenTextfileStale",
     "CertwardenTransactionStuck",
     "CertwardenWatchBlind",
+    "clear-text",
     "clock",
     "cluster-lock",
     "dangling-symlink",

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::model::assess::Severity;
+use crate::model::plain;
 
 /// Columns of tables where nobody says how wide the paper is, and at most (DESIGN §8).
 const WIDEST: u16 = 100;
@@ -37,23 +38,44 @@ pub fn width() -> u16 {
     known.map_or(WIDEST, |width| width.clamp(NARROWEST, WIDEST))
 }
 
-/// The text in the severity's colour.
-pub fn paint(severity: Severity, text: &str, colour: bool) -> String {
-    let sgr = match severity {
-        Severity::Ok => "32",
-        Severity::Warning => "33",
-        Severity::Unknown => "35",
-        Severity::Critical => "31",
-    };
-    if colour { format!("\u{1b}[{sgr}m{text}\u{1b}[0m") } else { text.to_owned() }
+/// Text for standard output. The only escape sequences in it are the colours that are put there here.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Painted(String);
+
+impl Painted {
+    /// Adds lines.
+    pub fn text(&mut self, text: &str) {
+        self.0.push_str(&plain::lines(text));
+    }
+
+    /// Adds the text in the severity's colour.
+    pub fn paint(&mut self, severity: Severity, text: &str, colour: bool) {
+        let sgr = match severity {
+            Severity::Ok => "32",
+            Severity::Warning => "33",
+            Severity::Unknown => "35",
+            Severity::Critical => "31",
+        };
+        let text = plain::lines(text);
+        if colour {
+            self.0.extend(["\u{1b}[", sgr, "m", &text, "\u{1b}[0m"]);
+        } else {
+            self.0.push_str(&text);
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// The text with its first line painted: what a person reads first.
-pub fn headline(severity: Severity, text: &str, colour: bool) -> String {
-    match text.split_once('\n') {
-        Some((first, rest)) => format!("{}\n{rest}", paint(severity, first, colour)),
-        None => paint(severity, text, colour),
-    }
+pub fn headline(severity: Severity, text: &str, colour: bool) -> Painted {
+    let (first, rest) = text.find('\n').and_then(|at| text.split_at_checked(at)).unwrap_or((text, ""));
+    let mut painted = Painted::default();
+    painted.paint(severity, first, colour);
+    painted.text(rest);
+    painted
 }
 
 /// A step of long work begins: one line on a terminal, on which [`count`] counts the seconds.
@@ -62,7 +84,7 @@ pub fn step(text: &str) {
         return;
     }
     if is_dumb() {
-        return say(&format!("… {text}\n"));
+        return say(&format!("… {}\n", plain::one_line(text)));
     }
     let mut under_way = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
     leave(under_way.take());
@@ -104,7 +126,7 @@ fn line(text: &str, seconds: u64) -> String {
     let width = terminal_size::terminal_size_of(io::stderr()).map_or(usize::from(WIDEST), |(w, _)| usize::from(w.0));
     let counted = if seconds < 2 { String::new() } else { format!(" ({seconds} s)") };
     let room = width.saturating_sub(counted.chars().count()).saturating_sub(3);
-    format!("{OVER}… {}{counted}", text.chars().take(room).collect::<String>())
+    format!("{OVER}… {}{counted}", plain::line(text, room))
 }
 
 fn say(text: &str) {
@@ -118,8 +140,19 @@ mod tests {
 
     #[test]
     fn only_the_first_line_is_painted_and_nothing_without_colour() {
-        assert_eq!(headline(Severity::Critical, "bad\nrest\n", true), "\u{1b}[31mbad\u{1b}[0m\nrest\n");
-        assert_eq!(headline(Severity::Critical, "bad\nrest\n", false), "bad\nrest\n");
+        let shown = |text, colour| headline(Severity::Critical, text, colour).as_str().to_owned();
+        assert_eq!(shown("bad\nrest\n", true), "\u{1b}[31mbad\u{1b}[0m\nrest\n");
+        assert_eq!(shown("bad\nrest\n", false), "bad\nrest\n");
+        assert_eq!(shown("bad", false), "bad");
+    }
+
+    #[test]
+    fn colours_are_ours_alone() {
+        let evil = "\u{1b}[32mOK\u{1b}[0m\n\u{9b}2J\u{202e}";
+        let shown = headline(Severity::Critical, evil, true);
+        assert_eq!(shown.as_str(), "\u{1b}[31m\u{fffd}[32mOK\u{fffd}[0m\u{1b}[0m\n\u{fffd}2J\u{fffd}");
+        assert!(!headline(Severity::Critical, evil, false).as_str().contains('\u{1b}'));
+        assert_eq!(line("\u{1b}[2J", 0), format!("{OVER}… \u{fffd}[2J"));
     }
 
     #[test]

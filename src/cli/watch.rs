@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::args::{Output, WatchArgs};
-use super::output::{USAGE, fail, fail_or_not_allowed, print, print_json};
+use super::output::{USAGE, fail, fail_or_not_allowed, print_json, print_painted};
 use super::terminal;
 use crate::host::fs::Root;
 use crate::host::journal;
@@ -34,7 +34,9 @@ pub fn run(root: Root, policy: Policy, args: &WatchArgs) -> u8 {
                 Output::Json => {
                     print_json(&overview);
                 }
-                Output::Table => print(&terminal::headline(overview.verdict, &render(&overview), terminal::colour())),
+                Output::Table => {
+                    print_painted(&terminal::headline(overview.verdict, &render(&overview), terminal::colour()));
+                }
             }
             overview.verdict.exit_code()
         }

@@ -148,6 +148,7 @@ pub(super) fn kubeconfig_entry(scene: &mut Scene<'_>, name: &str, path: &Path, w
     let mut form = Form::Kubeconfig { path: path.to_path_buf() };
     let mut owner = Scene::owner(signer, wanted.kubeadms_place);
     let wrong_ca = loaded.as_ref().ok().and_then(|config| kubeconfigs::wrong_ca(scene, path, config));
+    let in_clear = loaded.as_ref().ok().and_then(|config| kubeconfigs::in_clear(path, config));
     let mut content = match loaded {
         Err(finding) => Content::Unusable(finding),
         Ok(config) => match &config.identity {
@@ -167,12 +168,13 @@ pub(super) fn kubeconfig_entry(scene: &mut Scene<'_>, name: &str, path: &Path, w
             Identity::Other => {
                 let note = format!("{} authenticates without a certificate: nothing to check", path.display());
                 scene.notes.push(note);
+                scene.notes.extend(in_clear.map(|finding| finding.message));
                 return None;
             }
         },
     };
     if let Content::Readable(credential) = &mut content {
-        credential.findings.extend(wrong_ca);
+        credential.findings.extend(wrong_ca.into_iter().chain(in_clear));
     }
     Some(Entry {
         name: name.to_owned(),

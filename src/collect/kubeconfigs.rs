@@ -13,6 +13,7 @@ use super::keys::{self, Issuer};
 use super::load;
 use super::manifests::Container;
 use super::{Scene, authorities};
+use crate::host::fs::Root;
 use crate::model::cert::{self, CertFacts};
 use crate::model::component::Component;
 use crate::model::finding::{Finding, Problem};
@@ -87,6 +88,23 @@ fn host_of_url(url: &str) -> Option<String> {
         None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
     };
     Some(host.parse::<IpAddr>().map_or_else(|_| host.to_ascii_lowercase(), |ip| ip.to_string()))
+}
+
+/// Whether what its user says to the server can be read and answered by others.
+pub(super) fn in_clear(path: &Path, config: &Kubeconfig) -> Option<Finding> {
+    let server = config.in_clear()?;
+    let message = format!(
+        "{} speaks to {server} without encryption: whoever is on the way reads what is sent, a token too, and can answer \
+         whatever it wants; make the server https:// there",
+        path.display()
+    );
+    Some(Finding::new(Problem::ClearText, message))
+}
+
+/// The same of kubeconfigs that are no entries: certwarden's own, where they are.
+pub fn open_to_all(root: &Root, paths: &[&Path]) -> Vec<Finding> {
+    let finding = |path: &&Path| in_clear(path, &load::kubeconfig(root, path).ok()?);
+    paths.iter().filter_map(finding).collect()
 }
 
 /// Whether the CA in a kubeconfig does not verify the API server of this node that it names. What it says of others' servers

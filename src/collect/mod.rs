@@ -38,6 +38,7 @@ use crate::model::inventory::{Content, Entry, Form, Inventory, Node, Owner, Role
 use crate::model::policy::Kubeconfigs;
 use crate::model::version::Version;
 pub use keys::{Library, OpenSsl, PublicKey};
+pub use kubeconfigs::open_to_all;
 use load::Authority;
 use manifests::Container;
 pub use unit::{Manager, Units};

@@ -24,9 +24,12 @@ pub(super) fn client(scene: &mut Scene<'_>, leaves: &[Entry]) -> Vec<Entry> {
     let config = load::kubeconfig(scene.root, &conf);
     let mut entries = entries(scene, &conf, &current, &config);
     let wrong_ca = config.as_ref().ok().and_then(|config| kubeconfigs::wrong_ca(scene, &conf, config));
+    let in_clear = config.as_ref().ok().and_then(|config| kubeconfigs::in_clear(&conf, config));
     // it is the kubeconfig's, and the kubelet is who cannot use it
-    if let (Some(finding), Some(Content::Readable(c))) = (wrong_ca, entries.first_mut().map(|e| &mut e.content)) {
-        c.findings.push(finding);
+    match entries.first_mut().map(|e| &mut e.content) {
+        Some(Content::Readable(c)) => c.findings.extend(wrong_ca.into_iter().chain(in_clear)),
+        Some(_) => {}
+        None => scene.notes.extend(in_clear.map(|finding| finding.message)),
     }
     scene.kubelet.kubelet.identity = on_disk(scene, &conf, current, &config, &entries, leaves);
     entries

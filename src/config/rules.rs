@@ -67,6 +67,10 @@ fn single(p: &Policy) -> Vec<Broken> {
     if p.state.generations == 0 {
         broken.push((&["state.generations"], "is 0, the least is 1: without a backup there is no rollback".to_owned()));
     }
+    if p.state.max_age < Span::days(1) {
+        let why = format!("is {}, the least is 1d: a rollback must have its time", p.state.max_age);
+        broken.push((&["state.max-age"], why));
+    }
     if p.renew.exclude.iter().any(|name| name.trim().is_empty()) {
         broken.push((&["renew.exclude"], "has an empty name; write logical names like `apiserver`".to_owned()));
     }

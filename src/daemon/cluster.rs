@@ -13,6 +13,7 @@ use crate::host::kube::{Answer, Connection, Https, KubeApi};
 use crate::model::event::News;
 use crate::model::event::outbox::{Delivery, Outbox};
 use crate::model::inventory::{Form, Inventory};
+use crate::model::plain;
 use crate::model::policy::Cluster as Wanted;
 use crate::model::repair::CLIENT;
 use crate::observe::{CheckSeen, Status, Verdict};
@@ -233,7 +234,7 @@ impl Teller {
                 Answer { status: 404, .. } => self.outbox.gone(delivery.key()),
                 Answer { status: status @ (400 | 403 | 409 | 422), body } => {
                     // it will not be taken however often it is sent
-                    let body: String = body.chars().filter(|c| !c.is_control()).take(200).collect();
+                    let body = plain::line(&body, plain::CLAUSE);
                     tracing::debug!("the API server answers {status} to an event: {body}");
                     self.outbox.delivered(&delivery, now);
                 }
@@ -277,6 +278,9 @@ impl Teller {
     }
 }
 
+/// The API server takes 32 KiB; who lists Nodes reads one line of it.
+const LONGEST_MESSAGE: usize = 1000;
+
 /// Null takes an annotation away (RFC 7386).
 fn annotations(state: &State) -> Value {
     let time = |t: Option<Timestamp>| t.map(|t| format!("{t:.0}"));
@@ -301,6 +305,7 @@ fn condition(state: &State, beat: Option<bool>, now: Timestamp) -> Value {
     };
     let message =
         worst.map_or("all certificates of this node are valid".to_owned(), |a| format!("{}: {}", a.name, a.message));
+    let message = plain::line(&message, LONGEST_MESSAGE);
     let mut condition = json!({"type": "CertificateProblem", "status": status, "reason": reason, "message": message});
     if let (Some(changed), Some(map)) = (beat, condition.as_object_mut()) {
         map.insert("lastHeartbeatTime".into(), json!(format!("{now:.0}")));
@@ -344,6 +349,12 @@ mod tests {
         assert_eq!(told(Verdict::Warning).0, "False", "a certificate that is due must not get a node replaced");
         assert_eq!(told(Verdict::Critical), ("True".to_owned(), "apiserver: expired".to_owned()));
         assert_eq!(told(Verdict::Unknown).0, "Unknown");
+        let mut evil = state(Verdict::Critical);
+        if let Some(worst) = evil.check.as_mut().and_then(|c| c.attention.first_mut()) {
+            worst.name = format!("\u{1b}[2J\u{202e}{}", "x".repeat(100_000));
+        }
+        let message = condition(&evil, None, Timestamp::UNIX_EPOCH)["message"].as_str().unwrap().to_owned();
+        assert!(message.chars().all(plain::is_plain) && message.chars().count() == LONGEST_MESSAGE, "{message}");
         let beat = condition(&state(Verdict::Ok), Some(false), Timestamp::UNIX_EPOCH);
         assert!(beat.get("lastHeartbeatTime").is_some() && beat.get("lastTransitionTime").is_none());
     }

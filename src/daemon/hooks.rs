@@ -10,6 +10,7 @@ use crate::host::fs::Root;
 use crate::host::systemd::{JobResult, Once, ServiceManager, Systemd};
 use crate::model::cause::chain;
 use crate::model::hook::{Notice, Start, start};
+use crate::model::plain;
 use crate::model::policy::Hook;
 use crate::model::report::Report;
 
@@ -120,7 +121,7 @@ impl Default for OfSystemd {
 impl Starter for OfSystemd {
     fn program(&self, hook: &Hook, notice: &Notice) -> Result<(), String> {
         let program = exec::trusted_program(&hook.program).map_err(|e| chain(&e))?;
-        let stdin = serde_json::to_vec(notice).map_err(|e| e.to_string())?;
+        let notified = serde_json::to_string(notice).map_err(|e| e.to_string())?;
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let once = Once {
             // what is left of an earlier one must not be in the way
@@ -130,7 +131,7 @@ impl Starter for OfSystemd {
             program,
             args: hook.args.clone(),
             environment: vec![format!("CERTWARDEN_OCCASION={}", notice.occasion.id())],
-            stdin,
+            stdin: plain::json(&notified).into_owned().into_bytes(),
             limit: hook.time_limit.0,
         };
         ended(&self.0.run_once(&once).map_err(|e| chain(&e))?)

@@ -31,7 +31,7 @@ use crate::txn::progress::Progress;
 use crate::txn::recover::Reach;
 use crate::txn::session::Session;
 use crate::txn::state::DaemonState;
-use crate::txn::{store, unproven};
+use crate::txn::{retention, store, unproven};
 use crate::verify::{endpoints, gates};
 
 use super::again::{Again, Pause};
@@ -184,6 +184,7 @@ impl Work for NodeWork {
     fn check(&mut self, policy: &Policy, _progress: &Arc<Progress>) -> CheckResult {
         self.host.root.trust(&policy.gates.trusted_owners);
         let began = Instant::now();
+        retention::by_age(&self.host.root, &policy.state, self.host.clock.now());
         self.no_requests = self.no_requests.map(|looks| looks.saturating_add(1)).filter(|looks| *looks < BELIEVED);
         let mut session = Session::knowing(&self.host, policy, self.no_requests.map(|_| [].as_slice()));
         if self.no_requests.is_none() && session.requests().is_some_and(<[_]>::is_empty) {

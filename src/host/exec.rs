@@ -13,6 +13,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
+use crate::model::plain;
+
 /// Every program that certwarden runs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Program {
@@ -72,9 +74,9 @@ impl Output {
     }
 
     /// The last non-empty line of stderr, else of stdout: usually the reason.
-    pub fn last_words(&self) -> &str {
+    pub fn last_words(&self) -> String {
         let text = if self.stderr.trim().is_empty() { &self.stdout } else { &self.stderr };
-        text.lines().rev().map(str::trim).find(|l| !l.is_empty()).unwrap_or("no output")
+        plain::line(text.lines().rev().map(str::trim).find(|l| !l.is_empty()).unwrap_or("no output"), plain::SENTENCE)
     }
 }
 

@@ -16,6 +16,8 @@ use zeroize::Zeroizing;
 
 pub use https::Https;
 
+use crate::model::plain;
+
 /// Where to connect and as whom. `Debug` shows no key.
 #[derive(Clone)]
 pub struct Connection {
@@ -80,6 +82,11 @@ impl KubeError {
     pub fn cannot_tell(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Untrusted { .. })
     }
+}
+
+/// An answer that cannot be read: why, which may quote what is in it.
+pub fn malformed(server: String, path: String, why: &dyn std::fmt::Display) -> KubeError {
+    KubeError::Malformed { server, path, detail: plain::line(&why.to_string(), plain::SENTENCE) }
 }
 
 /// An answer of any status. The body is cut at 1 MiB.

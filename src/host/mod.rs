@@ -43,6 +43,8 @@ pub struct Host {
     pub runtime: Box<dyn ContainerRuntime>,
     pub programs: Arc<dyn Programs>,
     pub clock: Box<dyn Clock>,
+    /// The person who runs this process; None: a service does.
+    pub by: Option<String>,
 }
 
 impl Host {
@@ -57,6 +59,7 @@ impl Host {
             runtime: Box::new(cri::Cri),
             programs,
             clock: Box::new(clock::SystemClock::default()),
+            by: None,
         }
     }
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+use crate::model::plain;
+
 /// `STATUS=` lines longer than this are cut: `systemctl status` shows one line.
 const STATUS_CHARS: usize = 200;
 
@@ -61,7 +63,7 @@ fn send(state: &[NotifyState<'_>]) {
 
 /// A line break would begin another assignment (`READY=1`).
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(STATUS_CHARS).collect()
+    plain::line(text, STATUS_CHARS)
 }
 
 #[cfg(test)]
@@ -71,7 +73,7 @@ mod tests {
     #[test]
     fn a_status_cannot_smuggle_in_another_assignment() {
         assert_eq!(one_line("failed\nREADY=1"), "failed READY=1");
-        assert_eq!(one_line(&"x".repeat(10_000)).len(), STATUS_CHARS);
+        assert_eq!(one_line(&"x".repeat(10_000)).chars().count(), STATUS_CHARS);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use openssl::sha::Sha256;
 
 use super::crypto::hex;
 use super::fs::{FsError, Root};
+use crate::model::plain;
 
 /// The program that this process runs, wherever it lies by now.
 pub fn own_program() -> Option<PathBuf> {
@@ -39,17 +40,50 @@ pub fn sha256(root: &Root, path: &Path) -> Result<String, FsError> {
     }
 }
 
-/// Who is behind this process: the user who logged in, whatever `su` or `sudo` made of them since (proc_pid_loginuid(5)).
-pub fn person(root: &Root) -> String {
+/// Who is behind this process, on this machine, whatever root it works on.
+pub fn person() -> String {
+    let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let loginuid = text("/proc/self/loginuid").trim().parse().ok();
+    let sudo = std::env::var("SUDO_USER").ok();
+    named(loginuid, sudo.as_deref(), &text("/etc/passwd"), nix::unistd::getuid().as_raw())
+}
+
+/// The user who logged in, whatever `su` or `sudo` made of them since (proc_pid_loginuid(5)): the kernel lets nobody change
+/// that. Where it is not known, whom sudo names, which is as good as root's word; else the user of the process.
+fn named(loginuid: Option<u32>, sudo: Option<&str>, passwd: &str, uid: u32) -> String {
     /// Nobody has logged in: a service, or a kernel without auditing.
     const UNSET: u32 = u32::MAX;
-    let uid = root.read_text(Path::new("/proc/self/loginuid")).ok().and_then(|t| t.trim().parse::<u32>().ok());
-    let Some(uid) = uid.filter(|uid| *uid != UNSET) else {
-        return format!("a process of user {}", nix::unistd::geteuid());
-    };
-    let passwd = root.read_text(Path::new("/etc/passwd")).unwrap_or_default();
     // passwd(5): name, password, user id
-    let mut lines = passwd.lines().map(|l| l.split(':').collect::<Vec<_>>());
-    let name = lines.find(|l| l.get(2).and_then(|id| id.parse().ok()) == Some(uid)).and_then(|l| l.first().copied());
-    name.map_or_else(|| format!("user {uid}"), |name| format!("{name} (user {uid})"))
+    let name = |uid: u32| {
+        let mut lines = passwd.lines().map(|l| l.split(':').collect::<Vec<_>>());
+        lines.find(|l| l.get(2).and_then(|id| id.parse().ok()) == Some(uid)).and_then(|l| l.first().copied())
+    };
+    let user = |uid: u32| name(uid).map_or_else(|| format!("user {uid}"), |name| format!("{name} (user {uid})"));
+    let said = match (loginuid.filter(|uid| *uid != UNSET), sudo.filter(|name| !name.is_empty())) {
+        (Some(login), _) => user(login),
+        (None, Some(sudo)) => format!("{sudo}, by sudo as {}", user(uid)),
+        (None, None) => format!("a process of {}", user(uid)),
+    };
+    plain::line(&said, plain::CLAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_logged_in_counts_and_then_who_sudo_names() {
+        const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nanna:x:1000:1000::/home/anna:/bin/sh\n";
+        for (loginuid, sudo, uid, want) in [
+            (Some(1000), None, 0, "anna (user 1000)"),
+            (Some(1000), Some("somebody"), 0, "anna (user 1000)"),
+            (Some(1001), None, 0, "user 1001"),
+            (Some(u32::MAX), Some("anna"), 0, "anna, by sudo as root (user 0)"),
+            (None, Some(""), 0, "a process of root (user 0)"),
+            (None, None, 7, "a process of user 7"),
+            (None, Some("an\u{1b}[2Jna"), 0, "an\u{fffd}[2Jna, by sudo as root (user 0)"),
+        ] {
+            assert_eq!(named(loginuid, sudo, PASSWD, uid), want);
+        }
+    }
 }

@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use super::asked::Asked;
 use super::csr::{SERVING_SIGNER, Stage};
 use super::identity::{GROUP, USER};
+use super::plain;
 use super::policy::Approver;
 use cluster::Cluster;
 pub use filed::{decided, filed};
@@ -221,7 +222,7 @@ fn usages_fit(usages: &[String]) -> bool {
 
 /// What somebody else wrote, fit to be printed.
 fn short(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
+    plain::line(text, plain::CLAUSE)
 }
 
 #[cfg(test)]

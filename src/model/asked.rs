@@ -8,6 +8,7 @@ use x509_parser::prelude::FromDer;
 
 use super::cert::{KeyAlgorithm, general_name, key_algorithm, name};
 use super::pem;
+use super::plain;
 
 /// A request, understood.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,7 +36,7 @@ pub fn parse(text: &[u8]) -> Result<Asked, String> {
     let mut blocks = pem::blocks(text);
     let block = blocks.next().ok_or("there is no PEM block in it")?.map_err(|e| e.to_string())?;
     if block.label != "CERTIFICATE REQUEST" {
-        return Err(format!("its PEM block is a {}", block.label.chars().take(40).collect::<String>()));
+        return Err(format!("its PEM block is a {}", plain::line(block.label, 40)));
     }
     // Go's decoder, which the signer uses, looks at the first only: what follows would be seen by nobody
     if blocks.next().is_some() {

@@ -228,6 +228,7 @@ fn gravity(problem: Problem) -> Severity {
         Problem::LoosePermissions
         | Problem::Ownership
         | Problem::StaleCopy
+        | Problem::ClearText
         | Problem::EmbeddedIdentity
         | Problem::NotASymlink
         | Problem::CaExpiresFirst

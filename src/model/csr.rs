@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::finding::{Finding, Problem};
 use super::identity::USER;
+use super::plain;
 use super::version::Version;
 
 pub const PATH: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
@@ -243,11 +244,7 @@ impl TryFrom<Object> for Request {
 fn stage(status: &Status) -> Result<Stage, Odd> {
     // `status` was added to conditions in v1; what is not said to be untrue is true
     let has = |kind: &str| status.conditions.iter().find(|c| c.kind == kind && c.status != "False");
-    let why = |c: &Condition| {
-        let text: String =
-            format!("{}: {}", c.reason, c.message).chars().filter(|c| !c.is_control()).take(300).collect();
-        text
-    };
+    let why = |c: &Condition| plain::line(&format!("{}: {}", c.reason, c.message), plain::SENTENCE);
     if let Some(denied) = has("Denied") {
         return Ok(Stage::Denied { why: why(denied) });
     }

@@ -54,6 +54,7 @@ problems! {
     WrongIssuer = "wrong-issuer": "the CA on this node did not sign it",
     CaExpiresFirst = "ca-expires-first": "its CA ends before it does, and it with its CA",
     WrongCa = "wrong-ca": "a kubeconfig trusts another CA than the one that this node's API server has its certificate of",
+    ClearText = "clear-text": "a kubeconfig's server is an http:// address: who is on the way can answer whatever it wants, and reads a token",
     RefusedByClients = "refused-by-clients": "its signature is good, and components of Kubernetes refuse it all the same; the message says which and why",
     DuplicateManifest = "duplicate-manifest": "a component has two manifests, and which of them the kubelet runs cannot be told",
     Missing = "missing": "a file that must be there is not",

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::kubeconfig::{self, Identity, Kubeconfig};
 use super::pem::decode_base64;
+use super::plain;
 use super::yaml;
 
 const CERT: &[u8] = b"\xfb\xff a new certificate";
@@ -39,6 +40,28 @@ pub fn kubeconfig(data: &[u8]) {
     two_places_differ(text, &new, (cert, key));
     let back = kubeconfig::graft(&new, cert, key);
     assert_eq!(back.and_then(|text| kubeconfig::parse(&text)), Ok(old), "the way back");
+}
+
+/// Text of anybody: what is shown of it commands nothing, hides nothing, is as long as it may be, and stays as it is. The
+/// first byte is how long that is.
+pub fn plain(data: &[u8]) {
+    let Some((most, text)) = data.split_first() else { return };
+    let (most, text) = (usize::from(*most), String::from_utf8_lossy(text));
+    let shown = plain::line(&text, most);
+    assert!(shown.chars().all(plain::is_plain) && shown.chars().count() <= most, "{shown:?}");
+    assert_eq!(plain::line(&shown, most), shown, "shown once it stays so");
+    let bytes = plain::in_bytes(&text, most);
+    assert!(bytes.chars().all(plain::is_plain) && bytes.len() <= most, "{bytes:?}");
+    let whole = plain::one_line(&text);
+    assert_eq!(whole.chars().count(), text.chars().count(), "a character for a character: columns stay columns");
+    assert!(whole.chars().all(plain::is_plain) && !whole.contains('\u{1b}'), "{whole:?}");
+    assert!(text.chars().zip(whole.chars()).all(|(c, shown)| c == shown || !plain::is_plain(c)), "{whole:?}");
+    let lines = plain::lines(&text);
+    assert_eq!(plain::one_line(&lines), whole, "lines differ by their ends only");
+    let document = serde_json::to_string(&text).unwrap();
+    let shown = plain::json(&document);
+    assert!(shown.chars().all(plain::is_plain), "{shown:?}");
+    assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text, "the document says the same");
 }
 
 /// A token is what a header can hold, and is in the text.

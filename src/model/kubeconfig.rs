@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::pem::decode_base64;
+use super::plain;
 use super::yaml::{self, YamlError};
 use file::{File, Named, User};
 
@@ -42,6 +43,15 @@ pub enum KubeconfigError {
     NotFoundInText { field: &'static str },
     #[error("after the exchange the file would not say what it should")]
     Exchange,
+    #[error("it names no server")]
+    NoServer,
+    #[error(
+        "its server {server} is not encrypted: who is on the way reads the token and can answer whatever it wants; make it \
+         https:// in the file"
+    )]
+    ClearText { server: String },
+    #[error("its server {server} is not an https:// address")]
+    NotHttps { server: String },
 }
 
 /// A certificate or CA bundle, inline or in a file.
@@ -138,6 +148,34 @@ pub struct Kubeconfig {
     pub identity: Identity,
     /// Users that the current context does not use.
     pub other_users: Vec<String>,
+}
+
+impl Kubeconfig {
+    /// The server, where what is said to it would not be encrypted. Go's clients take the scheme in any case, and without one
+    /// they speak TLS only where something in the file is about TLS (client-go: `rest/url_utils.go:defaultServerUrlFor`).
+    pub fn in_clear(&self) -> Option<&str> {
+        let server = self.server.as_deref()?;
+        let about_tls = self.ca.is_some() || self.insecure || self.identity != Identity::Other;
+        let in_clear = match server.split_once("://") {
+            Some((scheme, _)) => scheme.trim().eq_ignore_ascii_case("http"),
+            None => !about_tls,
+        };
+        in_clear.then_some(server)
+    }
+
+    /// The server that a credential may be sent to.
+    ///
+    /// # Errors
+    /// [`KubeconfigError`]: there is none, or the way to it is open to everybody.
+    pub fn secure_server(&self) -> Result<&str, KubeconfigError> {
+        let server = self.server.as_deref().ok_or(KubeconfigError::NoServer)?;
+        let shown = || plain::line(server, plain::CLAUSE);
+        if self.in_clear().is_some() {
+            return Err(KubeconfigError::ClearText { server: shown() });
+        }
+        let https = server.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
+        if https { Ok(server) } else { Err(KubeconfigError::NotHttps { server: shown() }) }
+    }
 }
 
 /// What the current context says; clusters and users besides are others' business.
@@ -312,6 +350,25 @@ users:
         let key = Zeroizing::new(b"OLD KEY".to_vec());
         assert_eq!(k.identity, Identity::Embedded { cert: b"OLD CERT".to_vec(), key });
         assert!(!format!("{k:?}").contains("79, 76, 68"), "Debug shows key bytes");
+    }
+
+    #[test]
+    fn a_server_that_is_not_encrypted_gets_no_credential() {
+        let of = |server: &str| parse(&ADMIN.replace("https://10.0.0.1:6443", server)).unwrap();
+        for server in ["http://10.0.0.1:8080", "HTTP://10.0.0.1", "http://localhost"] {
+            let config = of(server);
+            assert_eq!(config.in_clear(), Some(server));
+            let error = config.secure_server().unwrap_err().to_string();
+            assert!(error.contains(server) && error.contains("make it https://"), "{error}");
+        }
+        assert_eq!(of("https://10.0.0.1:6443").secure_server(), Ok("https://10.0.0.1:6443"));
+        assert_eq!(of("HTTPS://h").secure_server(), Ok("HTTPS://h"));
+        // with a CA Go takes https for it; certwarden wants it said
+        assert_eq!(of("10.0.0.1:6443").in_clear(), None);
+        assert!(matches!(of("10.0.0.1:6443").secure_server(), Err(KubeconfigError::NotHttps { .. })));
+        let nobody = Kubeconfig { ca: None, identity: Identity::Other, ..of("10.0.0.1:8080") };
+        assert_eq!(nobody.in_clear(), Some("10.0.0.1:8080"));
+        assert_eq!(Kubeconfig { server: None, ..nobody }.secure_server(), Err(KubeconfigError::NoServer));
     }
 
     #[test]

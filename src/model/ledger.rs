@@ -120,6 +120,12 @@ pub struct Record {
     /// With a state that is recorded again: the steps of its recovery that failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<String>,
+    /// The person who ran the process that recorded it; none: the daemon, or another service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// With `open`: the gates that this person overrode.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forced: Vec<String>,
 }
 
 /// Whether two sentences say the same but for numbers: times, counts, process ids.

@@ -1,5 +1,6 @@
 //! The core: what is, what is wanted, what follows. Pure: no I/O, no clock, no async.
 
+pub mod act;
 pub mod addresses;
 pub mod approve;
 pub mod asked;
@@ -35,6 +36,7 @@ pub mod machine;
 pub mod metrics;
 pub mod pem;
 pub mod places;
+pub mod plain;
 pub mod plan;
 pub mod planner;
 pub mod policy;

@@ -358,11 +358,13 @@ impl Default for Exec {
 pub struct State {
     /// Closed transactions, with their backups, that are kept.
     pub generations: usize,
+    /// Backups of these that are older are removed.
+    pub max_age: Span,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { generations: 5 }
+        Self { generations: 5, max_age: Span::days(90) }
     }
 }
 

@@ -2,20 +2,23 @@
 //!
 //! The socket is systemd's (`certwarden-export.socket`), which hands it over as standard input, so that this process needs
 //! neither a capability nor a network of its own. What others may do to it is bounded: connections, their life, the size of
-//! a request. A certificate to serve with and the names of who may ask come by `LoadCredential=`; nothing else is configured.
+//! a request, how long an answer may lie unread. A certificate to serve with, the CA of clients and the names of who may ask come by
+//! `LoadCredential=`; nothing else is configured.
 
 mod access;
+mod denied;
+mod paced;
 mod snapshot;
 mod tls;
 
 use std::convert::Infallible;
-use std::net::TcpListener as StdListener;
+use std::net::{IpAddr, TcpListener as StdListener};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -30,8 +33,10 @@ use zeroize::Zeroizing;
 
 use crate::host::fs::Root;
 use access::Access;
+use denied::Denied;
+use paced::Paced;
 use snapshot::Snapshot;
-use tls::Acceptor;
+use tls::{Acceptor, NotAccepted};
 
 /// Two Prometheus, a proxy and a person are some five.
 const MOST_CONNECTIONS: usize = 64;
@@ -41,6 +46,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LIFE: Duration = Duration::from_secs(60);
 /// And after this at once: who takes its answer so slowly would keep the place from others.
 const LAST_ANSWER: Duration = Duration::from_secs(15);
+/// Who takes nothing of its answer for so long gets no more of it.
+const UNREAD: Duration = Duration::from_secs(10);
+/// A wrong password is answered after this: whoever guesses has some sixty guesses a second, on all connections together.
+const GUESS: Duration = Duration::from_secs(1);
 /// Head of a request, in bytes. Prometheus' is some 300.
 const LARGEST_HEAD: usize = 16 << 10;
 /// Descriptors can run out for reasons that are not ours.
@@ -89,6 +98,7 @@ struct Server {
     snapshot: Snapshot,
     access: Access,
     tls: Option<Acceptor>,
+    denied: Denied,
 }
 
 /// Serves until nobody has asked for `options.idle`. `ready` is told the address that is listened on.
@@ -106,6 +116,7 @@ pub fn serve(root: Root, options: &Options, ready: impl FnOnce(&str)) -> Result<
         snapshot: Snapshot::new(root),
         access: Access::load(credentials)?,
         tls: Acceptor::load(credentials)?,
+        denied: Denied::default(),
     });
     ready(&socket.local_addr().map(|a| a.to_string()).unwrap_or_default());
     // one thread: what is served is in memory
@@ -140,7 +151,9 @@ async fn accept(socket: StdListener, server: Arc<Server>, idle: Option<Duration>
             },
         };
         match accepted {
-            Ok((stream, _)) => drop(tokio::spawn(connection(stream, Arc::clone(&server), place))),
+            Ok((stream, from)) => {
+                drop(tokio::spawn(connection(stream, from.ip().to_canonical(), Arc::clone(&server), place)));
+            }
             Err(e) => {
                 tracing::debug!("a connection could not be accepted: {e}");
                 sleep(PAUSE).await;
@@ -150,26 +163,32 @@ async fn accept(socket: StdListener, server: Arc<Server>, idle: Option<Duration>
 }
 
 /// One connection, from handshake to end, within its life.
-async fn connection(stream: TcpStream, server: Arc<Server>, place: OwnedSemaphorePermit) {
-    let io = TokioIo::new(stream);
+async fn connection(stream: TcpStream, from: IpAddr, server: Arc<Server>, place: OwnedSemaphorePermit) {
+    let io = Paced::new(TokioIo::new(stream), UNREAD);
     let whole = async {
         match &server.tls {
-            None => http(io, &server).await,
-            Some(tls) => {
-                if let Ok(Ok(secured)) = timeout(PATIENCE, tls.accept(io)).await {
-                    http(secured, &server).await;
-                }
-            }
+            None => http(io, from, &server).await,
+            Some(tls) => match timeout(PATIENCE, tls.accept(io)).await {
+                Ok(Ok(secured)) => http(secured, from, &server).await,
+                Ok(Err(NotAccepted { uncertified: true })) => server.denied.certificate(from),
+                Ok(Err(_)) | Err(_) => {}
+            },
         }
     };
     let _ = timeout(LIFE + LAST_ANSWER, whole).await; // over is over
     drop(place);
 }
 
-async fn http<S: Read + Write + Unpin>(io: S, server: &Arc<Server>) {
+async fn http<S: Read + Write + Unpin>(io: S, from: IpAddr, server: &Arc<Server>) {
     let service = service_fn(move |request| {
         let answer = answer(server, &request);
-        async move { Ok::<_, Infallible>(answer) }
+        async move {
+            if answer.status() == StatusCode::UNAUTHORIZED {
+                server.denied.password(from);
+                sleep(GUESS).await;
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(LARGEST_HEAD);
@@ -197,6 +216,7 @@ fn answer(server: &Server, request: &Request<Incoming>) -> Response<Full<Bytes>>
     if path != "/healthz" && !server.access.allows(request.headers().get(AUTHORIZATION)) {
         let mut refused = plain(StatusCode::UNAUTHORIZED, TEXT, "name and password are needed\n");
         refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"certwarden\""));
+        refused.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         return refused;
     }
     match path {

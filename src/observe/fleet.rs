@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::host::kube::nodes::NodeLine;
 use crate::model::fleet::lease::Record;
 use crate::model::fleet::notes::{Harm, Pause};
+use crate::model::plain;
 use crate::txn::cluster::{Roster, node_of};
 
 pub const SCHEMA: &str = "certwarden.fleet/v1";
@@ -79,7 +80,7 @@ fn lock(lease: String, record: &Record) -> Lock {
 }
 
 fn member(mut node: NodeLine, locks: &[Lock]) -> Member {
-    let mut told = |key: &str| node.annotations.remove(key).map(|text| plain(&text));
+    let mut told = |key: &str| node.annotations.remove(key).map(|text| plain::line(&text, plain::CLAUSE));
     let (version, earliest_expiry) = (told(VERSION), told(EARLIEST));
     let (next_action, last_renewal) = (told(NEXT), told(LAST));
     let holds = locks.iter().find(|l| l.holder.as_ref() == Some(&node.name)).map(|l| l.lease.clone());
@@ -95,9 +96,4 @@ fn member(mut node: NodeLine, locks: &[Lock]) -> Member {
         last_renewal,
         holds,
     }
-}
-
-/// Anybody may have written it, and it goes to a terminal.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::status::{SCHEMA, Status};
 use crate::host::fs::{FsError, Root};
+use crate::model::plain;
 
 pub const STATUS_FILE: &str = "/run/certwarden/status.json";
 pub(super) const RUNTIME_DIR: &str = "/run/certwarden";
@@ -25,11 +26,12 @@ pub enum ObserveError {
 /// [`ObserveError::Fs`]; the old file is then untouched.
 pub fn publish(root: &Root, status: &Status) -> Result<(), ObserveError> {
     let path = Path::new(STATUS_FILE);
-    let mut json = serde_json::to_vec_pretty(status).map_err(|e| FsError::new("encode", path, e))?;
-    json.push(b'\n');
+    let json = serde_json::to_string_pretty(status).map_err(|e| FsError::new("encode", path, e))?;
+    // people show it on terminals, too
+    let json = plain::json(&json).into_owned() + "\n";
     // systemd makes it (RuntimeDirectory=); this is for a daemon that a person starts
     root.create_dir_all(Path::new(RUNTIME_DIR), 0o755)?;
-    Ok(root.write(path, &json, 0o644)?)
+    Ok(root.write(path, json.as_bytes(), 0o644)?)
 }
 
 /// The status that the daemon published last.

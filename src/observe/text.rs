@@ -5,6 +5,7 @@ use jiff::tz::TimeZone;
 use super::line::{clock, remaining};
 use super::status::{Doing, Status};
 use crate::model::machine::Standing;
+use crate::model::plain::one_line;
 use crate::model::policy::Mode;
 
 /// Entries that need attention, at most: `certwarden check` has them all.
@@ -48,7 +49,7 @@ fn render_in(status: &Status, tz: &TimeZone) -> String {
         rows.push(("last renewal", format!("{when} {}: {}{id}", t.outcome.id(), t.reason)));
     }
     rows.extend(status.warnings.iter().map(|w| ("warning", w.clone())));
-    rows.iter().map(|(name, value)| format!("{name:<13}{value}")).collect::<Vec<_>>().join("\n")
+    rows.iter().map(|(name, value)| format!("{name:<13}{}", one_line(value))).collect::<Vec<_>>().join("\n")
 }
 
 fn doing(status: &Status) -> String {

@@ -16,7 +16,7 @@ use crate::host::Host;
 use crate::host::clock::Deadline;
 use crate::host::crypto::{self, Subject};
 use crate::host::fs::{MAX_FILE, Root};
-use crate::host::kube::{Answer, Connection, Identity, KubeError};
+use crate::host::kube::{self, Answer, Connection, Identity, KubeError};
 use crate::model::cause::chain;
 use crate::model::csr::{self, Kind, Stage};
 use crate::model::identity::{GROUP, USER};
@@ -26,7 +26,7 @@ use crate::model::policy::Span;
 use crate::model::repair::With;
 use crate::model::schedule::back_off_until;
 use crate::model::version::Version;
-use crate::model::{addresses, cert, serving};
+use crate::model::{addresses, cert, plain, serving};
 
 /// Name in a comment, then the key; 0600.
 fn kept(kind: Kind) -> &'static Path {
@@ -291,9 +291,7 @@ fn look(host: &Host, to: &Connection, name: &str) -> Result<Option<csr::Request>
     let answer = host.kube.get(to, &path)?;
     let server = to.server.clone();
     match answer.status {
-        200 => {
-            csr::parse(&answer.body).map(Some).map_err(|e| KubeError::Malformed { server, path, detail: e.to_string() })
-        }
+        200 => csr::parse(&answer.body).map(Some).map_err(|e| kube::malformed(server, path, &e)),
         404 => Ok(None),
         status => Err(KubeError::Status { server, path, status, detail: words(&answer) }),
     }
@@ -308,8 +306,7 @@ fn version(host: &Host, to: &Connection) -> Result<Option<Version>, KubeError> {
 fn words(answer: &Answer) -> String {
     let told: Option<serde_json::Value> = serde_json::from_str(&answer.body).ok();
     let message = told.and_then(|v| Some(v.get("message")?.as_str()?.to_owned())).unwrap_or_default();
-    let message: String = message.chars().filter(|c| !c.is_control()).take(300).collect();
-    format!("{} {message}", answer.status)
+    format!("{} {}", answer.status, plain::line(&message, plain::SENTENCE))
 }
 
 /// Before anything of it is kept: whoever signs may answer anything.

@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 use crate::host::exec::{Exec, ExecError, Invocation, Output, Program, Programs, descendants};
 use crate::host::fs::MAX_FILE;
 use crate::host::namespace::{Namespace, NamespaceError};
+use crate::model::plain;
 use copy::Copies;
 use digest::Snapshot;
 pub use digest::{Change, Kind};
@@ -47,8 +48,6 @@ const SOCKETS: [&str; 9] = [
     "/run/snapd.socket",
     "/run/systemd",
 ];
-/// Of what kubeadm said; a reason is a sentence.
-const MAX_WORDS: usize = 300;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StagingError {
@@ -150,7 +149,7 @@ fn version(programs: &Exec) -> Result<Answer, StagingError> {
     if !output.success() {
         return Err(StagingError::Version { ending: output.ending(), words: words(&output) });
     }
-    let line = output.stdout.trim().chars().take(MAX_WORDS).collect();
+    let line = plain::line(output.stdout.trim(), plain::SENTENCE);
     Ok(Answer { version: Some(line), ..Answer::default() })
 }
 
@@ -211,7 +210,7 @@ pub(crate) fn words(output: &Output) -> String {
         error.or_else(|| err.last().cloned()).or_else(|| out.last().cloned())
     };
     let text = text.unwrap_or_else(|| "it said nothing".to_owned());
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_WORDS).collect()
+    plain::line(&text, plain::SENTENCE)
 }
 
 /// The asked-for files that changed, and everything else that did.

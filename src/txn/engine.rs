@@ -104,7 +104,7 @@ impl Engine<'_> {
                 return Err(e.into());
             }
         };
-        story::opened(&dir.id, plan);
+        story::opened(&dir.id, plan, self.host.by.as_deref());
         let mut run = Run::new(Engine { cluster: options.cluster, ..*self }, plan, dir);
         run.lock = lock;
         run.forced.clone_from(&options.forced);
@@ -125,7 +125,7 @@ impl Engine<'_> {
         };
         report.notes.extend(told);
         retention::keep_report(&self.host.root, &report, options.dry_run);
-        retention::apply(&self.host.root, self.policy.state.generations);
+        retention::apply(&self.host.root, &self.policy.state, self.host.clock.now());
         Ok(report)
     }
 

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use crate::host::Host;
 use crate::host::cri::{Container, Exit};
+use crate::model::plain;
 
 use super::container::Who;
 use super::run::Run;
@@ -117,6 +118,6 @@ impl<'a> Exits<'a> {
         let lines: Vec<&str> = log.lines().filter_map(|l| l.splitn(4, ' ').nth(3)).collect();
         let telling = |l: &&&str| ["rror", "panic", "fatal"].iter().any(|word| l.contains(word));
         let line = lines.iter().rev().find(telling).or(lines.last())?;
-        Some(line.chars().filter(|c| !c.is_control()).take(WORDS).collect())
+        Some(plain::line(line, WORDS))
     }
 }

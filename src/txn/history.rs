@@ -20,6 +20,12 @@ pub struct Past {
     pub backup: bool,
     pub entries: Vec<String>,
     pub reason: Option<String>,
+    /// The people who began it or had a part in its end, in order; none: services alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub by: Vec<String>,
+    /// Gates that were overridden.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forced: Vec<String>,
 }
 
 /// All transactions that are kept, newest first.
@@ -36,6 +42,8 @@ fn past(root: &Root, dir: &TxnDir) -> Past {
         Ok(Some(ledger)) => {
             let mut entries: Vec<String> = ledger.files().iter().map(|f| f.entry.clone()).collect();
             entries.dedup();
+            let mut by: Vec<String> = ledger.records().iter().filter_map(|r| r.by.clone()).collect();
+            by.dedup();
             Past {
                 id: dir.id.clone(),
                 opened_at: ledger.opened_at(),
@@ -43,6 +51,8 @@ fn past(root: &Root, dir: &TxnDir) -> Past {
                 backup: backup && ledger.state().keeps_backup(),
                 entries,
                 reason: ledger.records().last().and_then(|r| r.reason.clone()),
+                by,
+                forced: ledger.records().first().map(|r| r.forced.clone()).unwrap_or_default(),
             }
         }
         Ok(None) => unreadable(dir, "it never began".to_owned()),
@@ -52,7 +62,8 @@ fn past(root: &Root, dir: &TxnDir) -> Past {
 
 fn unreadable(dir: &TxnDir, reason: String) -> Past {
     let entries = Vec::new();
-    Past { id: dir.id.clone(), opened_at: None, state: None, backup: false, entries, reason: Some(reason) }
+    let (by, forced) = (Vec::new(), Vec::new());
+    Past { id: dir.id.clone(), opened_at: None, state: None, backup: false, entries, reason: Some(reason), by, forced }
 }
 
 /// The report of one transaction, if it was kept.

@@ -44,6 +44,16 @@ pub struct Ledger {
     records: Vec<Record>,
     /// Bytes up to the last whole line.
     whole: u64,
+    /// Who drives this process, for what it records.
+    by: Option<String>,
+}
+
+/// Who begins a transaction. Nobody: a service, which overrides nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Begun {
+    pub by: Option<String>,
+    /// Ids of gates.
+    pub forced: Vec<String>,
 }
 
 impl Ledger {
@@ -51,10 +61,16 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub fn open(root: &Root, dir: &TxnDir, files: Vec<FileRecord>, at: Timestamp) -> Result<Self, LedgerError> {
-        let mut ledger = Self { dir: dir.clone(), records: Vec::new(), whole: 0 };
+    pub fn open(
+        root: &Root,
+        dir: &TxnDir,
+        files: Vec<FileRecord>,
+        at: Timestamp,
+        begun: Begun,
+    ) -> Result<Self, LedgerError> {
+        let mut ledger = Self { dir: dir.clone(), records: Vec::new(), whole: 0, by: begun.by };
         root.place(&dir.ledger())?.reserve(RESERVE)?;
-        ledger.append(root, Record { files, ..record(State::Open, at) })?;
+        ledger.append(root, Record { files, forced: begun.forced, ..record(State::Open, at) })?;
         Ok(ledger)
     }
 
@@ -69,7 +85,17 @@ impl Ledger {
             other => other?,
         };
         let (records, whole) = read(&bytes, &path)?;
-        Ok(if records.is_empty() { None } else { Some(Self { dir: dir.clone(), records, whole: whole as u64 }) })
+        Ok(if records.is_empty() {
+            None
+        } else {
+            Some(Self { dir: dir.clone(), records, whole: whole as u64, by: None })
+        })
+    }
+
+    /// The same, driven by this person from now on.
+    #[must_use]
+    pub fn driven_by(self, by: Option<String>) -> Self {
+        Self { by, ..self }
     }
 
     /// Whether the file speaks of this state at all: cheaper than to read it, and enough to know that it does not.
@@ -138,6 +164,7 @@ impl Ledger {
     }
 
     fn append(&mut self, root: &Root, record: Record) -> Result<(), LedgerError> {
+        let record = Record { by: self.by.clone(), ..record };
         if let Some(last) = self.records.last()
             && !last.state.may_become(record.state)
         {
@@ -211,6 +238,8 @@ fn record(state: State, at: Timestamp) -> Record {
         reason: None,
         left: Vec::new(),
         failed: Vec::new(),
+        by: None,
+        forced: Vec::new(),
     }
 }
 
@@ -223,7 +252,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::open(dir.path()).unwrap();
         let txn = store::create(&root, Timestamp::UNIX_EPOCH).unwrap();
-        let ledger = Ledger::open(&root, &txn, Vec::new(), Timestamp::UNIX_EPOCH).unwrap();
+        let ledger = Ledger::open(&root, &txn, Vec::new(), Timestamp::UNIX_EPOCH, Begun::default()).unwrap();
         (dir, root, ledger)
     }
 
@@ -272,24 +301,28 @@ mod tests {
         std::fs::write(root.on_host(&damaged.dir().ledger()), "rubbish\n").unwrap();
         let newer = || {
             let txn = store::create(&root, Timestamp::UNIX_EPOCH).unwrap();
-            let mut ledger = Ledger::open(&root, &txn, Vec::new(), Timestamp::UNIX_EPOCH).unwrap();
+            let mut ledger = Ledger::open(&root, &txn, Vec::new(), Timestamp::UNIX_EPOCH, Begun::default()).unwrap();
             ledger.enter(&root, State::Discarded, Timestamp::UNIX_EPOCH, None).unwrap();
             ledger
         };
         assert!(store::unfinished(&root).is_err(), "it may be open");
         newer();
+        let kept = |generations| {
+            let rules = crate::model::policy::State { generations, ..crate::model::policy::State::default() };
+            crate::txn::retention::apply(&root, &rules, Timestamp::UNIX_EPOCH);
+        };
         assert_eq!(store::unfinished(&root).unwrap().len(), 0);
         assert_eq!(store::unreadable(&root).unwrap(), [damaged.dir().clone()]);
-        crate::txn::retention::apply(&root, 1);
+        kept(1);
         assert_eq!(store::unreadable(&root).unwrap().len(), 1, "kept as long as others");
-        crate::txn::retention::apply(&root, 0);
+        kept(0);
         assert_eq!(store::unreadable(&root).unwrap().len(), 0);
         // an open one besides is found
         let damaged = newer();
         newer();
         std::fs::write(root.on_host(&damaged.dir().ledger()), "rubbish\n").unwrap();
         let txn = store::create(&root, Timestamp::UNIX_EPOCH).unwrap();
-        Ledger::open(&root, &txn, Vec::new(), Timestamp::UNIX_EPOCH).unwrap();
+        Ledger::open(&root, &txn, Vec::new(), Timestamp::UNIX_EPOCH, Begun::default()).unwrap();
         let open = store::unfinished(&root).unwrap();
         assert_eq!(open.iter().map(|(dir, _)| dir.id.clone()).collect::<Vec<_>>(), [txn.id]);
     }

@@ -11,6 +11,7 @@
 //! dies anywhere leaves a ledger from which [`recover`] finishes the story.
 
 pub mod activate;
+pub mod acts;
 pub mod before;
 pub mod calm;
 pub mod cluster;

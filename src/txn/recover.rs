@@ -77,7 +77,7 @@ impl Engine<'_> {
         if last.is_none() && reach == Reach::Full {
             last = self.prove_again();
         }
-        retention::apply(root, self.policy.state.generations);
+        retention::apply(root, &self.policy.state, self.host.clock.now());
         Ok(last)
     }
 
@@ -96,7 +96,7 @@ impl Engine<'_> {
             return Ok(None);
         };
         let state = ledger.state();
-        story::recovering(&dir.id, state);
+        story::recovering(&dir.id, state, self.host.by.as_deref());
         let (plan, note) = self.plan_of(dir, &ledger);
         let reach = if self.needs_the_node(&plan) { Reach::FilesOnly } else { reach };
         let mut run = Run::resume(*self, &plan, ledger);

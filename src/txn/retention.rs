@@ -1,14 +1,19 @@
-//! What is kept of closed transactions: the newest N backups to roll back to, and as many stories of failures.
+//! What is kept of closed transactions: the newest N backups to roll back to, none longer than it is of use, and as many
+//! stories of failures.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::host::fs::Root;
 use crate::model::cause::chain;
 use crate::model::ledger::State;
+use crate::model::policy::State as Rules;
 use crate::model::report::Report;
 
 use super::ledger::Ledger;
+use super::lock::Lock;
 use super::store::{self, STATE_DIR, TxnDir};
 use super::{files, unproven};
 
@@ -29,8 +34,10 @@ pub fn keep_report(root: &Root, report: &Report, dry_run: bool) {
     }
 }
 
-/// Removes what is older than the newest `generations`. Best effort: what cannot be removed now is tried next time.
-pub fn apply(root: &Root, generations: usize) {
+/// Removes what is older than the newest `generations`, and backups older than `max-age`. Best effort: what cannot be removed
+/// now is tried next time.
+pub fn apply(root: &Root, rules: &Rules, now: Timestamp) {
+    let generations = rules.generations;
     let closed = match store::closed(root) {
         Ok(closed) => closed,
         Err(e) => return tracing::warn!("old transactions could not be listed: {}", chain(&e)),
@@ -72,6 +79,49 @@ pub fn apply(root: &Root, generations: usize) {
             remove(root, dir, &dir.path());
         }
     }
+    for dir in outdated(root, rules, now) {
+        forget_keys(root, &dir);
+    }
+}
+
+/// Removes the backups that have become too old since the last transaction, which may be a year ago. For the daemon, which
+/// looks each hour: the lock is taken only where there is one, and not waited for.
+pub fn by_age(root: &Root, rules: &Rules, now: Timestamp) {
+    if outdated(root, rules, now).is_empty() {
+        return;
+    }
+    match Lock::take(root, "removing old backups") {
+        // whoever has the lock may be about to need one
+        Ok(_lock) => {
+            for dir in outdated(root, rules, now) {
+                forget_keys(root, &dir);
+            }
+        }
+        Err(e) => tracing::debug!("old backups are removed later: {}", chain(&e)),
+    }
+}
+
+/// Closed transactions whose backup is there and too old. The newest is no exception: it, too, holds what was replaced so
+/// long ago. One that failed or is not proven is: an operator, or the next verification, may need it.
+fn outdated(root: &Root, rules: &Rules, now: Timestamp) -> Vec<TxnDir> {
+    let old = |dir: &TxnDir| {
+        let Ok(Some(ledger)) = Ledger::load(root, dir) else { return false };
+        let age = ledger.records().last().map(|r| now.duration_since(r.at)).unwrap_or_default();
+        Duration::try_from(age).is_ok_and(|age| age > rules.max_age.0)
+    };
+    let open: Vec<TxnDir> = unproven::list(root).into_iter().map(|u| u.dir).collect();
+    let needed = |dir: &TxnDir, state: State| state == State::RollbackFailed || open.contains(dir);
+    let closed = store::closed(root).unwrap_or_default().into_iter();
+    let kept = closed.filter(|(dir, state)| !needed(dir, *state) && root.exists(&dir.old_dir()));
+    kept.map(|(dir, _)| dir).filter(old).collect()
+}
+
+/// The record of the transaction stays.
+fn forget_keys(root: &Root, dir: &TxnDir) {
+    tracing::info!(cw_txn = dir.id, "the backup of transaction {} is older than state.max-age, and is removed", dir.id);
+    for path in [dir.old_dir(), dir.new_dir(), dir.work()] {
+        remove(root, dir, &path);
+    }
 }
 
 /// Keys must not stay beside the live ones because a file could not be removed at once.
@@ -100,7 +150,7 @@ fn remove_half_made(root: &Root, dir: &Path, older_than: Duration) {
 }
 
 fn remove(root: &Root, dir: &TxnDir, path: &Path) {
-    if let Err(e) = root.remove_tree(path) {
+    if let Err(e) = root.shred_tree(path) {
         tracing::warn!(cw_txn = dir.id, "an old transaction could not be removed: {}", chain(&e));
     }
 }

@@ -145,7 +145,7 @@ impl<'a> Run<'a> {
         run.left = ledger.left();
         run.before = before::Before::load(&engine.host.root, &run.dir);
         run.forced.clone_from(&run.before.forced);
-        run.ledger = Some(ledger);
+        run.ledger = Some(ledger.driven_by(engine.host.by.clone()));
         run
     }
 

@@ -10,12 +10,13 @@ use crate::model::ledger::State;
 use crate::model::plan::Plan;
 use crate::model::report::{Consumer, CredentialSeen, Report};
 
-pub(super) fn opened(txn: &str, plan: &Plan) {
+pub(super) fn opened(txn: &str, plan: &Plan, by: Option<&str>) {
     let names: Vec<&str> = plan.items.iter().map(|i| i.name.as_str()).collect();
     tracing::info!(
         target: NOTICE,
         MESSAGE_ID = id::PLAN_MADE.as_str(),
         cw_txn = txn,
+        cw_by = by,
         "transaction {txn}: {} to be renewed by {} ({}): {}",
         names.len(),
         plan.source,
@@ -236,11 +237,12 @@ pub(super) fn interrupted(txn: &str, reason: &str) {
     tracing::warn!(MESSAGE_ID = id::INTERRUPTED.as_str(), cw_txn = txn, "interrupted: {reason}");
 }
 
-pub(super) fn recovering(txn: &str, state: State) {
+pub(super) fn recovering(txn: &str, state: State, by: Option<&str>) {
     tracing::warn!(
         MESSAGE_ID = id::RECOVERED.as_str(),
         cw_txn = txn,
         cw_state = state.name(),
+        cw_by = by,
         "finishing transaction {txn}, which was found {state}"
     );
 }

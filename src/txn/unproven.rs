@@ -167,6 +167,7 @@ impl Engine<'_> {
             all.retain(|u| u.dir.id == id);
         }
         let Some(mut unproven) = all.pop() else { return Ok(None) };
+        unproven.ledger = unproven.ledger.driven_by(self.host.by.clone());
         if !all.is_empty() {
             let ids = all.into_iter().chain([unproven]).map(|u| u.dir.id).collect::<Vec<_>>().join(", ");
             return Err(EngineError::SeveralUnproven { ids });
@@ -180,7 +181,7 @@ impl Engine<'_> {
             let kept = Report { outcome: Outcome::Committed, reason: sentence.clone(), ended_at: at, ..kept };
             retention::keep_report(root, &kept, false);
         }
-        retention::apply(root, self.policy.state.generations);
+        retention::apply(root, &self.policy.state, at);
         Ok(Some(Report { transaction, ..Report::new(Outcome::Committed, sentence, at) }))
     }
 }

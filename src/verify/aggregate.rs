@@ -10,6 +10,7 @@ use crate::host::Host;
 use crate::host::clock::Deadline;
 use crate::host::kube::{Answer, Connection, KubeError};
 use crate::model::inventory::Inventory;
+use crate::model::plain;
 use crate::model::report::{CredentialSeen, When};
 
 const SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
@@ -83,7 +84,7 @@ fn judge(answer: &Answer) -> Option<bool> {
 }
 
 fn first_line(body: &str) -> String {
-    body.lines().next().unwrap_or("nothing").chars().filter(|c| !c.is_control()).take(200).collect()
+    plain::line(body.lines().next().unwrap_or("nothing"), plain::CLAUSE)
 }
 
 #[derive(Deserialize)]

@@ -69,6 +69,7 @@ pub fn by_kubeconfig(host: &Host, path: &Path, limit: Duration) -> Result<Connec
     let bytes = host.root.read_secret(path).map_err(|e| chain(&e))?;
     let text = std::str::from_utf8(&bytes).map_err(|e| cannot(&e))?;
     let config = kubeconfig::parse(text).map_err(|e| cannot(&e))?;
+    let server = config.secure_server().map_err(|e| cannot(&e))?.to_owned();
     let beside = |file: &Path| host.root.read_secret(&kubeconfig::relative_to(path, file)).map_err(|e| chain(&e));
     let (identity, headers) = if let Some((cert, key)) = config.identity.pair(beside)? {
         (Some(Identity { cert: cert.to_vec(), key }), Vec::new())
@@ -82,6 +83,5 @@ pub fn by_kubeconfig(host: &Host, path: &Path, limit: Duration) -> Result<Connec
         Some(Material::File(file)) => beside(&file)?.to_vec(),
         None => host.root.read(Path::new(CLUSTER_CA), MAX_FILE).map_err(|e| chain(&e))?,
     };
-    let server = config.server.ok_or_else(|| cannot(&"it names no server"))?;
     Ok(Connection { server, ca: Some(ca), identity, headers, limit })
 }

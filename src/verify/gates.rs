@@ -219,6 +219,7 @@ fn not_ready(host: &Host, view: View<'_>) -> Option<Refusal> {
             Problem::Expiring
                 | Problem::CaExpiresFirst
                 | Problem::StaleCopy
+                | Problem::ClearText
                 | Problem::RotationOverdue
                 | Problem::RotationOff
                 | Problem::ShortLived

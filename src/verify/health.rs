@@ -7,6 +7,7 @@ use crate::host::Host;
 use crate::host::clock::Deadline;
 use crate::host::kube::{Connection, Identity, KubeError};
 use crate::model::component::Component;
+use crate::model::plain;
 
 /// Between looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -77,7 +78,7 @@ fn split(url: &str) -> (&str, &str) {
 }
 
 fn first_line(body: &str) -> String {
-    body.lines().next().unwrap_or("nothing").chars().take(200).collect()
+    plain::line(body.lines().next().unwrap_or("nothing"), plain::CLAUSE)
 }
 
 #[cfg(test)]

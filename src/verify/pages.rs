@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::host::Host;
-use crate::host::kube::{Connection, KubeError};
+use crate::host::kube::{Connection, malformed};
 use crate::model::cause::chain;
 
 /// Items in one answer, at first and at most: an answer is cut at 1 MiB, and a request with its certificate has some 5 KiB.
@@ -86,8 +86,7 @@ pub fn each(
             // one alone is too large: the next begins where the part that came says
             Err(e) => {
                 let head = head(&answer.body).filter(|_| e.is_eof()).ok_or_else(|| {
-                    let (server, path, detail) = (to.server.clone(), path.to_owned(), e.to_string());
-                    Failed::Unusable(chain(&KubeError::Malformed { server, path, detail }))
+                    Failed::Unusable(chain(&malformed(to.server.clone(), path.to_owned(), &e)))
                 })?;
                 left_out += 1;
                 head

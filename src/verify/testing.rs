@@ -53,6 +53,7 @@ pub(crate) fn host_at(root: &Path) -> Host {
         runtime: Box::new(Nothing),
         programs: std::sync::Arc::new(Nothing),
         clock: Box::new(SystemClock::default()),
+        by: None,
     }
 }
 

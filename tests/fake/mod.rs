@@ -304,6 +304,7 @@ impl Fake {
             runtime: Box::new(self.clone()),
             programs: Arc::new(self.clone()),
             clock: Box::new(self.clone()),
+            by: None,
         }
     }
 

@@ -286,6 +286,7 @@ fn host(root: &Path) -> Host {
             Exec::with_dirs(vec![root.join("bin")]).with_certwarden(env!("CARGO_BIN_EXE_certwarden").into()),
         ),
         clock: Box::new(SystemClock::default()),
+        by: None,
     }
 }
 

@@ -17,6 +17,7 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use crate::model::inventory::ContainerRef;
+use crate::model::plain;
 use messages::{
     CONTAINER_EXITED, CONTAINER_RUNNING, ContainerFilter, ContainerStatusRequest, ContainerStatusResponse, ImageSpec,
     ImageStatusRequest, ImageStatusResponse, ListContainersRequest, ListContainersResponse, ListPodSandboxRequest,
@@ -244,7 +245,7 @@ fn describe(status: &Status) -> String {
 }
 
 fn words(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(300).collect()
+    plain::line(text, plain::SENTENCE)
 }
 
 #[cfg(test)]

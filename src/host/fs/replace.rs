@@ -27,6 +27,9 @@ mod attributes;
 mod link;
 mod pieces;
 
+/// Keys, certificates and kubeconfigs are small; nothing else is overwritten to its end.
+const MAX_SHREDDED: u64 = 16 << 20;
+
 /// A file's directory, opened, and its name there: all further work is relative to that directory, so that
 /// nobody can move it away underneath.
 #[derive(Debug)]
@@ -146,6 +149,40 @@ impl Root {
             }
         }
         self.unlink(path, UnlinkatFlags::RemoveDir)
+    }
+
+    /// Removes a directory of certwarden's own with what is in it, whose bytes are overwritten first: keys. What the bytes
+    /// are overwritten with lands where they were on file systems that write in place (ext4, xfs), and elsewhere on others.
+    /// Best effort: what cannot be overwritten is unlinked all the same.
+    ///
+    /// # Errors
+    /// [`FsError`]; that it does not exist is none.
+    pub fn shred_tree(&self, path: &Path) -> Result<(), FsError> {
+        for name in self.list(path).unwrap_or_default() {
+            let child = path.join(&name);
+            match self.symlink_metadata(&child) {
+                Ok(meta) if meta.is_dir() => self.shred_tree(&child)?,
+                // of another name of the file nobody has said that it may go
+                Ok(meta) if meta.is_file() && meta.nlink() == 1 => drop(self.overwrite(&child, meta.len())),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        self.remove_tree(path)
+    }
+
+    fn overwrite(&self, path: &Path, length: u64) -> io::Result<()> {
+        const PIECE: [u8; 4096] = [0; 4096];
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+        let dir = self.directory(parent).map_err(io::Error::other)?;
+        let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let mut file = File::from(openat(dir.as_fd(), name, flags, Mode::empty())?);
+        let mut left = length.min(MAX_SHREDDED);
+        while left > 0 {
+            let size = usize::try_from(left).unwrap_or(PIECE.len()).min(PIECE.len());
+            file.write_all(PIECE.get(..size).unwrap_or(&PIECE))?;
+            left -= size as u64;
+        }
+        file.sync_data()
     }
 
     /// Removes a file of certwarden's own.

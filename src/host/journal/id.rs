@@ -75,8 +75,12 @@ pub const REQUEST_REFUSED: MessageId = MessageId("f0cf6ee3831a41e0aa5762a697f65b
 /// The approver leaves a request for a serving certificate to a person. Fields: `cw_request`, `cw_user`.
 pub const REQUEST_UNDECIDED: MessageId = MessageId("5d0c7f0e5a5f4c0f9d4b7d3a1be2a6c4");
 
+/// A person has decided something that certwarden would not have done by itself. Fields: `cw_by`, `cw_act`.
+pub const DECIDED: MessageId = MessageId("8cd96c3eb4a34f78a408c8766ac8d800");
+
 /// Every id.
-pub const ALL: [MessageId; 31] = [
+pub const ALL: [MessageId; 32] = [
+    DECIDED,
     DAEMON_STARTED,
     DAEMON_STOPPED,
     CONFIG_RELOADED,
@@ -133,7 +137,7 @@ mod tests {
     #[test]
     fn every_kind_of_record_is_written_by_somebody() {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-        let written: String = ["txn/story.rs", "daemon/report.rs", "daemon/approver.rs"]
+        let written: String = ["txn/story.rs", "txn/acts.rs", "daemon/report.rs", "daemon/approver.rs"]
             .map(|file| std::fs::read_to_string(source.join(file)).unwrap())
             .concat();
         let names =

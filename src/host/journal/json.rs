@@ -10,6 +10,8 @@ use tracing_journald::Priority;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
+use crate::model::plain;
+
 /// See the module.
 pub(super) struct Json;
 
@@ -37,7 +39,7 @@ impl Record {
     }
 
     fn line(self) -> String {
-        Value::Object(self.0).to_string() + "\n"
+        plain::json(&Value::Object(self.0).to_string()).into_owned() + "\n"
     }
 
     fn put(&mut self, field: &Field, value: String) {
@@ -62,10 +64,10 @@ mod tests {
     #[test]
     fn a_record_is_one_line_whatever_is_in_it() {
         let mut record = Record::new(Priority::Warning, Timestamp::UNIX_EPOCH);
-        record.0.insert("MESSAGE".into(), Value::from("two\nlines \"quoted\" \u{1b}[2J"));
+        record.0.insert("MESSAGE".into(), Value::from("two\nlines \"quoted\" \u{1b}[2J\u{9b}\u{202e}"));
         let line = record.line();
         assert_eq!(line.lines().count(), 1);
-        assert!(!line.contains('\u{1b}'));
+        assert!(line.trim_end().chars().all(plain::is_plain));
         let read: Value = serde_json::from_str(&line).unwrap();
         assert_eq!((&read["PRIORITY"], &read["timestamp"]), (&Value::from(4), &Value::from("1970-01-01T00:00:00Z")));
     }

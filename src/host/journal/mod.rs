@@ -10,6 +10,7 @@
 
 pub mod id;
 mod json;
+mod shown;
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
@@ -23,6 +24,9 @@ use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, registry};
+
+use crate::model::plain;
+use shown::Shown;
 
 /// `target` of a record at ERROR that whoever looks after the node must see now: the node may be broken. Priority `alert`.
 pub const ALERT: &str = "certwarden::alert";
@@ -93,6 +97,17 @@ pub fn init(to: Target, verbose: bool) -> bool {
     tracing::subscriber::set_global_default(records).is_ok()
 }
 
+/// What is told meanwhile goes to journald, whoever reads stderr: what the machine should remember of a person's command.
+/// Nothing happens where there is no journald, or where it reads stderr anyway and has got it.
+pub fn always(tell: impl FnOnce()) {
+    if stderr_is_journal() {
+        return tell();
+    }
+    if let Some(journal) = journald() {
+        tracing::subscriber::with_default(registry().with(filter(Level::INFO)).with(journal), tell);
+    }
+}
+
 fn filter(own: Level) -> Targets {
     Targets::new().with_default(LevelFilter::WARN).with_target("certwarden", own)
 }
@@ -113,7 +128,7 @@ where
         let layer = tracing_journald::layer().ok()?;
         let layer = layer.with_field_prefix(None).with_syslog_identifier("certwarden".to_owned());
         let filter = filter_fn(move |metadata| class(metadata.target()) == of);
-        Some(layer.with_priority_mappings(priorities).with_filter(filter).boxed())
+        Some(Shown(layer.with_priority_mappings(priorities)).with_filter(filter).boxed())
     };
     NAMED.into_iter().chain([""]).map(layer).collect()
 }
@@ -159,8 +174,7 @@ impl Line {
             _ => "debug: ",
         };
         let tail = if self.fields.is_empty() { String::new() } else { format!(" ({})", self.fields.join(", ")) };
-        // what others wrote must not command the terminal
-        format!("{head}{}{tail}", self.message).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+        plain::one_line(&format!("{head}{}{tail}", self.message)).into_owned()
     }
 
     fn put(&mut self, field: &Field, value: &str) {
@@ -216,7 +230,7 @@ mod tests {
     #[test]
     fn a_record_on_a_terminal_is_one_line_for_a_person() {
         let line = Line { message: "two\nlines\u{1b}[2J".to_owned(), fields: vec!["cert=apiserver".to_owned()] };
-        assert_eq!(line.render(Level::WARN), "warning: two lines [2J (cert=apiserver)");
+        assert_eq!(line.render(Level::WARN), "warning: two lines\u{fffd}[2J (cert=apiserver)");
         assert_eq!(Line { fields: Vec::new(), message: "done".to_owned() }.render(Level::INFO), "done");
     }
 }

@@ -80,6 +80,9 @@ impl KubeApi for Https {
 
 const JSON: &str = "application/json";
 
+const IN_CLEAR: &str = "it is an http:// address: a credential would be readable on the way, and anybody could answer; \
+    make the server https:// in the kubeconfig";
+
 fn exchange(to: &Connection, method: Method, path: &str, kind: &str, body: String) -> Result<Answer, KubeError> {
     match converse_once(to, request(to, method, path, kind, body)?)? {
         (Answer { status: 401, .. }, _) => Err(KubeError::Unauthorized { server: to.server.clone() }),
@@ -147,7 +150,11 @@ pub(super) fn request(
     let known =
         |r: &Request<Full<Bytes>>| matches!(r.uri().scheme_str(), Some("https" | "http")) && r.uri().host().is_some();
     let setup = |detail: String| KubeError::Setup { server: to.server.clone(), detail };
+    // health ports are asked by nobody in particular; whoever is somebody would show that to all who are on the way
+    let secret = to.identity.is_some() || !to.headers.is_empty();
+    let in_clear = |r: &Request<Full<Bytes>>| r.uri().scheme() == Some(&Scheme::HTTP);
     match request {
+        Ok(r) if known(&r) && secret && in_clear(&r) => Err(setup(IN_CLEAR.into())),
         Ok(r) if known(&r) => Ok(r),
         Ok(_) => Err(setup("not an https:// or http:// address".into())),
         Err(e) => Err(setup(e.to_string())),

@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Answer, Connection, KubeApi, KubeError};
 use crate::model::fleet::lease::{Call, Record, Reply};
 use crate::model::fleet::notes::LAST;
-
-/// What a server may say about a refusal, in characters.
-const LONGEST_REASON: usize = 200;
+use crate::model::plain;
 
 /// Sends one request about the Lease `name`.
 pub fn exchange(api: &dyn KubeApi, to: &Connection, namespace: &str, name: &str, call: &Call) -> Reply {
@@ -32,12 +30,12 @@ pub fn exchange(api: &dyn KubeApi, to: &Connection, namespace: &str, name: &str,
 }
 
 fn understood(answer: &Answer) -> Reply {
-    let said = || answer.body.chars().take(LONGEST_REASON).collect::<String>();
+    let said = || plain::line(&answer.body, plain::CLAUSE);
     match answer.status {
         200 | 201 => match serde_json::from_str::<Lease>(&answer.body) {
             Ok(lease) if !lease.metadata.resource_version.is_empty() => Reply::Is(lease.record()),
             Ok(_) => Reply::Silence("the answer is no Lease".to_owned()),
-            Err(e) => Reply::Silence(format!("the answer is no Lease: {e}")),
+            Err(e) => Reply::Silence(format!("the answer is no Lease: {}", plain::line(&e.to_string(), plain::CLAUSE))),
         },
         404 => Reply::Absent,
         409 => Reply::Conflict,
@@ -116,9 +114,11 @@ impl Lease {
     fn record(mut self) -> Record {
         let number = |n: Option<i64>| u32::try_from(n.unwrap_or_default().max(0)).unwrap_or(u32::MAX);
         let time = |text: Option<String>| text.and_then(|t| t.parse().ok());
+        // a name and eight digits, or somebody else's whim: it is compared with our own, and shown
+        let identity = |text: Option<String>| plain::line(&text.unwrap_or_default(), plain::SENTENCE);
         Record {
-            holder: self.spec.holder_identity.unwrap_or_default(),
-            last: self.metadata.annotations.remove(LAST).unwrap_or_default(),
+            holder: identity(self.spec.holder_identity),
+            last: identity(self.metadata.annotations.remove(LAST)),
             seconds: number(self.spec.lease_duration_seconds),
             acquired: time(self.spec.acquire_time),
             renewed: time(self.spec.renew_time),

@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Connection, KubeApi, KubeError};
+use super::{Connection, KubeApi, KubeError, malformed};
+use crate::model::plain;
 
 /// Nodes in one answer: with their metadata well below the size at which answers are cut.
 const PAGE: usize = 250;
@@ -134,11 +135,9 @@ pub(super) fn fetch<T: serde::de::DeserializeOwned>(
 ) -> Result<T, KubeError> {
     let answer = api.get(to, path)?;
     let (server, path) = (to.server.clone(), path.to_owned());
-    let detail: String = answer.body.chars().take(200).collect();
+    let detail = plain::line(&answer.body, plain::CLAUSE);
     match answer.status {
-        200 => {
-            serde_json::from_str(&answer.body).map_err(|e| KubeError::Malformed { server, path, detail: e.to_string() })
-        }
+        200 => serde_json::from_str(&answer.body).map_err(|e| malformed(server, path, &e)),
         429 | 500.. => {
             Err(KubeError::Unreachable { server, detail: format!("{} for {path}: {detail}", answer.status) })
         }

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{Answer, Connection, KubeApi, KubeError, NodeLease, NodeReady, WhoAmI};
+use super::{Answer, Connection, KubeApi, KubeError, NodeLease, NodeReady, WhoAmI, malformed};
+use crate::model::plain;
 
 /// `SelfSubjectReview` by API version, newest first: v1 since 1.28, v1beta1 since 1.27, v1alpha1 since 1.26.
 const REVIEWS: [&str; 3] = ["v1", "v1beta1", "v1alpha1"];
@@ -77,17 +78,13 @@ fn fetch<T: DeserializeOwned>(api: &dyn KubeApi, to: &Connection, path: &str) ->
 }
 
 fn parse<T: DeserializeOwned>(to: &Connection, path: &str, answer: &Answer) -> Result<T, KubeError> {
-    serde_json::from_str(&answer.body).map_err(|e| KubeError::Malformed {
-        server: to.server.clone(),
-        path: path.to_owned(),
-        detail: e.to_string(),
-    })
+    serde_json::from_str(&answer.body).map_err(|e| malformed(to.server.clone(), path.to_owned(), &e))
 }
 
 fn unwanted(to: &Connection, path: &str, answer: &Answer) -> KubeError {
     let server = to.server.clone();
     let message = serde_json::from_str::<Failure>(&answer.body).map_or_else(|_| answer.body.clone(), |f| f.message);
-    let detail: String = message.chars().take(200).collect();
+    let detail = plain::line(&message, plain::CLAUSE);
     if answer.status >= 500 || answer.status == 429 {
         return KubeError::Unreachable { server, detail: format!("{} for {path}: {detail}", answer.status) };
     }

@@ -168,6 +168,7 @@ fn a_connection_that_cannot_be_tried_is_said_so_and_shows_no_key() {
     for to in [
         Connection { server: "127.0.0.1".into(), ..fine.clone() },
         Connection { server: "ftp://x".into(), ..fine.clone() },
+        Connection { server: "http://127.0.0.1:1".into(), ..fine.clone() },
         Connection { server: String::new(), ..fine.clone() },
         Connection { ca: Some(Vec::new()), ..fine.clone() },
         Connection { identity: Some(Identity { cert: b.client.cert.clone(), key: other.key.clone() }), ..fine.clone() },
@@ -234,4 +235,31 @@ fn the_node_the_lease_and_the_configuration_are_read_leniently() {
     assert!(matches!(Https.node_ready(&to, "../secrets"), Err(KubeError::Setup { .. })));
     let none = Server::start(&b.pair, None, not_found);
     assert_eq!(Https.cluster_configuration(&b.to(none.url(), LONG)).unwrap(), None);
+}
+
+#[test]
+fn a_credential_is_never_sent_to_a_server_in_the_clear() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let b = bench();
+    let server = format!("http://{}", listener.local_addr().unwrap());
+    let certified = b.to(server.clone(), SHORT);
+    let token = vec![("Authorization".to_owned(), "Bearer s3cret".to_owned())];
+    let bearer = Connection { identity: None, headers: token, ..certified.clone() };
+    for to in [certified.clone(), bearer, Connection { server: server.replace("http", "HTTP"), ..certified.clone() }] {
+        let error = Https.get(&to, "/version").unwrap_err();
+        assert!(
+            matches!(&error, KubeError::Setup { .. }) && error.to_string().contains("make the server https://"),
+            "{error}"
+        );
+        assert!(!error.to_string().contains("s3cret"));
+    }
+    assert!(listener.accept().is_err(), "nobody was even connected to");
+    // a health port is asked by nobody in particular
+    let nobody = Connection { identity: None, ..certified };
+    assert!(
+        matches!(Https.get(&nobody, "/healthz"), Err(KubeError::Unreachable { .. })),
+        "it listens and does not answer"
+    );
+    assert!(listener.accept().is_ok());
 }

@@ -1,5 +1,6 @@
 use super::systemctl::{job_result, parse_status, tail};
 use super::{LOG_LINE, LOG_LINES};
+use crate::model::plain;
 
 /// What `systemctl` and `journalctl` print.
 pub fn systemd(data: &[u8]) {
@@ -7,5 +8,5 @@ pub fn systemd(data: &[u8]) {
     let _ = (parse_status(&text), job_result(&text));
     let lines = tail(&text);
     assert!(lines.len() <= LOG_LINES);
-    assert!(lines.iter().all(|l| l.chars().count() <= LOG_LINE && !l.contains(char::is_control)), "{lines:?}");
+    assert!(lines.iter().all(|l| l.chars().count() <= LOG_LINE && l.chars().all(plain::is_plain)), "{lines:?}");
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::{JobResult, LOG_LINE, LOG_LINES, SystemdError, UnitStatus, Verb};
 use crate::host::exec::{ExecError, Invocation, Output, Program, Programs};
+use crate::model::plain;
 
 /// For a question, as over D-Bus.
 const QUESTION: Duration = Duration::from_secs(30);
@@ -60,7 +61,7 @@ impl Systemctl {
         if self.system_state().is_ok_and(|state| state == "stopping") {
             return Err(SystemdError::ShuttingDown { unit: unit.to_owned() });
         }
-        let detail = output.last_words().to_owned();
+        let detail = output.last_words();
         Err(SystemdError::Refused { what: format!("to {} {unit}", verb.word()), detail })
     }
 
@@ -161,7 +162,7 @@ fn sources(text: &str) -> Vec<PathBuf> {
 
 /// Log lines are untrusted: cut, and without what a terminal would obey.
 pub(super) fn tail(text: &str) -> Vec<String> {
-    let clean = |line: &str| line.chars().filter(|c| !c.is_control()).take(LOG_LINE).collect::<String>();
+    let clean = |line: &str| plain::line(line, LOG_LINE);
     let lines: Vec<String> = text.lines().map(clean).filter(|l| !l.trim().is_empty()).collect();
     lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default().to_vec()
 }
@@ -240,7 +241,7 @@ mod tests {
         let text = format!("{}\n\u{1b}[31mred\u{7}\n{}\n\n", "early\n".repeat(40), "x".repeat(100_000));
         let lines = tail(&text);
         assert_eq!(lines.len(), LOG_LINES);
-        assert_eq!(lines.iter().nth_back(1).unwrap(), "[31mred");
-        assert_eq!(lines.last().unwrap().len(), LOG_LINE);
+        assert_eq!(lines.iter().nth_back(1).unwrap(), "\u{fffd}[31mred\u{fffd}");
+        assert_eq!(lines.last().unwrap().chars().count(), LOG_LINE);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Write};
 
+use crate::model::plain;
 use crate::model::policy::StartTls;
 
 /// All that a server says before TLS, in bytes. Greetings and features are some hundred.
@@ -53,7 +54,7 @@ pub(super) fn ask(socket: &mut (impl Read + Write), protocol: StartTls, name: &s
 }
 
 fn refused(what: &str) -> io::Error {
-    let what: String = what.chars().filter(|c| !c.is_control()).take(100).collect();
+    let what = plain::line(what, plain::CLAUSE);
     io::Error::new(io::ErrorKind::InvalidData, format!("it does not begin TLS: {what}"))
 }
 

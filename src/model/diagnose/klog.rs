@@ -6,8 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Lines that are kept of each signature are cut at this, in characters.
-const LONGEST: usize = 300;
+use crate::model::plain;
 
 /// What to look for.
 struct Pattern {
@@ -173,7 +172,7 @@ fn told(text: &str) -> String {
         matches!(bytes.next(), Some(b'I' | b'W' | b'E' | b'F')) && bytes.next().is_some_and(|b| b.is_ascii_digit())
     };
     let text = text.split_once("] ").filter(header).map_or(text, |(_, rest)| rest);
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect()
+    plain::line(text, plain::SENTENCE)
 }
 
 /// A line as `journalctl -o json` prints it; None for what is none. A message that is not UTF-8 is a list of bytes there,
@@ -301,7 +300,7 @@ mod tests {
         assert_eq!((hits.lines, hits.since.unwrap().as_second()), (3, 1));
         let [hit] = hits.found.as_slice() else { panic!("{hits:?}") };
         assert_eq!((hit.count, hit.first.as_second(), hit.last.as_second()), (2, 2, 3));
-        assert_eq!(hit.line, "Unable to register node \"n\" with API server: y [2J");
+        assert_eq!(hit.line, "Unable to register node \"n\" with API server: y\u{fffd}[2J");
         assert!(hits.lately(Signature::NotReported, Timestamp::from_second(3).unwrap()));
         assert!(!hits.lately(Signature::NotReported, Timestamp::from_second(4).unwrap()));
     }

@@ -117,7 +117,7 @@ fn rank(problem: Problem) -> u8 {
         Problem::KeyMismatch | Problem::WrongIssuer | Problem::WrongIdentity => 4,
         Problem::Expired | Problem::NotYetValid => 3,
         Problem::Expiring | Problem::CaExpiresFirst => 1,
-        Problem::LoosePermissions | Problem::Ownership | Problem::StaleCopy => 0,
+        Problem::LoosePermissions | Problem::Ownership | Problem::StaleCopy | Problem::ClearText => 0,
         _ => 2,
     }
 }
@@ -130,6 +130,10 @@ fn remedy(f: &Facts, c: &Certificate, problem: Problem) -> Vec<Remedy> {
         (Some(why), ..) => vec![Remedy::note(why.clone())],
         (None, _, Problem::LoosePermissions) => {
             vec![Remedy::run(format!("chmod go= {}", c.path), "nobody but its owner may read a key")]
+        }
+        // a renewal changes certificate and key only
+        (None, _, Problem::ClearText) => {
+            vec![Remedy::note("make the server https:// in the kubeconfig, as its line says")]
         }
         // a renewal would restart the components only
         (None, _, Problem::ProcessOlderThanCertificate) => {

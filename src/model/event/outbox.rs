@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{News, Reason};
+use crate::model::plain;
 
 /// `reportingComponent` of every Event.
 pub const CONTROLLER: &str = "certwarden.io/certwarden";
@@ -179,11 +180,7 @@ fn whole(at: Timestamp) -> String {
 }
 
 fn cut(note: &str) -> String {
-    let mut text: String = note.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    while text.len() > LONGEST_NOTE {
-        text.pop();
-    }
-    text
+    plain::in_bytes(note, LONGEST_NOTE)
 }
 
 #[cfg(test)]
@@ -192,6 +189,15 @@ mod tests {
 
     fn at(minutes: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + minutes * 60).unwrap()
+    }
+
+    #[test]
+    fn a_note_is_plain_and_fits() {
+        let note = cut(&format!("a\u{1b}[2J\u{202e}b\n{}", "ü".repeat(1000)));
+        assert!(
+            note.starts_with("a\u{fffd}[2J\u{fffd}b ü") && note.ends_with('…') && note.len() <= LONGEST_NOTE,
+            "{note}"
+        );
     }
 
     fn news(reason: Reason, about: &str) -> News {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::model::plain;
 use crate::model::report::Outcome;
 
 /// [`Pause`] as JSON.
@@ -30,11 +31,14 @@ pub struct Pause {
     /// It holds in an emergency, too. Only of this node's own pause: see [`pause`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hard: bool,
+    /// Who has paused, as that machine knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 impl Pause {
     pub fn new(since: Timestamp, until: Option<Timestamp>, reason: &str) -> Self {
-        Self { since, until, reason: cut(reason), hard: false }
+        Self { since, until, reason: cut(reason), hard: false, by: None }
     }
 
     /// The same, or one that holds in an emergency, too.
@@ -43,14 +47,22 @@ impl Pause {
         Self { hard, ..self }
     }
 
+    /// The same, by this person.
+    #[must_use]
+    pub fn by(self, by: Option<&str>) -> Self {
+        Self { by: by.map(cut), ..self }
+    }
+
     /// What is written where a pause stands.
     pub fn parse(text: &str) -> Self {
-        serde_json::from_str(text).unwrap_or_else(|e| Self {
+        let read = serde_json::from_str::<Self>(text).unwrap_or_else(|e| Self {
             since: Timestamp::UNIX_EPOCH,
             until: None,
-            reason: cut(&format!("what is written there cannot be read ({e})")),
+            reason: format!("what is written there cannot be read ({e})"),
             hard: false,
-        })
+            by: None,
+        });
+        Self { reason: cut(&read.reason), by: read.by.as_deref().map(cut), ..read }
     }
 
     pub fn is_over(&self, now: Timestamp) -> bool {
@@ -62,6 +74,9 @@ impl std::fmt::Display for Pause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let until = self.until.map_or_else(|| "until somebody resumes".to_owned(), |at| format!("until {at:.0}"));
         write!(f, "{until}{}", if self.hard { ", in an emergency too" } else { "" })?;
+        if let Some(by) = &self.by {
+            write!(f, ", by {by}")?;
+        }
         if self.reason.is_empty() { Ok(()) } else { write!(f, ": {}", self.reason) }
     }
 }
@@ -104,11 +119,16 @@ pub fn pause(annotations: &BTreeMap<String, String>, now: Timestamp) -> Option<P
 /// All marks of harm, by node.
 pub fn harm(annotations: &BTreeMap<String, String>) -> BTreeMap<String, Harm> {
     let Some(text) = annotations.get(HARM) else { return BTreeMap::new() };
-    serde_json::from_str(text).unwrap_or_else(|e| {
-        let reason = cut(&format!("the mark of harm cannot be read ({e})"));
+    let read = serde_json::from_str::<BTreeMap<String, Harm>>(text).unwrap_or_else(|e| {
+        let reason = format!("the mark of harm cannot be read ({e})");
         let mark = Harm { at: Timestamp::UNIX_EPOCH, outcome: Outcome::RolledBack, reason, first: None };
         BTreeMap::from([("somebody".to_owned(), mark)])
-    })
+    });
+    // whoever may write the Lease may have written anything
+    let shown = |(node, mark): (String, Harm)| {
+        (plain::line(&node, plain::SENTENCE), Harm { reason: cut(&mark.reason), ..mark })
+    };
+    read.into_iter().map(shown).collect()
 }
 
 /// Sets or removes the mark of `node`; None for `node`: of all. Whether that changes anything.
@@ -133,7 +153,7 @@ pub fn set_harm(annotations: &mut BTreeMap<String, String>, node: Option<&str>, 
 }
 
 fn cut(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_REASON).collect()
+    plain::line(text, LONGEST_REASON)
 }
 
 #[cfg(test)]
@@ -142,6 +162,20 @@ mod tests {
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn what_others_wrote_is_bounded_and_commands_no_terminal() {
+        let evil = format!("\u{1b}]0;owned\u{7}\u{202e}{}", "x".repeat(100_000));
+        let pause = Pause::parse(&serde_json::json!({"since": at(0), "reason": evil}).to_string());
+        let marks = serde_json::json!({evil.as_str(): {"at": at(0), "outcome": "rolled-back", "reason": evil}});
+        let marks = harm(&BTreeMap::from([(HARM.to_owned(), marks.to_string())]));
+        let (node, mark) = marks.first_key_value().unwrap();
+        for text in [&pause.reason, node, &mark.reason] {
+            assert!(text.chars().all(plain::is_plain) && text.chars().count() <= LONGEST_REASON, "{text:?}");
+            assert!(text.starts_with("\u{fffd}]0;owned") && text.ends_with('…'), "{text:?}");
+        }
+        assert_eq!(marks.len(), 1, "a mark in odd words is a mark");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Layers;
 use super::judge::{Row, SCHEMA, rows};
 use crate::model::assess::Severity;
+use crate::model::plain;
 use crate::model::policy::Policy;
 
 /// Rows that are kept: the worst. `certwarden watch --once` has all.
@@ -67,9 +68,9 @@ impl Brief {
         }
         brief.attention.truncate(MOST);
         for row in &mut brief.attention {
-            row.kind = printable(&row.kind).into();
+            row.kind = plain::line(&row.kind, LONGEST).into();
             for text in [&mut row.name, &mut row.part, &mut row.message] {
-                *text = printable(text);
+                *text = plain::line(text, LONGEST);
             }
         }
         Ok(brief)
@@ -79,8 +80,4 @@ impl Brief {
     pub fn is_fresh(&self, now: Timestamp) -> bool {
         now.duration_since(self.at).abs() <= FRESH
     }
-}
-
-fn printable(text: &str) -> String {
-    text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -11,6 +11,7 @@ use super::object::Raw;
 use super::text::Text;
 use crate::model::metrics::{Labelled, Place, labelled, place_labels};
 use crate::model::pem::{self, decode_base64};
+use crate::model::plain;
 
 /// Certificates of one bundle. An issuer's chain has three; a bundle of all public CAs in every Secret is not watched for its sake.
 const MOST_IN_BUNDLE: usize = 16;
@@ -122,7 +123,7 @@ fn managed(raw: &Raw<'_>) -> Managed {
     let ready = raw.status.conditions.first.iter().find(|c| c.kind.0 == "Ready");
     let why = ready.filter(|c| c.status.0 != "True").map(|c| {
         let text = if c.message.0.is_empty() { &c.reason.0 } else { &c.message.0 };
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_REASON).collect::<String>()
+        plain::line(text, LONGEST_REASON)
     });
     Managed {
         ready: ready.is_some_and(|c| c.status.0 == "True"),

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::text::{Few, Text, or_default};
+use crate::model::plain;
 
 /// Longest name of an object, of a namespace or of a webhook (RFC 1123 subdomain; kubernetes: `apimachinery/pkg/util/validation`).
 const LONGEST_NAME: usize = 253;
@@ -286,7 +287,7 @@ pub fn change(json: &[u8]) -> Result<Change<'_>, Malformed> {
     }
     let Event { kind, mut object } = serde_json::from_slice(json)?;
     if kind.0 == "ERROR" {
-        let message = object.message.0.chars().take(200).collect();
+        let message = plain::line(&object.message.0, plain::CLAUSE);
         return Ok(Change::Failed { code: object.code, message });
     }
     let version = token(&object.metadata.resource_version.0)?;

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::{self, Display, Write as _};
 
 use super::Family;
+use crate::model::plain;
 
 /// No label value is longer, in characters: what others wrote into a certificate does not decide how much we write.
 const LONGEST_VALUE: usize = 256;
@@ -85,15 +86,13 @@ pub(in crate::model) fn labels(family: &Family, values: &[&str]) -> String {
     text
 }
 
-/// Backslash, quote and line feed are escaped; other control characters become a blank, for whoever reads it.
+/// Backslash and quote are escaped. A line feed, which could be, is a blank: dashboards and alerts show values as they are.
 fn escaped(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
-    for c in value.chars().take(LONGEST_VALUE) {
+    for c in plain::line(value, LONGEST_VALUE).chars() {
         match c {
             '\\' => text.push_str("\\\\"),
             '"' => text.push_str("\\\""),
-            '\n' => text.push_str("\\n"),
-            c if c.is_control() => text.push(' '),
             c => text.push(c),
         }
     }

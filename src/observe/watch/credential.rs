@@ -20,6 +20,7 @@ pub(super) fn connection(root: &Root, path: &Path) -> Result<Connection, WatchEr
     let faulty = |source| WatchError::Kubeconfig { path: path.to_path_buf(), source };
     let unusable = |detail| WatchError::Unusable { path: path.to_path_buf(), detail };
     let config = parse(&text).map_err(faulty)?;
+    let server = config.secure_server().map_err(faulty)?.to_owned();
     let read = |file: &Path| root.read_secret(&relative_to(path, file)).map_err(WatchError::Unreadable);
     let ca = match config.ca {
         Some(Material::Embedded(pem)) => pem,
@@ -33,10 +34,6 @@ pub(super) fn connection(root: &Root, path: &Path) -> Result<Connection, WatchEr
         Some(token) => headers.push(("Authorization".to_owned(), format!("Bearer {}", token.trim()))),
         None if identity.is_none() => return Err(unusable("its user has neither a client certificate nor a token")),
         None => {}
-    }
-    let server = config.server.ok_or_else(|| unusable("it names no server"))?;
-    if !server.starts_with("https://") {
-        return Err(unusable("its server is not an https:// address"));
     }
     Ok(Connection { server, ca: Some(ca), identity, headers, limit: LIMIT })
 }

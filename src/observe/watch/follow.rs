@@ -12,6 +12,7 @@ use crate::host::kube::KubeError;
 use crate::host::kube::stream::{Stream, open};
 use crate::model::cause::chain;
 use crate::model::layers::{Change, FEEDS, Layers, Malformed, Standing, change, list_page};
+use crate::model::plain;
 
 /// Objects of a page; fewer where they are large.
 const PAGE: u32 = 100;
@@ -156,7 +157,7 @@ async fn unwanted(status: u16, answer: Stream) -> Trouble {
     let message = body.and_then(|b| {
         let status: serde_json::Value = serde_json::from_slice(&b).ok()?;
         let text = status.get("message")?.as_str()?;
-        Some(text.chars().filter(|c| !c.is_control()).take(200).collect::<String>())
+        Some(plain::line(text, plain::CLAUSE))
     });
     Trouble::Status { status, detail: message.map(|m| format!(": {m}")).unwrap_or_default() }
 }

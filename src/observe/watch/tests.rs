@@ -13,6 +13,7 @@ use crate::model::diagnose::facts::{By, Seen};
 use crate::model::diagnose::{self, Cause};
 use crate::model::layers::probe::{Probed, Shown};
 use crate::model::layers::{Change, Layers, Leaf, MOST_OBJECTS, Standing, brief, change, list_page, overview, write};
+use crate::model::plain;
 use crate::model::policy::Policy;
 
 const SECRETS: usize = 0;
@@ -313,7 +314,7 @@ fn root_reads_nothing_that_somebody_without_privilege_points_at_or_makes_up() {
     told::publish(&root, &hostile).unwrap();
     let seen = found(&root);
     let message = &seen.known().unwrap().attention[0].message;
-    assert!(message.len() <= 300 && !message.contains('\u{1b}'), "{message}");
+    assert!(message.chars().count() <= 300 && message.chars().all(plain::is_plain), "{message}");
 }
 
 #[test]

@@ -44,9 +44,11 @@ impl<'a> Asker<'a> {
     }
 
     /// With a kubeconfig of certwarden's own.
-    pub fn with(host: &'a Host, kubeconfig: &Path) -> Option<Self> {
-        let to = by_kubeconfig(host, kubeconfig, LIMIT).inspect_err(|why| tracing::debug!("nobody is asked: {why}"));
-        Some(Self::new(host, to.ok()?, &[]))
+    ///
+    /// # Errors
+    /// Why it cannot be used, in a clause that names the file.
+    pub fn with(host: &'a Host, kubeconfig: &Path) -> Result<Self, String> {
+        by_kubeconfig(host, kubeconfig, LIMIT).map(|to| Self::new(host, to, &[]))
     }
 
     fn new(host: &'a Host, to: Connection, servers: &[String]) -> Self {

@@ -89,7 +89,8 @@ impl<'a> Cluster<'a> {
         let machine_id = host.root.read_text(Path::new("/etc/machine-id")).unwrap_or_default();
         let own = &policy.fleet.kubeconfig;
         let asker = if !own.as_os_str().is_empty() {
-            let asker = Asker::with(host, own);
+            let asker =
+                Asker::with(host, own).inspect_err(|why| tracing::warn!("the cluster is not asked: {why}")).ok();
             if role == Role::ControlPlane { asker } else { asker.map(Asker::unhurried) }
         } else if role == Role::ControlPlane {
             Asker::administrator(host, inventory, &Durable::load(&host.root).servers)

@@ -48,7 +48,7 @@ impl<'a> Desk<'a> {
     ) -> Result<Self, String> {
         let configured = Some(policy.fleet.kubeconfig.as_path()).filter(|p| !p.as_os_str().is_empty());
         let asker = match kubeconfig.or(configured) {
-            Some(path) => Asker::with(host, path).ok_or_else(|| format!("{} cannot be used", path.display()))?,
+            Some(path) => Asker::with(host, path).map_err(|why| format!("the kubeconfig cannot be used: {why}"))?,
             None => Asker::administrator(host, inventory, &Durable::load(&host.root).servers)
                 .ok_or("there is no admin.conf that can be used here; name another with --kubeconfig")?,
         };

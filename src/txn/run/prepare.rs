@@ -12,7 +12,7 @@ use crate::renew::{self, RenewError, Staged, choice};
 
 use std::os::unix::fs::MetadataExt as _;
 
-use super::super::ledger::Ledger;
+use super::super::ledger::{Begun, Ledger};
 use super::super::{files, story};
 use super::{FILES_LIMIT, Run, Stop};
 
@@ -39,7 +39,9 @@ impl Run<'_> {
             }
         }
         self.report.notes.extend(files::set_aside(&host.root, &self.dir, &records));
-        self.ledger = Some(Ledger::open(&host.root, &self.dir, records, host.clock.now())?);
+        let forced = self.forced.iter().map(|gate| gate.id().to_owned()).collect();
+        let begun = Begun { by: host.by.clone(), forced };
+        self.ledger = Some(Ledger::open(&host.root, &self.dir, records, host.clock.now(), begun)?);
         Ok(())
     }
 

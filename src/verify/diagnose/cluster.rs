@@ -9,6 +9,7 @@ use crate::host::kube::{Connection, KubeError, WhoAmI};
 use crate::model::csr::{CLIENT_SIGNER, Request, SERVING_SIGNER};
 use crate::model::diagnose::facts::{By, Login, NodeEvent, Object, Rights, Seen, Server, Unit};
 use crate::model::identity::GROUP;
+use crate::model::plain;
 use crate::verify::requests;
 
 use super::{Look, user};
@@ -261,7 +262,7 @@ fn node(body: &str) -> Result<Object, String> {
     };
     if let Some(c) = ready {
         (object.ready, object.reason, object.message, object.since) =
-            (c.status, plain(&c.reason), plain(&c.message), c.last_transition_time);
+            (c.status, told(&c.reason), told(&c.message), c.last_transition_time);
     }
     Ok(object)
 }
@@ -295,16 +296,16 @@ impl Event {
         NodeEvent {
             at: series.and_then(|s| s.last_observed_time).or(self.last_timestamp).or(self.began),
             warning: self.kind == "Warning",
-            reason: plain(&self.reason),
-            note: plain(&self.message),
+            reason: told(&self.reason),
+            note: told(&self.message),
             count: series.and_then(|s| s.count).or(self.count).unwrap_or(1),
         }
     }
 }
 
-/// What others wrote: on one line, cut.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
+/// What others wrote.
+fn told(text: &str) -> String {
+    plain::line(text, plain::SENTENCE)
 }
 
 #[cfg(test)]
@@ -317,7 +318,7 @@ mod tests {
         assert!(node("3").is_err());
         let body = r#"{"spec":{"unschedulable":true},"status":{"nodeInfo":{"kubeletVersion":"v1.34.2"},"conditions":[{"type":"Ready","status":"False","reason":"KubeletNotReady","message":"a\u001b[2Jb","lastTransitionTime":"2026-11-22T12:00:00Z"}]}}"#;
         let object = node(body).unwrap();
-        assert_eq!((object.ready.as_str(), object.message.as_str()), ("False", "a [2Jb"));
+        assert_eq!((object.ready.as_str(), object.message.as_str()), ("False", "a\u{fffd}[2Jb"));
         assert!(object.unschedulable && object.since.is_some());
     }
 

@@ -12,6 +12,7 @@ use crate::model::component::Component;
 use crate::model::diagnose::facts::{By, Change, Clock, Kubelet, Part, Seen, Socket, Unit};
 use crate::model::diagnose::klog::{self, Hits};
 use crate::model::inventory::Role;
+use crate::model::plain;
 use crate::model::wiring;
 use crate::verify::gates::kubelet_binary;
 use crate::verify::health::health;
@@ -51,7 +52,11 @@ pub(super) fn unit(look: Look<'_>) -> Seen<Unit> {
                 result: status.result,
                 restarts: status.n_restarts,
                 exit: status.exec_main_status,
-                last_words: words.into_iter().map(|w| plain(&w)).filter(|w| !w.trim().is_empty()).collect(),
+                last_words: words
+                    .into_iter()
+                    .map(|w| plain::line(&w, plain::SENTENCE))
+                    .filter(|w| !w.trim().is_empty())
+                    .collect(),
             };
             Seen::Known(unit, By::Root)
         }
@@ -112,7 +117,7 @@ fn part(look: Look<'_>, component: Component) -> Part {
     let seen = url.map(|url| health(look.host, component, &url, None, None, LOCAL));
     let detail = match (&seen, running) {
         (Some(seen), _) if seen.ok => seen.detail.clone(),
-        (Some(seen), Some(true) | None) => format!("{told}, and {}", plain(&seen.detail)),
+        (Some(seen), Some(true) | None) => format!("{told}, and {}", plain::line(&seen.detail, plain::SENTENCE)),
         _ => told,
     };
     Part { component, running, healthy: seen.map(|s| s.ok), detail, last_words }
@@ -138,7 +143,8 @@ fn container(look: Look<'_>, component: Component) -> (Option<bool>, String, Vec
     };
     let log = exit.log.and_then(|path| look.host.root.read_end(&path, LOG_END).ok()).unwrap_or_default();
     // `time stream tag text` (kubernetes: `pkg/kubelet/kuberuntime/logs/logs.go`)
-    let lines: Vec<String> = log.lines().filter_map(|l| l.splitn(4, ' ').nth(3)).map(plain).collect();
+    let lines: Vec<String> =
+        log.lines().filter_map(|l| l.splitn(4, ' ').nth(3)).map(|w| plain::line(w, plain::SENTENCE)).collect();
     let words = lines.iter().rev().take(LAST_WORDS).rev().cloned().collect();
     (
         Some(false),
@@ -191,8 +197,4 @@ fn changed(look: Look<'_>, path: &Path, what: &str, program: bool) -> Option<Cha
     let at = Timestamp::from_second(if program { meta.ctime() } else { meta.mtime() }).ok()?;
     let age = look.host.clock.now().duration_since(at);
     (!age.is_negative() && age < CHANGE_WINDOW).then(|| Change { at, what: format!("{what} ({})", path.display()) })
-}
-
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
 }

@@ -14,6 +14,7 @@ use crate::model::component::Component;
 use crate::model::diagnose::facts::{By, Distrust, Reach, Seen, Server};
 use crate::model::inventory::{Inventory, Role};
 use crate::model::kubeconfig::{self, Material};
+use crate::model::plain;
 use crate::model::wiring;
 
 use super::Look;
@@ -120,7 +121,7 @@ fn reach(look: Look<'_>, url: &str, trusted: Option<Vec<u8>>) -> (Reach, Option<
         Ok(a) if a.status >= 500 => {
             let first =
                 a.body.lines().find(|l| l.starts_with("[-]")).or_else(|| a.body.lines().next()).unwrap_or_default();
-            let detail: String = first.chars().filter(|c| !c.is_control()).take(200).collect();
+            let detail = plain::line(first, plain::CLAUSE);
             Reach::Unwell { detail: format!("/livez answers {}: {detail}", a.status) }
         }
         // without anonymous access it says who it does not know: it is up

@@ -84,3 +84,30 @@ fn a_fifo_is_refused_and_does_not_block() {
     nix::unistd::mkfifo(&dir.path().join("pipe"), Mode::S_IRWXU).unwrap();
     assert!(matches!(root.read(Path::new("/pipe"), 10), Err(FsError::NotAFile { what: "a FIFO", .. })));
 }
+
+#[test]
+fn what_is_removed_for_good_is_overwritten_unless_it_has_another_name() {
+    use std::io::Read as _;
+    let (dir, root) = tree();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir_all(at("keys/below")).unwrap();
+    let long = "k".repeat(10_000);
+    for (name, text) in
+        [("keys/one", "secret"), ("keys/below/long", &long), ("keys/shared", "live"), ("outside", "other")]
+    {
+        std::fs::write(at(name), text).unwrap();
+    }
+    std::fs::hard_link(at("keys/shared"), at("live")).unwrap();
+    symlink(at("outside"), at("keys/link")).unwrap();
+    let mut open = ["keys/one", "keys/below/long"].map(|name| std::fs::File::open(at(name)).unwrap());
+    root.shred_tree(Path::new("/keys")).unwrap();
+    root.shred_tree(Path::new("/keys")).unwrap();
+    assert!(!at("keys").exists());
+    for file in &mut open {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        assert!(!bytes.is_empty() && bytes.iter().all(|b| *b == 0));
+    }
+    assert_eq!(std::fs::read_to_string(at("live")).unwrap(), "live");
+    assert_eq!(std::fs::read_to_string(at("outside")).unwrap(), "other");
+}
