@@ -25,6 +25,7 @@ use certwarden::model::inventory::Role;
 use certwarden::model::plan::{Plan, Source};
 use certwarden::model::policy::{Policy, Span};
 use certwarden::model::report::{Outcome, Report};
+use certwarden::model::schedule::Who;
 use certwarden::txn::cluster::Cluster;
 use jiff::{SignedDuration, Timestamp};
 
@@ -146,6 +147,10 @@ fn id(number: u32) -> String {
     format!("{number:032x}")
 }
 
+fn who(number: u32) -> Who {
+    Who::of(&format!("agent-{number}"), &id(number))
+}
+
 fn start(all: &Path, kubeconfig: &str, n: u32, at_once: u64, tell: Sender<Heard>) -> Child {
     let own = all.join(n.to_string());
     for directory in ["etc", "var/lib/certwarden", "run/certwarden"] {
@@ -184,7 +189,7 @@ fn watch(kubeconfig: &str, tell: Sender<Heard>) -> Child {
 /// Until all are done but the one that is killed.
 fn listen(heard: &Receiver<Heard>, agents: &mut [Child], at_once: u64) -> Seen {
     let mut seen = Seen::default();
-    let slot = |n: u32| turn::slot(&id(n), at_once);
+    let slot = |n: u32| turn::slot(&who(n), at_once);
     let mut stopped_since: Option<Instant> = None;
     let all = u32::try_from(agents.len()).unwrap() - 1;
     while seen.done < all {
@@ -295,7 +300,7 @@ fn agent(directory: &Path, number: u32, at_once: u64) {
     policy.verify.timeout = Span::secs(0);
     let plan = plan(&host);
     // as `turn::delay`, whose two days are minutes here
-    std::thread::sleep(turn::share(&id(number), "spread", SPREAD));
+    std::thread::sleep(turn::share(&who(number), "spread", SPREAD));
     loop {
         say("asks");
         let cluster = Cluster::of(&host, &policy, &inventory).unwrap();

@@ -17,10 +17,11 @@ use std::time::Duration;
 
 use certwarden::model::component::Component;
 use certwarden::model::consumer::Uptake as Takes;
+use certwarden::model::fleet::slot::Slots;
 use certwarden::model::gate::Gate;
 use certwarden::model::plan::{Activation, Plan, Step};
 use certwarden::model::planner::Selection;
-use certwarden::model::policy::{ActivateKubelet, OtherPods};
+use certwarden::model::policy::{ActivateKubelet, OtherPods, Span};
 use certwarden::model::report::{Consumer, Outcome, Report};
 use fake::node::{Node, assert_outcome, assert_unchanged, new_files, with_kube_vip};
 use fake::socket::{Uptake, with_sockets};
@@ -485,6 +486,56 @@ fn a_member_that_falls_ill_after_the_gate_keeps_this_one_from_being_restarted() 
     assert!(report.reason.contains("would lose the quorum"), "{}", report.reason);
     assert!(!stopped(&node, "etcd"));
     assert_unchanged(&before, &node);
+}
+
+#[test]
+fn one_of_several_members_is_restarted_with_the_clusters_lock_only() {
+    let urgent = || Node::due_but(&[("etcd-server", 2 * support::DAY)]);
+    let node = with_sockets(urgent(), Uptake::Reload, Uptake::Restart);
+    node.fake.world(|w| w.members = 3);
+    assert_outcome(&node.renew(&names(&["etcd-server"])), Outcome::Verified);
+    assert!(stopped(&node, "etcd"), "it had the lock");
+
+    // in the dark it is this node's turn, and nobody can give it the lock
+    let mut node = with_sockets(urgent(), Uptake::Reload, Uptake::Restart);
+    node.fake.world(|w| {
+        w.members = 3;
+        w.leases_vanish_if = Some(|_| true);
+    });
+    // so long that this node may begin now
+    let now = node.fake.world(|w| w.now);
+    let mut lasts = (1200..3600).step_by(7).map(Duration::from_secs);
+    let slots = |lasts: Duration| {
+        let all = ["m1", "m2", "node-1"].map(str::to_owned);
+        Slots::of("node-1", &all, lasts, Duration::from_secs(3 * 86_400))
+    };
+    let soon = now + jiff::SignedDuration::from_secs(120);
+    let open = lasts.find(|l| [now, soon].iter().all(|at| slots(*l).is_open(*at))).unwrap();
+    node.policy.fleet.lease_duration = Span(open);
+    let before = node.live();
+    let report = node.renew_now(&names(&["etcd-server"])).unwrap();
+    assert_outcome(&report, Outcome::RolledBack);
+    assert!(report.reason.contains("no member but one may be restarted at a time"), "{}", report.reason);
+    assert!(!stopped(&node, "etcd"));
+    assert_unchanged(&before, &node);
+}
+
+#[test]
+fn a_member_is_not_restarted_where_nobody_can_tell_how_many_there_are_and_anything_says_several() {
+    let unknown = |initial: &str| {
+        let node = with_sockets(Node::due(), Uptake::Reload, Uptake::Restart);
+        edit(&node, "etcd", "    image:", &format!("    - --initial-cluster={initial}\n    image:"));
+        node.fake.world(|w| w.fault_in = Some(("making a new etcd container", "post", Fault::Fail)));
+        node
+    };
+    let node = unknown("node-1=https://10.0.0.1:2380,m1=https://10.0.0.2:2380");
+    let report = node.renew(&names(&["etcd-server"]));
+    assert_outcome(&report, Outcome::RolledBack);
+    assert!(report.reason.contains("there are several by its flag --initial-cluster"), "{}", report.reason);
+    assert!(!stopped(&node, "etcd"));
+    let node = unknown("node-1=https://10.0.0.1:2380");
+    assert_outcome(&node.renew(&names(&["etcd-server"])), Outcome::Verified);
+    assert!(stopped(&node, "etcd"));
 }
 
 #[test]

@@ -23,7 +23,7 @@ use certwarden::model::fleet::notes::Pause;
 use certwarden::model::machine::Standing;
 use certwarden::model::policy::{Mode, Policy, Span};
 use certwarden::model::report::{Outcome, Renewed, Report};
-use certwarden::model::schedule::Schedule;
+use certwarden::model::schedule::{Schedule, Who};
 use certwarden::observe::{CheckSeen, Doing, NextEnd, Status, Verdict, read};
 use certwarden::txn::progress::{Phase, Progress};
 use certwarden::txn::state::{DaemonState, ObserveOnly};
@@ -279,7 +279,7 @@ impl Node {
 /// A machine whose first look comes as early as any: tests wait for nothing that they do not test.
 fn prompt_machine_id() -> String {
     let soon = |id: &String| {
-        let schedule = Schedule::new(Span::secs(3600), id);
+        let schedule = Schedule::new(Span::secs(3600), &Who::of("node-1", id));
         schedule.first(Timestamp::UNIX_EPOCH).as_second() == 2
     };
     (0..1000).map(|n| format!("{n:032x}")).find(soon).unwrap()

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use certwarden::cli::combinations::{COMMANDS, combinations};
 use certwarden::model::policy::Span;
-use certwarden::model::schedule::Schedule;
+use certwarden::model::schedule::{Schedule, Who};
 use jiff::Timestamp;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -490,7 +490,9 @@ fn a_rollback_of_what_is_no_longer_on_the_node_is_not_done() {
 
 /// The first look of a machine with this id comes two seconds after a start or a reload.
 fn prompt_machine_id() -> String {
-    let soon = |id: &String| Schedule::new(Span::secs(3600), id).first(Timestamp::UNIX_EPOCH).as_second() == 2;
+    let soon = |id: &String| {
+        Schedule::new(Span::secs(3600), &Who::of("node-1", id)).first(Timestamp::UNIX_EPOCH).as_second() == 2
+    };
     (0..1000).map(|n| format!("{n:032x}")).find(soon).unwrap()
 }
 

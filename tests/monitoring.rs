@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use certwarden::model::metrics::FAMILIES;
 use certwarden::model::policy::Span;
-use certwarden::model::schedule::Schedule;
+use certwarden::model::schedule::{Schedule, Who};
 use jiff::Timestamp;
 use serde_json::Value;
 use support::{Options, Tree};
@@ -228,7 +228,9 @@ fn await_query(port: u16, expr: &str, want: impl Fn(&[Value]) -> bool) -> Vec<Va
 /// A node whose daemon looks at once and renews nothing.
 fn node(dir: &Path) -> Tree {
     let tree = Tree::build(dir, Options::default());
-    let soon = |id: &String| Schedule::new(Span::secs(3600), id).first(Timestamp::UNIX_EPOCH).as_second() == 2;
+    let soon = |id: &String| {
+        Schedule::new(Span::secs(3600), &Who::of("node-1", id)).first(Timestamp::UNIX_EPOCH).as_second() == 2
+    };
     tree.write("/etc/machine-id", (0..1000).map(|n| format!("{n:032x}")).find(soon).unwrap(), 0o644);
     tree.write("/etc/certwarden/certwarden.toml", "mode = \"observe\"\n", 0o644);
     for path in ["etc", "etc/certwarden"] {

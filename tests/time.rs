@@ -22,7 +22,7 @@ use certwarden::model::machine::{Activity, Effect, Event, Found, Renewed, Standi
 use certwarden::model::planner::Selection;
 use certwarden::model::policy::{Mode, Span};
 use certwarden::model::report::{self, Outcome, Report};
-use certwarden::model::schedule::{self, Schedule};
+use certwarden::model::schedule::{self, Schedule, Who};
 use certwarden::txn::calm;
 use certwarden::txn::recover::Reach;
 use certwarden::txn::state::DaemonState;
@@ -168,7 +168,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn idle(now: Timestamp, standing: Standing) -> State {
-    let schedule = Schedule::new(Span::secs(3600), "4c1e7b2a9f0d4e6b8a3c5d7e9f1b2d3c");
+    let schedule = Schedule::new(Span::secs(3600), &Who::of("node", "4c1e7b2a9f0d4e6b8a3c5d7e9f1b2d3c"));
     State::start(now, Mode::Enforce, schedule, standing, Renewed::default())
 }
 

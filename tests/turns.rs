@@ -13,14 +13,17 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use certwarden::model::gate::Gate;
 use certwarden::model::planner::Selection;
+use certwarden::model::policy::Span;
 use certwarden::model::report::{Outcome, Report};
 use fake::Fault;
 use fake::node::{Node, assert_outcome, assert_unchanged, new_files};
 use serde_json::json;
 
+const MINUTE: Duration = Duration::from_secs(60);
 const LOCK: &str = "certwarden-control-plane";
 const NOTES: &str = "certwarden";
 
@@ -65,6 +68,65 @@ fn a_single_control_plane_asks_for_no_lock() {
     assert!(node.fake.world(|w| w.cluster.leases.is_empty()));
 }
 
+fn took_the_lock(node: &Node) -> bool {
+    node.fake.world(|w| w.cluster.annotation(LOCK, "certwarden.io/last-holder").is_some())
+}
+
+#[test]
+fn a_label_that_is_missing_makes_nobody_act_alone() {
+    for unlabelled in [vec!["node-1", "m1", "m2"], vec!["m1", "m2"], vec!["node-1", "m1"]] {
+        let node = one_of_three();
+        node.fake.world(|w| w.cluster.unlabelled.clone_from(&unlabelled));
+        let report = all(&node);
+        assert_outcome(&report, Outcome::Verified);
+        assert!(took_the_lock(&node), "{unlabelled:?}");
+        let told = report.notes.iter().any(|n| n.contains("m1 is a control plane by etcd's members"));
+        assert!(told, "{unlabelled:?}: {:?}", report.notes);
+    }
+}
+
+#[test]
+fn an_api_server_that_only_its_address_tells_of_is_a_peer_and_the_own_one_is_not() {
+    let node = Node::due();
+    node.fake.world(|w| w.cluster.servers = vec!["10.0.0.1", "10.0.0.2"]);
+    assert_outcome(&all(&node), Outcome::Verified);
+    assert!(took_the_lock(&node));
+    let node = Node::due();
+    node.fake.world(|w| w.cluster.servers = vec!["10.0.0.1"]);
+    let report = all(&node);
+    assert_outcome(&report, Outcome::Verified);
+    assert!(node.fake.world(|w| w.cluster.leases.is_empty()), "{:?}", report.notes);
+}
+
+#[test]
+fn who_was_seen_before_is_a_peer_when_all_others_have_forgotten() {
+    let node = one_of_three();
+    assert_outcome(&node.renew(&Selection::Names(vec!["admin.conf".into()])), Outcome::Verified);
+    node.fake.world(|w| {
+        w.members = 1;
+        w.cluster.leases.clear();
+        w.pass(Duration::from_secs(3600)); // a Lease that was seen and is gone is held until it has ended
+    });
+    assert_outcome(&all(&node), Outcome::Verified);
+    assert!(took_the_lock(&node));
+}
+
+#[test]
+fn where_nobody_answers_etcds_members_count_beside_what_is_remembered() {
+    let node = one_of_three();
+    // what 0.1.0 has remembered of a time when it was alone
+    fs::write(node.path("/var/lib/certwarden/cluster.json"), r#"{"control_planes": ["node-1"]}"#).unwrap();
+    node.fake.world(|w| w.api_is_down = true);
+    let report = all(&node);
+    assert_outcome(&report, Outcome::Refused);
+    assert!(report.reason.contains("without it this node acts at"), "{}", report.reason);
+}
+
+/// Another node has it, and goes on renewing it.
+fn is_held(node: &Node) {
+    node.fake.world(|w| w.cluster.write(LOCK, "m1_00000001", 1200, &json!({})));
+}
+
 #[test]
 fn while_another_node_has_the_lock_nothing_is_begun() {
     let node = one_of_three();
@@ -80,9 +142,9 @@ fn a_holder_that_never_comes_back_is_waited_for_until_its_lease_has_been_seen_un
     let node = one_of_three();
     node.fake.world(|w| w.cluster.write(LOCK, "m1_00000001", 1200, &json!({})));
     assert_waits(&node, &all(&node), Gate::ClusterLock, "m1");
-    node.fake.world(|w| w.pass(std::time::Duration::from_secs(1199)));
+    node.fake.world(|w| w.pass(Duration::from_secs(1199)));
     assert_waits(&node, &all(&node), Gate::ClusterLock, "m1");
-    node.fake.world(|w| w.pass(std::time::Duration::from_secs(2)));
+    node.fake.world(|w| w.pass(Duration::from_secs(2)));
     assert_outcome(&all(&node), Outcome::Verified);
 }
 
@@ -105,6 +167,92 @@ fn a_renewal_that_was_rolled_back_is_told_and_holds_the_other_nodes_back() {
         w.cluster.write(NOTES, "", 1, &json!({"certwarden.io/harm": told}));
     });
     assert_outcome(&urgent.renew(&Selection::Names(vec!["apiserver".into()])), Outcome::Verified);
+}
+
+/// From the commit on, whatever becomes of it.
+fn was_committed(root: &Path) -> bool {
+    let transactions = fs::read_dir(root.join("var/lib/certwarden/transactions")).into_iter().flatten();
+    let ledgers = transactions.filter_map(|dir| fs::read_to_string(dir.unwrap().path().join("ledger.jsonl")).ok());
+    ledgers.into_iter().any(|ledger| ledger.contains("committed"))
+}
+
+#[test]
+fn the_lock_is_renewed_beside_what_takes_long_until_the_end_of_the_way_back() {
+    let mut node = one_of_three();
+    node.policy.verify.timeout = Span(15 * MINUTE);
+    let lasts = 31 * MINUTE;
+    node.fake.world(|w| w.never_ready_if = Some(was_committed));
+    let begun = node.fake.world(|w| w.elapsed);
+    all(&node);
+    let writes = node.fake.world(|w| w.cluster.writes.clone());
+    let times: Vec<Duration> = writes.into_iter().filter(|(name, _)| name == LOCK).map(|(_, at)| at).collect();
+    assert!(*times.last().unwrap() - begun > 30 * MINUTE, "both wait: {times:?}");
+    let longest = times.windows(2).map(|t| t[1] - t[0]).max().unwrap();
+    assert!(longest < lasts * 2 / 5, "{longest:?} without a renewal: {times:?}");
+}
+
+#[test]
+fn a_way_back_is_told_before_its_first_restart() {
+    let node = one_of_three();
+    node.fake.world(|w| w.never_ready_if = Some(new_files));
+    assert_outcome(&all(&node), Outcome::RolledBack);
+    let calls = node.fake.calls();
+    let told = calls.iter().position(|c| c.step == "telling the other nodes" && ["put", "post"].contains(&c.method));
+    let back = calls.iter().position(|c| c.step == "putting the old files back").unwrap();
+    let restarts = |c: &fake::Call| ["stop-container", "restart", "start"].contains(&c.method);
+    let first = back + calls[back..].iter().position(restarts).unwrap();
+    assert!(told.is_some_and(|told| told < first), "told: {told:?}, restarted: {first}");
+}
+
+#[test]
+fn a_renewal_without_the_lock_tells_its_harm_too() {
+    let node = one_of_three();
+    is_held(&node);
+    node.fake.world(|w| w.never_ready_if = Some(new_files));
+    let session = node.session();
+    let plan = session.plan(&Selection::All).unwrap();
+    let report = session.carry_out(&plan, false, &[Gate::ClusterLock], &Node::progress()).unwrap();
+    assert_outcome(&report, Outcome::RolledBack);
+    let told = node.fake.world(|w| w.cluster.annotation(NOTES, "certwarden.io/harm").map(str::to_owned));
+    assert!(told.unwrap_or_default().contains("node-1"));
+    assert_eq!(holder(&node).as_deref(), Some("m1_00000001"));
+}
+
+#[test]
+fn the_lock_is_kept_until_harm_has_been_told() {
+    let node = one_of_three();
+    node.fake.world(|w| {
+        w.never_ready_if = Some(new_files);
+        w.cluster.refuses = Some(NOTES);
+    });
+    assert_outcome(&all(&node), Outcome::RolledBack);
+    assert!(holder(&node).is_some_and(|holder| holder.starts_with("node-1_")), "nobody does the same in ignorance");
+    let session = node.session();
+    let cluster = session.cluster().unwrap();
+    cluster.settle_debts();
+    assert!(holder(&node).is_some());
+    node.fake.world(|w| w.cluster.refuses = None);
+    session.cluster().unwrap().settle_debts();
+    let told = node.fake.world(|w| w.cluster.annotation(NOTES, "certwarden.io/harm").map(str::to_owned));
+    assert!(told.unwrap_or_default().contains("node-1"));
+    assert_eq!(holder(&node), None, "then it is given up");
+}
+
+#[test]
+fn a_node_that_fails_each_day_holds_the_others_back_for_as_long_as_one_that_failed_once() {
+    let node = one_of_three();
+    let day = 24 * 60 * MINUTE;
+    let fails = |node: &Node, at: &str| {
+        let mark = json!({"m2": {"at": at, "first": "2020-01-01T00:00:00Z", "outcome": "rolled-back", "reason": "x"}});
+        node.fake.world(|w| w.cluster.write(NOTES, "", 1, &json!({"certwarden.io/harm": mark.to_string()})));
+    };
+    for at in ["2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z"] {
+        fails(&node, at);
+        assert_waits(&node, &all(&node), Gate::ClusterLock, "the renewal of m2");
+        node.fake.world(|w| w.elapsed += day + MINUTE);
+    }
+    fails(&node, "2020-01-03T00:00:00Z");
+    assert_outcome(&all(&node), Outcome::Verified);
 }
 
 #[test]
@@ -135,9 +283,9 @@ fn a_control_plane_that_stays_away_is_waited_for_no_longer_than_a_silent_holder_
     });
     let before = node.live();
     assert_waits(&node, &node.renew_due(), Gate::ClusterLock, "m2 is NotReady");
-    node.fake.world(|w| w.pass(std::time::Duration::from_secs(1199)));
+    node.fake.world(|w| w.pass(Duration::from_secs(1199)));
     assert_waits(&node, &node.renew_due(), Gate::ClusterLock, "m2 is NotReady");
-    node.fake.world(|w| w.pass(std::time::Duration::from_secs(2)));
+    node.fake.world(|w| w.pass(Duration::from_secs(2)));
     let report = node.renew_due();
     assert_outcome(&report, Outcome::Verified);
     let after = node.live();

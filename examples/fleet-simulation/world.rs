@@ -10,6 +10,7 @@ use certwarden::model::fleet::turn;
 use certwarden::model::fleet::wait::{self, LONGEST_PAUSE, PACE, Wait};
 use certwarden::model::inventory::Role;
 use certwarden::model::policy::Policy;
+use certwarden::model::schedule::Who;
 use jiff::{SignedDuration, Timestamp};
 
 pub const NODES: usize = 5_000;
@@ -81,7 +82,7 @@ enum At {
 }
 
 struct Node {
-    id: String,
+    id: Who,
     slot: usize,
     /// Of its clock since boot: when that began, ms, and thousandths of thousandths that it goes fast or slow.
     offset: u64,
@@ -153,7 +154,7 @@ impl World {
         let before = u64::try_from(policy.kubelet.renew_before.seconds(LIFE)).unwrap() * 1000;
         let nodes: Vec<Node> = (0..NODES)
             .map(|n| {
-                let id = format!("{:016x}{:016x}", dice.roll(u64::MAX), n);
+                let id = Who::of("", &format!("{:016x}{:016x}", dice.roll(u64::MAX), n));
                 // most clocks are right, some are wrong by hours
                 let wrong = if dice.roll(50) == 0 { 12 * HOUR } else { 2_000 };
                 let born = dice.roll(HOUR);

@@ -150,6 +150,7 @@ mod tests {
     #[test]
     fn a_node_without_an_agent_is_shown_as_such_and_who_is_at_work_stands_first_to_the_eye() {
         let node = |name: &str, control_plane, told: &[(&str, &str)]| NodeLine {
+            address: None,
             name: name.into(),
             status: "Ready".into(),
             control_plane,

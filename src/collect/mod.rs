@@ -243,7 +243,7 @@ fn node(scene: Scene<'_>, entries: &[Entry]) -> Node {
 }
 
 /// As the kubelet makes its node name of it (kubernetes: `pkg/util/node/node.go:GetHostname`).
-fn host_name(root: &Root) -> Option<String> {
+pub fn host_name(root: &Root) -> Option<String> {
     kernel_host_name(root).map(|name| name.to_ascii_lowercase())
 }
 

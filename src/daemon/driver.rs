@@ -20,6 +20,7 @@ use super::mounts::Mounts;
 use super::report;
 use super::signals::{Order, Signals};
 use super::work::{Done, Engine, Job, Work};
+use crate::collect::host_name;
 use crate::config::{self, Settings};
 use crate::host::fs::Root;
 use crate::host::notify;
@@ -27,7 +28,7 @@ use crate::model::event::{self, News, Reason};
 use crate::model::hook::{Notice, Wanting};
 use crate::model::machine::{Activity, Effect, Event, Found, Standing, State};
 use crate::model::report::{Outcome, Report};
-use crate::model::schedule::Schedule;
+use crate::model::schedule::{Schedule, Who};
 use crate::observe::{self, CheckSeen, Doing, SCHEMA, Status, Verdict};
 
 /// The wall clock is looked at this often at least: timers count monotonic time, which neither follows clock steps
@@ -76,7 +77,8 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(root: Root, settings: Settings, work: Box<dyn Work>) -> Self {
         let machine_id = root.read_text(Path::new("/etc/machine-id")).unwrap_or_default();
-        let schedule = Schedule::new(settings.policy.check.interval, &machine_id);
+        let who = Who::of(&host_name(&root).unwrap_or_default(), &machine_id);
+        let schedule = Schedule::new(settings.policy.check.interval, &who);
         let (memory, renewed, counters) = Memory::open(&root);
         let mounts = Mounts::new(&root);
         let (mode, cluster) = (settings.policy.mode, Cluster::start(&root));

@@ -6,6 +6,7 @@ mod https;
 pub mod lease;
 pub mod nodes;
 mod objects;
+pub mod servers;
 pub mod stream;
 
 use std::time::Duration;

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::policy::Span;
+use crate::model::schedule::Who;
 
 const NOON: i64 = 1_700_000_000;
 
@@ -14,7 +15,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn schedule() -> Schedule {
-    Schedule::new(Span::secs(3600), "a machine")
+    Schedule::new(Span::secs(3600), &Who::of("a machine", ""))
 }
 
 fn outcomes() -> impl Strategy<Value = Outcome> {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::policy::Span;
+use crate::model::schedule::Who;
 
 /// Of what is renewed.
 const YEAR: SignedDuration = SignedDuration::from_hours(8760);
@@ -15,7 +16,7 @@ fn at(second: i64) -> Timestamp {
 const NOON: i64 = 1_700_000_000;
 
 fn schedule() -> Schedule {
-    Schedule::new(Span::secs(3600), "a machine")
+    Schedule::new(Span::secs(3600), &Who::of("a machine", ""))
 }
 
 fn start(mode: Mode) -> State {

@@ -19,6 +19,25 @@ const RETRY_FIRST: i64 = 60;
 /// Longest pause after such recoveries: files may be half new meanwhile.
 const RETRY_LONGEST: i64 = 3_600;
 
+/// A node among many, for what is spread by chance: the same after every restart, another one for each node. Its name is part of
+/// it, because machines that were cloned have the same `/etc/machine-id`, and some have an empty one: by that alone they would
+/// all act in the same second.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Who(String);
+
+impl Who {
+    /// `machine_id`: the text of `/etc/machine-id`, whatever it is.
+    pub fn of(name: &str, machine_id: &str) -> Self {
+        let machine_id = machine_id.trim();
+        Self(if name.is_empty() { machine_id.to_owned() } else { format!("{name}/{machine_id}") })
+    }
+
+    /// This node's number for one matter: unrelated to those of others, and to those for other matters.
+    pub fn seed(&self, what: &str) -> u64 {
+        seed(&format!("{}/{what}", self.0))
+    }
+}
+
 /// The rhythm of one node: the same after every restart, different from that of its neighbours.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Schedule {
@@ -27,9 +46,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// `machine_id` is the text of `/etc/machine-id`; any text will do, it only has to differ between nodes.
-    pub fn new(interval: Span, machine_id: &str) -> Self {
-        Self { interval: interval.seconds().max(1), seed: seed(machine_id) }
+    pub fn new(interval: Span, who: &Who) -> Self {
+        Self { interval: interval.seconds().max(1), seed: seed(&who.0) }
     }
 
     /// The same rhythm at another pace, after a reload.
@@ -124,9 +142,27 @@ mod tests {
     }
 
     #[test]
+    fn machines_that_were_cloned_or_have_no_id_spread_by_their_names() {
+        for id in [ID, ""] {
+            let phase = |n: u32| {
+                let schedule = Schedule::new(Span::secs(3600), &Who::of(&format!("w{n}"), id));
+                schedule.next(at(0)).as_second() % 3600
+            };
+            let mut phases: Vec<i64> = (0..100).map(phase).collect();
+            phases.sort_unstable();
+            phases.dedup();
+            assert!(phases.len() > 90, "{} seconds for 100 nodes", phases.len());
+        }
+        assert_ne!(Who::of("w1", ID).seed("spread"), Who::of("w2", ID).seed("spread"));
+        assert_eq!(Who::of("w1", ID), Who::of("w1", ID.trim()));
+    }
+
+    #[test]
     fn nodes_spread_over_the_whole_interval() {
         let phases: Vec<i64> = (0..1000)
-            .map(|n| Schedule::new(Span::secs(3600), &format!("{n:032x}")).next(at(0)).as_second() % 3600)
+            .map(|n| {
+                Schedule::new(Span::secs(3600), &Who::of("node", &format!("{n:032x}"))).next(at(0)).as_second() % 3600
+            })
             .collect();
         for quarter in 0..4 {
             let there = phases.iter().filter(|p| **p / 900 == quarter).count();
@@ -142,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_back_does_not_postpone_a_look_for_years() {
-        let schedule = Schedule::new(Span::secs(3600), ID);
+        let schedule = Schedule::new(Span::secs(3600), &Who::of("node", ID));
         let (wrong, right) = (at(4_000_000_000), at(1_700_000_000));
         let next = schedule.repaired(schedule.next(wrong), right);
         assert!(next <= plus(right, 3960), "{next}");
@@ -155,7 +191,7 @@ mod tests {
         fn the_next_look_is_ahead_and_at_most_an_interval_and_a_tenth_away(
             now in 0_i64..4_000_000_000, interval in 60_u64..1_000_000, id in "[0-9a-f]{32}",
         ) {
-            let schedule = Schedule::new(Span::secs(interval), &id);
+            let schedule = Schedule::new(Span::secs(interval), &Who::of("node", &id));
             let interval = i64::try_from(interval).unwrap();
             let wait = schedule.next(at(now)).as_second() - now;
             prop_assert!(wait > 0 && wait >= interval / 10 && wait <= interval + interval / 10, "{}", wait);
@@ -166,7 +202,7 @@ mod tests {
 
         #[test]
         fn a_restart_keeps_the_rhythm(now in 0_i64..4_000_000_000, later in 0_i64..3_000) {
-            let schedule = Schedule::new(Span::secs(3600), ID);
+            let schedule = Schedule::new(Span::secs(3600), &Who::of("node", ID));
             let (a, b) = (schedule.next(at(now)), schedule.next(at(now + later)));
             prop_assert_eq!((b.as_second() - a.as_second()).rem_euclid(3600), 0);
         }

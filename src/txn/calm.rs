@@ -13,8 +13,15 @@ use crate::model::gate::{Gate, Refusal};
 use crate::model::inventory::{Inventory, Role};
 use crate::model::policy::{Lock, Policy, Span, Threshold};
 use crate::model::repair::CLIENT;
+use crate::model::schedule::Who;
 
 use super::cluster::pause;
+
+/// This node among many.
+pub fn who(host: &Host, inventory: &Inventory) -> Who {
+    let machine_id = host.root.read_text(Path::new("/etc/machine-id")).unwrap_or_default();
+    Who::of(inventory.node.name.as_deref().unwrap_or_default(), &machine_id)
+}
 
 /// The gates `window` and `paused` as far as this node knows.
 pub fn closed(host: &Host, policy: &Policy) -> Vec<Refusal> {
@@ -56,17 +63,15 @@ pub fn place(host: &Host, policy: &Policy, inventory: &Inventory) -> Option<Time
 }
 
 fn in_window(host: &Host, policy: &Policy, inventory: &Inventory, opens: Timestamp) -> Option<Timestamp> {
-    let machine_id = host.root.read_text(Path::new("/etc/machine-id")).unwrap_or_default();
-    let into = turn::into_window(inventory.node.role, &machine_id, policy);
+    let into = turn::into_window(inventory.node.role, &who(host, inventory), policy);
     opens.checked_add(SignedDuration::try_from(into).ok()?).ok()
 }
 
 /// The policy by which the daemon decides what is due at this moment: in the last window before a deadline earlier than by age
 /// alone, outside of windows only emergencies, on workers later than on control planes.
 pub fn policy_now(host: &Host, policy: &Policy, inventory: &Inventory) -> Policy {
-    let machine_id = host.root.read_text(Path::new("/etc/machine-id")).unwrap_or_default();
     let delay = match policy.fleet.lock {
-        Lock::Auto => turn::delay(inventory.node.role, &machine_id, policy),
+        Lock::Auto => turn::delay(inventory.node.role, &who(host, inventory), policy),
         Lock::Off => Duration::ZERO,
     };
     let emergency = policy.renew.emergency_before.0;

@@ -15,7 +15,7 @@ use crate::model::report::{Consumer, Restarted};
 use super::exits::Exits;
 use super::run::{Run, Stop};
 use super::unit::restart_unit;
-use super::{prove, story};
+use super::{etcd, prove, story};
 
 /// As the kubelet gives a static pod (kubernetes: `DefaultTerminationGracePeriodSeconds`).
 pub const GRACE: Duration = Duration::from_secs(30);
@@ -144,7 +144,7 @@ pub fn stop(run: &mut Run<'_>, who: &Who) -> Result<Option<Stopped>, Stop> {
         return Ok(None);
     }
     if who.component == Some(Component::Etcd) && old.is_some() {
-        prove::may_restart_etcd(run)?;
+        etcd::may_restart(run)?;
     }
     someone_to_make_it(run, &who.consumer)?;
     // a kubelet that had to be started first announced its own time

@@ -34,6 +34,8 @@ pub struct Engine<'a> {
     pub policy: &'a Policy,
     pub inventory: &'a Inventory,
     pub progress: &'a Progress,
+    /// The cluster that is told of it, and whose lock is kept meanwhile; None: there is nobody to tell.
+    pub cluster: Option<&'a Cluster<'a>>,
 }
 
 /// How a plan is to be carried out.
@@ -45,8 +47,12 @@ pub struct Options<'a> {
     pub forced: Vec<Gate>,
     /// Gates found closed before the engine was asked, by `verify::gates`.
     pub refusals: Vec<Refusal>,
-    /// Whose lock is taken first.
+    /// Who is told of it.
     pub cluster: Option<&'a Cluster<'a>>,
+    /// The cluster's lock is taken first.
+    pub needs_lock: bool,
+    /// What was noticed before: sentences for the report.
+    pub notes: Vec<String>,
 }
 
 /// Why the engine could not even begin. Everything later is told in a [`Report`].
@@ -92,17 +98,18 @@ impl Engine<'_> {
             Ok(dir) => dir,
             Err(e) => {
                 // nothing was begun: the others need not wait until it ends by itself
-                if let Some(mut lock) = lock {
+                if let Some(lock) = lock {
                     lock.give_up();
                 }
                 return Err(e.into());
             }
         };
         story::opened(&dir.id, plan);
-        let mut run = Run::new(*self, plan, dir);
+        let mut run = Run::new(Engine { cluster: options.cluster, ..*self }, plan, dir);
         run.lock = lock;
         run.forced.clone_from(&options.forced);
         run.report.left_out.extend(plan.left_out().cloned());
+        run.report.notes.extend(options.notes.iter().cloned());
         run.report.notes.extend(by_reason("not renewed: ", plan.skipped.iter().filter(|s| !s.due)));
         let left_alone = plan.others.iter().filter(|o| !plan.restarts(&o.container));
         run.report.notes.extend(left_alone.map(|o| format!("left alone: {}", o.sentence())));
@@ -112,17 +119,21 @@ impl Engine<'_> {
         };
         report.started_at = started;
         report.ended_at = self.host.clock.now();
-        if let Some(lock) = run.lock.take() {
-            let notes = lock.end(&report);
-            report.notes.extend(notes);
-        }
+        let told = match run.lock.take() {
+            Some(lock) => lock.end(&report),
+            None => options.cluster.map(|cluster| cluster.end_without_lock(&report)).unwrap_or_default(),
+        };
+        report.notes.extend(told);
         retention::keep_report(&self.host.root, &report, options.dry_run);
         retention::apply(&self.host.root, self.policy.state.generations);
         Ok(report)
     }
 
-    /// Whether whoever drives the engine wants it to end now.
+    /// Whether whoever drives the engine wants it to end now. Asked in every wait, so that the cluster's lock is renewed here.
     pub fn should_stop(&self) -> bool {
+        if let Some(cluster) = self.cluster {
+            cluster.beat();
+        }
         self.progress.should_stop()
     }
 
@@ -138,9 +149,9 @@ impl Engine<'_> {
 
     /// The cluster's lock, where it has to be had. None: it need not, or an emergency or a person goes without.
     fn turn<'l>(&self, plan: &Plan, options: &Options<'l>) -> Result<Option<Held<'l>>, Box<Refusal>> {
-        let Some(cluster) = options.cluster else { return Ok(None) };
+        let Some(cluster) = options.cluster.filter(|_| options.needs_lock) else { return Ok(None) };
         self.progress.step("asking for the cluster's lock", TURN_LIMIT + cluster.lasts());
-        let refusal = match cluster.take(plan, &|| self.should_stop()) {
+        let refusal = match cluster.take(plan, &options.forced, &|| self.should_stop()) {
             Ok(held) => return Ok(Some(held)),
             Err(refusal) => refusal,
         };

@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod container;
 mod copies;
 pub mod engine;
+mod etcd;
 mod exits;
 pub mod files;
 pub mod foresight;

@@ -7,7 +7,6 @@ use jiff::{SignedDuration, Timestamp};
 use crate::host::clock::Deadline;
 use crate::model::cert::{CertFacts, parse_pem};
 use crate::model::component::Component;
-use crate::model::gate::Gate;
 use crate::model::health::Judgement;
 use crate::model::plan::{Check, Plan, PlannedStep, Proof, Socket, Step};
 use crate::model::report::{CredentialSeen, When};
@@ -177,25 +176,6 @@ fn etcd_as_before(run: &mut Run<'_>) -> Result<(), Stop> {
 /// Members lost, or fewer well than before and no quorum of them. Another member's own trouble is not ours.
 fn is_worse(was: &EtcdBefore, now: &Members) -> bool {
     now.total < was.total || (now.healthy < was.healthy && !now.has_quorum())
-}
-
-/// Where there are several members, a restart of this one must leave a quorum of healthy ones.
-pub fn may_restart_etcd(run: &Run<'_>) -> Result<(), Stop> {
-    if run.forced.contains(&Gate::Quorum) {
-        return Ok(());
-    }
-    match etcd::ask(run.engine.host, run.engine.inventory) {
-        Some(Ok(m)) if !m.can_spare_one() => Err(Stop::Failed(format!(
-            "etcd did not take its new certificates by itself, and restarting one of {} members, of which {} are well, \
-             would lose the quorum",
-            m.voters, m.healthy
-        ))),
-        Some(Err(why)) if run.before.etcd.as_ref().is_some_and(|was| was.total > 1) => Err(Stop::Failed(format!(
-            "etcd did not take its new certificates by itself, and its members cannot be asked whether one can be \
-             spared: {why}"
-        ))),
-        _ => Ok(()),
-    }
 }
 
 fn node_ready(run: &mut Run<'_>, node: &str) -> Result<(), Stop> {

@@ -29,7 +29,7 @@ use crate::verify::gates::{self, View};
 use crate::verify::requests;
 
 use super::calm;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Look};
 use super::engine::{Engine, EngineError, Options};
 use super::history;
 use super::ledger::Ledger;
@@ -193,18 +193,18 @@ impl<'a> Session<'a> {
         if dry_run {
             refusals.retain(|r| !matches!(r.gate, Gate::Window | Gate::Paused));
         }
-        let mut needs_lock = false;
+        let mut seen = Look::default();
         // others are asked only where nothing of this node's own is in the way
         if let Some(cluster) = cluster.as_ref().filter(|_| standing(&refusals, forced, plan.emergency).is_empty()) {
-            let look = cluster.look(plan);
-            needs_lock = look.needs_lock;
-            refusals.extend(look.refusals);
+            seen = cluster.look(plan);
+            refusals.append(&mut seen.refusals);
         }
         if self.taken_for_granted && standing(&refusals, forced, plan.emergency).is_empty() {
             refusals.extend(self.meanwhile(plan));
         }
-        let cluster = cluster.as_ref().filter(|_| needs_lock);
-        let options = Options { dry_run, forced: forced.to_vec(), refusals, cluster };
+        let cluster = cluster.as_ref().filter(|_| seen.tells);
+        let (forced, needs_lock) = (forced.to_vec(), seen.needs_lock);
+        let options = Options { dry_run, forced, refusals, cluster, needs_lock, notes: seen.notes };
         let report = self.engine(progress).carry_out(plan, &options)?;
         if let (Source::Identity { .. }, Outcome::Verified | Outcome::Degraded, Some(item)) =
             (&plan.source, report.outcome, plan.items.first())
@@ -269,7 +269,8 @@ impl<'a> Session<'a> {
         // what was begun is ended, whoever has the lock by now; where this node still has it, others wait until then
         let cluster = self.cluster();
         let held = cluster.as_ref().and_then(Cluster::adopt);
-        let mut report = self.engine(progress).recover(reach, operator)?;
+        let told = cluster.as_ref().filter(|cluster| held.is_some() || cluster.has_company());
+        let mut report = Engine { cluster: told, ..self.engine(progress) }.recover(reach, operator)?;
         if let (Some(report), Some(cluster)) = (&mut report, &cluster) {
             let notes = match held.or_else(|| cluster.adopt()) {
                 Some(held) => held.end(report),
@@ -313,7 +314,7 @@ impl<'a> Session<'a> {
     }
 
     fn engine<'s>(&'s self, progress: &'s Progress) -> Engine<'s> {
-        Engine { host: self.host, policy: self.policy, inventory: &self.inventory, progress }
+        Engine { host: self.host, policy: self.policy, inventory: &self.inventory, progress, cluster: None }
     }
 }
 

@@ -93,10 +93,12 @@ fn back(run: &mut Run<'_>, reason: &str) -> Result<(), Vec<Failure>> {
         return Ok(());
     }
     run.older = before::running(run);
+    run.tell_rolling_back(reason);
     let (mut errors, mut kubelets) = (Vec::new(), Vec::new());
     for planned in &run.plan.steps {
         match &planned.step {
             Step::Activate { component, how } if run.begun.contains(component) => {
+                run.keep_lock();
                 if let Err(e) = activate::activate(run, *component, how) {
                     if *component == Component::Kubelet { &mut kubelets } else { &mut errors }
                         .push((planned.step.account(), e));

@@ -23,19 +23,43 @@ const CREDENTIALS: [&str; 3] = ["etcd-healthcheck-client", "apiserver-etcd-clien
 /// The members as this node's own etcd lists them, or the one that its API server dials. None: no etcd is known here,
 /// or nothing to ask it with.
 pub fn ask(host: &Host, inventory: &Inventory) -> Option<Result<Members, String>> {
+    ask_for(host, inventory, &|endpoint, ca, material| etcd_members(host, endpoint, ca, material))
+}
+
+/// The same, without a word of how each of them is.
+pub fn list(host: &Host, inventory: &Inventory) -> Option<Result<Vec<Peer>, String>> {
+    ask_for(host, inventory, &|endpoint, ca, material| {
+        Ok(member_list(host, &connection(endpoint, ca, material))?.members.iter().map(Member::peer).collect())
+    })
+}
+
+/// Put to the member at a URL, with the CA of its certificate and the own identity.
+type Question<'a, T> = &'a dyn Fn(&str, &[u8], &Material) -> Result<T, KubeError>;
+
+fn ask_for<T>(host: &Host, inventory: &Inventory, what: Question<'_, T>) -> Option<Result<T, String>> {
     let entry = CREDENTIALS.iter().filter_map(|name| inventory.get(name)).find(|e| e.leaf().is_some())?;
     let mut last = None;
     for proof in wiring::proofs(inventory, entry) {
         let Proof::Etcd { endpoint, ca } = proof else { continue };
         let material = material(&entry.form, &|path| host.root.read_secret(path)).map_err(|e| chain(&e));
         let ca = host.root.read(&ca, MAX_FILE).map_err(|e| chain(&e));
-        let asked = material.and_then(|m| etcd_members(host, &endpoint, &ca?, &m).map_err(|e| chain(&e)));
+        let asked = material.and_then(|m| what(&endpoint, &ca?, &m).map_err(|e| chain(&e)));
         match asked {
             Ok(members) => return Some(Ok(members)),
             Err(why) => last = Some(why),
         }
     }
     last.map(Err)
+}
+
+fn connection(server: &str, ca: &[u8], material: &Material) -> Connection {
+    Connection {
+        server: server.to_owned(),
+        ca: Some(ca.to_vec()),
+        identity: Some(material.identity()),
+        headers: Vec::new(),
+        limit: MEMBER,
+    }
 }
 
 /// etcd's members as one of them lists them.
@@ -80,13 +104,7 @@ impl Members {
 /// # Errors
 /// [`KubeError`] if `endpoint` does not list them.
 pub fn etcd_members(host: &Host, endpoint: &str, ca: &[u8], material: &Material) -> Result<Members, KubeError> {
-    let to = |server: &str| Connection {
-        server: server.to_owned(),
-        ca: Some(ca.to_vec()),
-        identity: Some(material.identity()),
-        headers: Vec::new(),
-        limit: MEMBER,
-    };
+    let to = |server: &str| connection(server, ca, material);
     let list = member_list(host, &to(endpoint))?;
     let voters: Vec<&Member> = list.members.iter().filter(|m| !m.is_learner).collect();
     let is_well = |member: &&&Member| {
@@ -100,7 +118,7 @@ pub fn etcd_members(host: &Host, endpoint: &str, ca: &[u8], material: &Material)
         voters: voters.len(),
         healthy: well.len(),
         unhealthy: ill.into_iter().map(|m| m.name.clone()).collect(),
-        peers: list.members.iter().map(|m| Peer { name: m.name.clone(), urls: m.peer_urls.clone() }).collect(),
+        peers: list.members.iter().map(Member::peer).collect(),
     })
 }
 
@@ -140,6 +158,12 @@ struct Member {
     peer_urls: Vec<String>,
     #[serde(default, rename = "isLearner")]
     is_learner: bool,
+}
+
+impl Member {
+    fn peer(&self) -> Peer {
+        Peer { name: self.name.clone(), urls: self.peer_urls.clone() }
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The cluster as its API tells of it: nodes, and Leases that are replaced by version only.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use certwarden::host::kube::Answer;
 use serde_json::{Value, json};
@@ -22,8 +23,18 @@ pub struct Cluster {
     pub cordoned: bool,
     /// When the controller manager added the taint for that; None: it has not said it.
     pub cordoned_at: Option<String>,
+    /// Nodes beside the members of etcd that have lost their label.
+    pub unlabelled: Vec<&'static str>,
+    /// Addresses that API servers publish.
+    pub servers: Vec<&'static str>,
     /// By name, as they were written.
     pub leases: BTreeMap<String, Value>,
+    /// When each Lease was written, by the clock since boot.
+    pub writes: Vec<(String, Duration)>,
+    /// The time of the next write.
+    pub clock: Duration,
+    /// The Lease of this name takes no write.
+    pub refuses: Option<&'static str>,
     version: u64,
 }
 
@@ -34,7 +45,7 @@ fn answer(status: u16, body: &Value) -> Answer {
 impl Cluster {
     /// Another node has the lock of the control planes, or somebody has told something to all.
     pub fn write(&mut self, name: &str, holder: &str, seconds: u32, annotations: &Value) {
-        let spec = json!({"holderIdentity": holder, "leaseDurationSeconds": seconds});
+        let spec = json!({"holderIdentity": holder, "leaseDurationSeconds": seconds, "leaseTransitions": 7});
         self.put(name, json!({"metadata": {"annotations": annotations}, "spec": spec}));
     }
 
@@ -50,6 +61,7 @@ impl Cluster {
         self.version += 1;
         lease["metadata"]["resourceVersion"] = json!(self.version.to_string());
         self.leases.insert(name.to_owned(), lease.clone());
+        self.writes.push((name.to_owned(), self.clock));
         answer(200, &lease)
     }
 
@@ -60,7 +72,8 @@ impl Cluster {
             return Some(lease.map_or_else(|| answer(404, &json!({})), |lease| answer(200, lease)));
         }
         if path.starts_with("/api/v1/nodes?") {
-            let rows: Vec<Value> = peers.iter().map(|name| self.row(name)).collect();
+            let labelled = peers.iter().filter(|name| !self.unlabelled.contains(&name.as_str()));
+            let rows: Vec<Value> = labelled.map(|name| self.row(name)).collect();
             return Some(answer(
                 200,
                 &json!({"columnDefinitions": [{"name": "Name"}, {"name": "Status"}], "rows": rows}),
@@ -75,7 +88,9 @@ impl Cluster {
         if path.starts_with("/apis/apps/v1/daemonsets?") {
             return Some(answer(200, &json!({"items": []})));
         }
-        (path == "/api/v1/namespaces/default/endpoints/kubernetes").then(|| answer(200, &json!({"subsets": []})))
+        let addresses: Vec<Value> = self.servers.iter().map(|ip| json!({"ip": ip})).collect();
+        let subsets = json!({"subsets": [{"addresses": addresses, "ports": [{"port": 6443}]}]});
+        (path == "/api/v1/namespaces/default/endpoints/kubernetes").then(|| answer(200, &subsets))
     }
 
     fn row(&self, name: &str) -> Value {
@@ -89,6 +104,9 @@ impl Cluster {
         path.strip_prefix(LEASES)?;
         let lease: Value = serde_json::from_str(body).unwrap();
         let name = lease["metadata"]["name"].as_str().unwrap().to_owned();
+        if self.refuses == Some(name.as_str()) {
+            return Some(answer(500, &json!({})));
+        }
         let there = self.leases.get(&name).map(|old| old["metadata"]["resourceVersion"].clone());
         Some(match (how, there) {
             (Write::Create, Some(_)) => answer(409, &json!({})),

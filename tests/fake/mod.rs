@@ -768,7 +768,11 @@ impl KubeApi for Fake {
         if lies {
             return Ok(Answer { status: 200, body: r#"{"members":[]}"#.into() });
         }
-        if let Some(answer) = self.world(|w| w.cluster.change(Write::Create, path, json)) {
+        let lease = |w: &mut World| {
+            w.cluster.clock = w.elapsed;
+            w.cluster.change(Write::Create, path, json)
+        };
+        if let Some(answer) = self.world(lease) {
             return Ok(answer);
         }
         let (peers, ill) = self.world(|w| (w.peers(), w.unhealthy_members));
@@ -783,7 +787,10 @@ impl KubeApi for Fake {
     fn put(&self, to: &Connection, path: &str, json: &str) -> Result<Answer, KubeError> {
         let lies = self.ask("put", to)?;
         self.vanishes(to, path)?;
-        let lease = |w: &mut World| w.cluster.change(Write::Replace, path, json);
+        let lease = |w: &mut World| {
+            w.cluster.clock = w.elapsed;
+            w.cluster.change(Write::Replace, path, json)
+        };
         let done = self.world(|w| w.signer.as_mut().and_then(|s| s.decide(path, json)).or_else(|| lease(w)));
         Ok(done.filter(|_| !lies).unwrap_or(Answer { status: 500, body: String::new() }))
     }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Answer, Connection, KubeApi, KubeError, NodeLease, NodeReady, WhoAmI, lease, nodes, objects};
+use super::{Answer, Connection, KubeApi, KubeError, NodeLease, NodeReady, WhoAmI, lease, nodes, objects, servers};
 use crate::model::fleet::lease::Call;
 
 /// Answers every request with the same body; the status goes through those that are treated apart.
@@ -51,7 +51,7 @@ pub fn api(data: &[u8]) {
         drop(nodes::page(&api, &to, "", ""));
         drop(nodes::own(&api, &to, "node-1"));
         nodes::kured(&api, &to);
-        nodes::api_servers(&api, &to);
+        servers::api_servers(&api, &to);
         for error in errors.into_iter().flatten() {
             let said = error.to_string();
             assert!(said.len() <= 2000, "{} bytes", said.len());

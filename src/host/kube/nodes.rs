@@ -25,6 +25,8 @@ pub struct NodeLine {
     /// As `kubectl get nodes` says: `Ready`, `NotReady,SchedulingDisabled`.
     pub status: String,
     pub control_plane: bool,
+    /// `status.addresses` of the type `InternalIP`, the first.
+    pub address: Option<String>,
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -53,13 +55,18 @@ pub fn page(api: &dyn KubeApi, to: &Connection, selector: &str, from: &str) -> R
     let mut to = to.clone();
     to.headers.push(("accept".to_owned(), AS_TABLE.to_owned()));
     let table: Table = fetch(api, &to, &path)?;
-    let status = table.column_definitions.iter().position(|c| c.name == "Status");
+    let column = |name: &str| table.column_definitions.iter().position(|c| c.name == name);
+    // the latter is in every table, though `kubectl` shows it with `-o wide` only (kubernetes:
+    // `pkg/printers/internalversion/printers.go`, `AddHandlers`)
+    let (status, address) = (column("Status"), column("Internal-IP"));
     let line = |row: Row| {
-        let cell = status.and_then(|at| row.cells.get(at)).and_then(serde_json::Value::as_str).unwrap_or_default();
+        let cell = |at: Option<usize>| at.and_then(|at| row.cells.get(at)).and_then(serde_json::Value::as_str);
+        let (cell, address) = (cell(status).unwrap_or_default().to_owned(), cell(address).map(str::to_owned));
         let labels = &row.object.metadata.labels;
         NodeLine {
             name: row.object.metadata.name,
-            status: cell.to_owned(),
+            status: cell,
+            address: address.filter(|a| a.parse::<std::net::IpAddr>().is_ok()),
             // kubeadm before 1.24 has only the former, since then only the latter
             control_plane: labels.contains_key("node-role.kubernetes.io/master")
                 || labels.contains_key("node-role.kubernetes.io/control-plane"),
@@ -120,23 +127,11 @@ pub fn kured(api: &dyn KubeApi, to: &Connection) -> Option<String> {
     locks.filter_map(|text| serde_json::from_str::<KuredLock>(text).ok()).find_map(KuredLock::holder)
 }
 
-/// Every API server's address as a URL, as they themselves publish it; empty where it cannot be read.
-pub fn api_servers(api: &dyn KubeApi, to: &Connection) -> Vec<String> {
-    let Ok(endpoints) = fetch::<Endpoints>(api, to, "/api/v1/namespaces/default/endpoints/kubernetes") else {
-        return Vec::new();
-    };
-    let mut urls = Vec::new();
-    for subset in endpoints.subsets {
-        let port = subset.ports.first().map_or(6443, |p| p.port);
-        for address in subset.addresses {
-            let Ok(ip) = address.ip.parse::<std::net::IpAddr>() else { continue };
-            urls.push(if ip.is_ipv6() { format!("https://[{ip}]:{port}") } else { format!("https://{ip}:{port}") });
-        }
-    }
-    urls
-}
-
-fn fetch<T: serde::de::DeserializeOwned>(api: &dyn KubeApi, to: &Connection, path: &str) -> Result<T, KubeError> {
+pub(super) fn fetch<T: serde::de::DeserializeOwned>(
+    api: &dyn KubeApi,
+    to: &Connection,
+    path: &str,
+) -> Result<T, KubeError> {
     let answer = api.get(to, path)?;
     let (server, path) = (to.server.clone(), path.to_owned());
     let detail: String = answer.body.chars().take(200).collect();
@@ -262,30 +257,6 @@ impl KuredLock {
         let several = self.locks.into_iter().find_map(Self::holder);
         several.or_else(|| Some(self.node).filter(|node| !node.is_empty()))
     }
-}
-
-#[derive(Deserialize)]
-struct Endpoints {
-    #[serde(default)]
-    subsets: Vec<Subset>,
-}
-
-#[derive(Deserialize)]
-struct Subset {
-    #[serde(default)]
-    addresses: Vec<Address>,
-    #[serde(default)]
-    ports: Vec<Port>,
-}
-
-#[derive(Deserialize)]
-struct Address {
-    ip: String,
-}
-
-#[derive(Deserialize)]
-struct Port {
-    port: u16,
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+pub use super::seen::Seen;
+
 /// A record that claims longer is not believed: configuration does not allow it, so nobody relies on it.
 pub const LONGEST: Duration = Duration::from_secs(3_600);
 /// Requests for one goal: enough for a conflict and two silences, few enough for a server that only ever errs.
@@ -39,12 +41,6 @@ pub struct Record {
     pub version: String,
     /// Carried along, because an update replaces the object.
     pub annotations: BTreeMap<String, String>,
-}
-
-impl Record {
-    fn lasts(&self) -> Duration {
-        Duration::from_secs(self.seconds.into()).min(LONGEST)
-    }
 }
 
 /// A request.
@@ -75,6 +71,10 @@ pub enum Reply {
 enum Goal {
     Take,
     Keep,
+    /// To take it from whoever has this very tenure of it, waited for or not.
+    Seize {
+        transitions: u32,
+    },
     /// Leaving others to wait for this long.
     Give(Duration),
 }
@@ -95,6 +95,8 @@ pub enum Ended {
     Busy {
         holder: String,
         last: String,
+        /// Of the record: which tenure it is.
+        transitions: u32,
         wait: Duration,
     },
     /// Another has it: `holder`.
@@ -106,32 +108,17 @@ pub enum Ended {
     Unknown(String),
 }
 
-/// A record that was seen, and since when it is as it is.
-#[derive(Clone, Debug, Default, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
-pub struct Seen {
-    pub version: String,
-    /// By the clock of this machine, since its boot.
-    pub since: Duration,
-}
-
-impl Seen {
-    /// Notices what a record is like now; for how long it must stay so before it may be taken from whoever it names.
-    pub fn wait(&mut self, record: &Record, clock: Duration) -> Duration {
-        // a time ahead of the clock is of another boot
-        if self.version != record.version || self.since > clock {
-            *self = Self { version: record.version.clone(), since: clock };
-        }
-        record.lasts().saturating_sub(clock.saturating_sub(self.since))
-    }
-}
-
 /// One agent's view of one lock.
 #[derive(Clone, Debug)]
 pub struct Claim {
     me: String,
     lasts: Duration,
     seen: Seen,
-    held: Option<(Record, Duration)>,
+    /// What was written last and answered: what the next write replaces.
+    held: Option<Record>,
+    /// The tenure that is ours, and since when it is as it is: from before the write was sent that was answered last. A write
+    /// without an answer takes nothing of that away.
+    tenure: Option<(u32, Duration)>,
     goal: Goal,
     sent: Duration,
     calls: u8,
@@ -143,7 +130,17 @@ impl Claim {
     pub fn new(me: impl Into<String>, lasts: Duration, seen: Seen) -> Self {
         let zero = Duration::ZERO;
         let (goal, now) = (Goal::Take, Timestamp::UNIX_EPOCH);
-        Self { me: me.into(), lasts: lasts.min(LONGEST), seen, held: None, goal, sent: zero, calls: 0, now }
+        Self {
+            me: me.into(),
+            lasts: lasts.min(LONGEST),
+            seen,
+            held: None,
+            tenure: None,
+            goal,
+            sent: zero,
+            calls: 0,
+            now,
+        }
     }
 
     /// To be remembered across processes.
@@ -154,12 +151,22 @@ impl Claim {
     /// Whether the lock is ours for `need` more, by our own clock and with a tenth to spare.
     pub fn holds(&self, clock: Duration, need: Duration) -> bool {
         let safe = self.lasts.saturating_sub(self.lasts / 10);
-        self.held.as_ref().is_some_and(|(_, since)| clock.saturating_sub(*since).saturating_add(need) < safe)
+        self.tenure.is_some_and(|(_, since)| clock.saturating_sub(since).saturating_add(need) < safe)
+    }
+
+    /// Whether less than a third of its time is over since it was last renewed.
+    pub fn is_fresh(&self, clock: Duration) -> bool {
+        self.tenure.is_some_and(|(_, since)| clock.saturating_sub(since) < self.lasts / 3)
     }
 
     /// Begins to take it. `now` is for people.
     pub fn take(&mut self, clock: Duration, now: Timestamp) -> Step {
         self.begin(Goal::Take, clock, now)
+    }
+
+    /// Begins to take it over from a holder that is not waited for any more. Another one that has come meanwhile keeps it.
+    pub fn seize(&mut self, transitions: u32, clock: Duration, now: Timestamp) -> Step {
+        self.begin(Goal::Seize { transitions }, clock, now)
     }
 
     /// Begins to renew it, or to adopt what this node holds from before a restart.
@@ -174,8 +181,11 @@ impl Claim {
 
     fn begin(&mut self, goal: Goal, clock: Duration, now: Timestamp) -> Step {
         (self.goal, self.now, self.calls) = (goal, now, 0);
+        if goal != Goal::Keep {
+            self.tenure = None;
+        }
         match self.held.take() {
-            Some((record, _)) if goal != Goal::Take => self.write(record, clock),
+            Some(record) if matches!(goal, Goal::Keep | Goal::Give(_)) => self.write(record, clock),
             _ => self.send(Call::Get, clock),
         }
     }
@@ -197,7 +207,7 @@ impl Claim {
                 let holder = String::new();
                 Record { holder, last: self.me.clone(), seconds: seconds(settle), renewed: Some(self.now), ..old }
             }
-            Goal::Take | Goal::Keep => Record {
+            Goal::Take | Goal::Seize { .. } | Goal::Keep => Record {
                 holder: self.me.clone(),
                 seconds: seconds(self.lasts),
                 acquired: if ours { old.acquired } else { Some(self.now) },
@@ -218,8 +228,8 @@ impl Claim {
             (_, Reply::Silence(why)) if self.calls >= MOST_CALLS / 2 => Step::Done(Ended::Unknown(why)),
             (_, Reply::Silence(_) | Reply::Conflict) | (Call::Update(_), Reply::Absent) => self.send(Call::Get, clock),
             (Call::Get, Reply::Absent) => match self.goal {
-                Goal::Take => self.write(Record::default(), clock),
-                Goal::Keep => Step::Done(Ended::Lost { holder: String::new() }),
+                Goal::Take | Goal::Seize { .. } => self.make(clock),
+                Goal::Keep => self.make_again(clock),
                 Goal::Give(_) => Step::Done(Ended::Given),
             },
             (Call::Create(_), Reply::Absent) => Step::Done(Ended::Unknown("its namespace does not exist".to_owned())),
@@ -229,25 +239,54 @@ impl Claim {
                 Step::Done(Ended::Given)
             }
             (_, Reply::Is(record)) => {
-                self.held = Some((record, self.sent));
+                self.tenure = Some((record.transitions, self.sent));
+                self.held = Some(record);
                 Step::Done(Ended::Held)
             }
         }
+    }
+
+    /// It does not exist. Whoever was seen with it may be at work.
+    fn make(&mut self, clock: Duration) -> Step {
+        let wait = self.seen.gone(&self.me, clock);
+        if wait.is_zero() {
+            return self.write(Record::default(), clock);
+        }
+        let Seen { holder, before: last, transitions, .. } = self.seen.clone();
+        Step::Done(Ended::Busy { holder, last, transitions, wait })
+    }
+
+    /// Somebody has deleted it from under us. It is made again, unless another was first, as long as nobody who knows of it may
+    /// have taken it.
+    fn make_again(&mut self, clock: Duration) -> Step {
+        match self.tenure {
+            Some((transitions, _)) if self.holds(clock, Duration::ZERO) => {
+                self.write(Record { holder: self.me.clone(), transitions, ..Record::default() }, clock)
+            }
+            _ => self.lost(String::new()),
+        }
+    }
+
+    fn lost(&mut self, holder: String) -> Step {
+        self.tenure = None;
+        Step::Done(Ended::Lost { holder })
     }
 
     fn read(&mut self, record: Record, clock: Duration) -> Step {
         let ours = record.holder == self.me;
         match self.goal {
             Goal::Keep | Goal::Give(_) if ours => self.write(record, clock),
-            Goal::Keep => Step::Done(Ended::Lost { holder: record.holder }),
+            Goal::Keep => self.lost(record.holder),
             Goal::Give(_) => Step::Done(Ended::Given),
-            Goal::Take => {
+            Goal::Take | Goal::Seize { .. } => {
                 let free = record.holder.is_empty() && record.last == self.me;
                 let wait = self.seen.wait(&record, clock);
-                if ours || free || wait.is_zero() {
+                let meant = matches!(self.goal, Goal::Seize { transitions } if transitions == record.transitions);
+                if ours || free || wait.is_zero() || meant {
                     return self.write(record, clock);
                 }
-                Step::Done(Ended::Busy { holder: record.holder, last: record.last, wait })
+                let Record { holder, last, transitions, .. } = record;
+                Step::Done(Ended::Busy { holder, last, transitions, wait })
             }
         }
     }

@@ -70,7 +70,7 @@ fn a_lock_that_nobody_has_is_made_and_a_second_agent_has_to_wait() {
     let (mut server, mut a, mut b) = (Server::default(), agent("a"), agent("b"));
     assert_eq!(take(&mut a, &mut server, secs(10)), Ended::Held);
     assert!(a.holds(secs(20), secs(30)));
-    let busy = Ended::Busy { holder: "a".into(), last: String::new(), wait: LASTS };
+    let busy = Ended::Busy { holder: "a".into(), last: String::new(), transitions: 1, wait: LASTS };
     assert_eq!(take(&mut b, &mut server, secs(5000)), busy, "its clock is its own");
     assert_eq!(server.past.last().unwrap().transitions, 1);
 }
@@ -81,7 +81,7 @@ fn after_a_release_others_wait_until_the_cluster_has_settled_and_the_releaser_ne
     take(&mut a, &mut server, secs(0));
     assert_eq!(give(&mut a, &mut server, secs(1)), Ended::Given);
     assert!(!a.holds(secs(1), secs(0)));
-    let settling = Ended::Busy { holder: String::new(), last: "a".into(), wait: SETTLE };
+    let settling = Ended::Busy { holder: String::new(), last: "a".into(), transitions: 1, wait: SETTLE };
     assert_eq!(take(&mut b, &mut server, secs(50)), settling);
     assert!(matches!(take(&mut b, &mut server, secs(69)), Ended::Busy { .. }));
     assert_eq!(take(&mut b.clone(), &mut server, secs(70)), Ended::Held);
@@ -110,6 +110,23 @@ fn a_holder_relies_on_the_lock_for_less_time_than_others_wait() {
 }
 
 #[test]
+fn a_renewal_without_an_answer_takes_nothing_away_of_the_time_that_is_left() {
+    let (mut server, mut a) = (Server::default(), agent("a"));
+    take(&mut a, &mut server, secs(0));
+    let mut step = a.keep(secs(10), Timestamp::UNIX_EPOCH);
+    while let Step::Send(call) = step {
+        step = a.on(&call, Reply::Silence("no answer".into()), secs(20));
+    }
+    assert!(matches!(step, Step::Done(Ended::Unknown(_))));
+    assert!(a.holds(secs(89), Duration::ZERO) && !a.holds(secs(90), Duration::ZERO), "nobody can have it before");
+    let mut b = agent("b");
+    take(&mut b, &mut server, secs(0));
+    assert_eq!(take(&mut b, &mut server, secs(100)), Ended::Held);
+    assert_eq!(keep(&mut a, &mut server, secs(30)), Ended::Lost { holder: "b".into() });
+    assert!(!a.holds(secs(31), Duration::ZERO));
+}
+
+#[test]
 fn a_process_that_was_restarted_knows_its_lock_again() {
     let (mut server, mut a) = (Server::default(), agent("a"));
     take(&mut a, &mut server, secs(0));
@@ -117,6 +134,37 @@ fn a_process_that_was_restarted_knows_its_lock_again() {
     assert!(!again.holds(secs(1), Duration::ZERO), "not before a write of its own was answered");
     assert_eq!(keep(&mut again, &mut server, secs(1)), Ended::Held);
     assert_eq!(server.past.last().unwrap().transitions, 1, "it is the same tenure");
+}
+
+#[test]
+fn who_takes_the_lock_over_takes_it_from_the_holder_that_was_meant_and_from_nobody_who_came_since() {
+    let (mut server, mut a, mut b, mut c) = (Server::default(), agent("a"), agent("b"), agent("c"));
+    take(&mut a, &mut server, secs(0));
+    let seize = |claim: &mut Claim, server: &mut Server, transitions| {
+        let step = claim.seize(transitions, secs(1), Timestamp::UNIX_EPOCH);
+        drive(claim, server, step, secs(1))
+    };
+    assert_eq!(seize(&mut b, &mut server, 1), Ended::Held);
+    assert!(b.holds(secs(1), Duration::ZERO));
+    assert_eq!(keep(&mut a, &mut server, secs(2)), Ended::Lost { holder: "b".into() });
+    assert!(matches!(seize(&mut c, &mut server, 1), Ended::Busy { transitions: 2, .. }));
+}
+
+#[test]
+fn a_lock_that_is_deleted_while_it_is_held_is_free_for_nobody_who_has_seen_it_and_its_holder_makes_it_again() {
+    let (mut server, mut a, mut b) = (Server::default(), agent("a"), agent("b"));
+    take(&mut a, &mut server, secs(0));
+    take(&mut b, &mut server, secs(10));
+    server.past.clear();
+    let held = Ended::Busy { holder: "a".into(), last: String::new(), transitions: 1, wait: secs(80) };
+    assert_eq!(take(&mut b, &mut server, secs(30)), held);
+    assert_eq!(keep(&mut a, &mut server, secs(40)), Ended::Held);
+    assert_eq!(server.past.last().unwrap().transitions, 1, "it is the same tenure");
+    // after its end it is another's, and not made again by who had it
+    server.past.clear();
+    assert_eq!(take(&mut b, &mut server, secs(200)), Ended::Held);
+    server.past.clear();
+    assert_eq!(keep(&mut a, &mut server, secs(210)), Ended::Lost { holder: String::new() });
 }
 
 #[test]
@@ -218,7 +266,7 @@ proptest! {
                 (12, None) if !late.is_empty() => { let call = late.remove(pick % late.len()); server.obey(&call); }
                 (_, None) => {
                     if sailor.claim.holds(clock, Duration::ZERO) {
-                        acts.push((who, sailor.claim.held.as_ref().unwrap().0.transitions));
+                        acts.push((who, sailor.claim.tenure.unwrap().0));
                     }
                     let now = Timestamp::UNIX_EPOCH;
                     let step = match (sailor.ended.take(), pick % 4) {

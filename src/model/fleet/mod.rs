@@ -3,14 +3,20 @@
 //! | question | file |
 //! |---|---|
 //! | who holds the lock, and until when may I rely on it | [`lease`] |
+//! | what is remembered of a lock that another has | [`seen`] |
+//! | which other control planes there are | [`peers`] |
 //! | what stands in the way: a pause, a harm that another node has come to | [`notes`] |
 //! | when is it time: maintenance windows, frozen periods, the last chance before a deadline | [`calendar`], [`window`] |
-//! | whose turn is it where nobody can be asked; how nodes are spread | [`turn`] |
+//! | whose turn is it in an emergency that no lock orders | [`slot`] |
+//! | how nodes are spread | [`turn`] |
 //! | when to ask again, and how long others are waited for that are ill | [`wait`] |
 
 pub mod calendar;
 pub mod lease;
 pub mod notes;
+pub mod peers;
+pub mod seen;
+pub mod slot;
 pub mod turn;
 pub mod wait;
 pub mod window;

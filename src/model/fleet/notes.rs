@@ -73,11 +73,20 @@ pub struct Harm {
     pub outcome: Outcome,
     #[serde(default)]
     pub reason: String,
+    /// When the first of them ended so, where it was not this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Timestamp>,
 }
 
 impl Harm {
     pub fn new(at: Timestamp, outcome: Outcome, reason: &str) -> Self {
-        Self { at, outcome, reason: cut(reason) }
+        Self { at, outcome, reason: cut(reason), first: None }
+    }
+
+    /// Since when the node has been marked. A renewal that fails each day is the same harm each time: others are held back by
+    /// it once, not as long as it goes on.
+    pub fn first(&self) -> Timestamp {
+        self.first.unwrap_or(self.at)
     }
 }
 
@@ -97,7 +106,7 @@ pub fn harm(annotations: &BTreeMap<String, String>) -> BTreeMap<String, Harm> {
     let Some(text) = annotations.get(HARM) else { return BTreeMap::new() };
     serde_json::from_str(text).unwrap_or_else(|e| {
         let reason = cut(&format!("the mark of harm cannot be read ({e})"));
-        let mark = Harm { at: Timestamp::UNIX_EPOCH, outcome: Outcome::RolledBack, reason };
+        let mark = Harm { at: Timestamp::UNIX_EPOCH, outcome: Outcome::RolledBack, reason, first: None };
         BTreeMap::from([("somebody".to_owned(), mark)])
     })
 }
@@ -112,7 +121,8 @@ pub fn set_harm(annotations: &mut BTreeMap<String, String>, node: Option<&str>, 
             marks.remove(node);
         }
         (Some(node), Some(mark)) => {
-            marks.insert(node.to_owned(), mark.clone());
+            let first = marks.get(node).map(Harm::first).or(mark.first);
+            marks.insert(node.to_owned(), Harm { first, ..mark.clone() });
         }
     }
     match serde_json::to_string(&marks) {
@@ -158,6 +168,18 @@ mod tests {
         let written = |key: &str| BTreeMap::from([(key.to_owned(), "yes, please".to_owned())]);
         assert!(pause(&written(PAUSE), at(1 << 37)).unwrap().reason.contains("cannot be read"));
         assert_eq!(harm(&written(HARM)).len(), 1);
+    }
+
+    #[test]
+    fn a_node_that_fails_again_keeps_the_time_of_its_first_mark_until_it_has_succeeded() {
+        let mut notes = BTreeMap::new();
+        for second in [100, 200, 300] {
+            set_harm(&mut notes, Some("cp2"), Some(&Harm::new(at(second), Outcome::RolledBack, "x")));
+            assert_eq!((harm(&notes)["cp2"].first(), harm(&notes)["cp2"].at), (at(100), at(second)));
+        }
+        set_harm(&mut notes, Some("cp2"), None);
+        set_harm(&mut notes, Some("cp2"), Some(&Harm::new(at(400), Outcome::RolledBack, "x")));
+        assert_eq!(harm(&notes)["cp2"].first(), at(400));
     }
 
     #[test]

@@ -1,5 +1,4 @@
-//! Whose turn it is: nodes are spread by their machine-id, the same after every restart; control planes that can ask nobody
-//! act by rank, far apart.
+//! Whose turn it is: nodes are spread by their name and machine-id, the same after every restart.
 
 use std::time::Duration;
 
@@ -7,39 +6,35 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::model::inventory::Role;
 use crate::model::policy::Policy;
-use crate::model::schedule::seed;
-
-/// In the dark control planes act at least this far apart, if the time that is left allows it: a transaction and its way back,
-/// and time for somebody to see it.
-const DARK_SPACE: SignedDuration = SignedDuration::from_hours(6);
+use crate::model::schedule::Who;
 
 /// How far into a span of time this node's place is.
-pub fn share(machine_id: &str, what: &str, of: Duration) -> Duration {
-    Duration::from_secs(seed(&format!("{}/{what}", machine_id.trim())) % of.as_secs().max(1))
+pub fn share(who: &Who, what: &str, of: Duration) -> Duration {
+    Duration::from_secs(who.seed(what) % of.as_secs().max(1))
 }
 
 /// How much later than its threshold says a node acts, so that workers come after the control planes and not all at once. No more
 /// than half of the time between the threshold and the emergency.
-pub fn delay(role: Role, machine_id: &str, policy: &Policy) -> Duration {
+pub fn delay(role: Role, who: &Who, policy: &Policy) -> Duration {
     if role == Role::ControlPlane {
         return Duration::ZERO; // the lock orders them
     }
     let room = policy.renew.renew_before.0.saturating_sub(policy.renew.emergency_before.0) / 4;
     let (after, spread) = (policy.fleet.workers_after.0.min(room), policy.fleet.spread.0.min(room));
-    after + share(machine_id, "spread", spread)
+    after + share(who, "spread", spread)
 }
 
 /// How long after a window has opened a node begins. Not all at the stroke of the hour: control planes have a lock, workers, which may have none,
 /// take their places in nearly all of it.
-pub fn into_window(role: Role, machine_id: &str, policy: &Policy) -> Duration {
+pub fn into_window(role: Role, who: &Who, policy: &Policy) -> Duration {
     let lasts = policy.windows.duration.0;
     let of = if role == Role::ControlPlane { lasts / 4 } else { lasts / 8 * 7 };
-    share(machine_id, "window", of)
+    share(who, "window", of)
 }
 
 /// Which of the workers' Leases a node competes for.
-pub fn slot(machine_id: &str, slots: u64) -> u64 {
-    seed(&format!("{}/slot", machine_id.trim())) % slots.max(1)
+pub fn slot(who: &Who, slots: u64) -> u64 {
+    who.seed("slot") % slots.max(1)
 }
 
 /// For how long nobody else begins after a renewal. A worker's disturbs nobody but itself.
@@ -48,25 +43,11 @@ pub fn settle(role: Role, policy: &Policy) -> Duration {
     if role == Role::ControlPlane { settle } else { settle / 10 }
 }
 
-/// When a node may act that can ask nobody: not before the emergency, and then one after another in the order of their names.
-/// `end`: of what ends first; `peers`: the control planes that are known, this one among them.
-pub fn in_the_dark(me: &str, peers: &[String], end: Timestamp, emergency_before: SignedDuration) -> Timestamp {
-    let mut names: Vec<&str> = peers.iter().map(String::as_str).collect();
-    names.sort_unstable();
-    names.dedup();
-    let count = i32::try_from(names.len().max(1)).unwrap_or(i32::MAX);
-    // one whom nobody knows comes last
-    let rank = names.iter().position(|name| *name == me).unwrap_or(names.len());
-    let rank = i32::try_from(rank).unwrap_or(count).min(count);
-    let space = DARK_SPACE.min(emergency_before / (count.saturating_add(1)));
-    let begins = end.checked_sub(emergency_before).unwrap_or(Timestamp::MIN);
-    begins.checked_add(space * rank).unwrap_or(end)
-}
-
-/// The same for a worker, and from when on it goes without a lock that it has not got: spread over the first half of the emergency.
-pub fn worker_alone(machine_id: &str, end: Timestamp, emergency_before: Duration) -> Timestamp {
+/// When a worker acts that can ask nobody, and from when on it goes without a lock that it has not got: spread over the first half
+/// of the emergency.
+pub fn worker_alone(who: &Who, end: Timestamp, emergency_before: Duration) -> Timestamp {
     let before = SignedDuration::try_from(emergency_before).unwrap_or_default();
-    let share = SignedDuration::try_from(share(machine_id, "dark", emergency_before / 2)).unwrap_or_default();
+    let share = SignedDuration::try_from(share(who, "dark", emergency_before / 2)).unwrap_or_default();
     end.checked_sub(before).and_then(|begins| begins.checked_add(share)).unwrap_or(end)
 }
 
@@ -79,12 +60,26 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
+    fn node(n: u32) -> Who {
+        Who::of("node", &format!("{n:032x}"))
+    }
+
+    #[test]
+    fn workers_that_were_cloned_do_not_act_in_one_second_nor_compete_for_one_lease() {
+        let policy = Policy::default();
+        let clones = || (0..100).map(|n| Who::of(&format!("w{n}"), ""));
+        let delays: std::collections::BTreeSet<Duration> =
+            clones().map(|who| delay(Role::Worker, &who, &policy)).collect();
+        assert!(delays.len() > 90, "{} for 100 nodes", delays.len());
+        let slots: std::collections::BTreeSet<u64> = clones().map(|who| slot(&who, 10)).collect();
+        assert_eq!(slots.len(), 10);
+    }
+
     #[test]
     fn workers_act_after_the_control_planes_spread_over_the_time_they_are_given() {
         let policy = Policy::default();
-        assert_eq!(delay(Role::ControlPlane, "a", &policy), Duration::ZERO);
-        let delays: Vec<u64> =
-            (0..1000).map(|n| delay(Role::Worker, &format!("{n:032x}"), &policy).as_secs()).collect();
+        assert_eq!(delay(Role::ControlPlane, &node(0), &policy), Duration::ZERO);
+        let delays: Vec<u64> = (0..1000).map(|n| delay(Role::Worker, &node(n), &policy).as_secs()).collect();
         let (after, spread) = (policy.fleet.workers_after.0.as_secs(), policy.fleet.spread.0.as_secs());
         assert!(delays.iter().all(|d| (after..after + spread).contains(d)));
         let first_half = delays.iter().filter(|d| **d < after + spread / 2).count();
@@ -95,8 +90,7 @@ mod tests {
     fn workers_take_places_in_nearly_all_of_a_window_and_none_after_it() {
         let policy = Policy::default();
         let lasts = policy.windows.duration.0;
-        let places: Vec<Duration> =
-            (0..1000).map(|n| into_window(Role::Worker, &format!("{n:032x}"), &policy)).collect();
+        let places: Vec<Duration> = (0..1000).map(|n| into_window(Role::Worker, &node(n), &policy)).collect();
         assert!(places.iter().all(|place| *place < lasts / 8 * 7), "the last one has to end in time");
         let late = places.iter().filter(|place| **place > lasts / 2).count();
         assert!((350..500).contains(&late), "{late} of 1000 in the second half");
@@ -108,31 +102,18 @@ mod tests {
         policy.renew.renew_before = Span::secs(7200);
         policy.renew.emergency_before = Span::secs(3600);
         for n in 0..100 {
-            assert!(delay(Role::Worker, &format!("{n:032x}"), &policy) < Duration::from_secs(1800));
+            assert!(delay(Role::Worker, &node(n), &policy) < Duration::from_secs(1800));
         }
     }
 
     #[test]
     fn workers_that_go_without_the_lock_are_never_many_at_once() {
         let (end, emergency) = (at(10_000_000), Duration::from_secs(3 * 86_400));
-        let mut begins: Vec<i64> =
-            (0..5000).map(|n| worker_alone(&format!("{n:032x}"), end, emergency).as_second()).collect();
+        let mut begins: Vec<i64> = (0..5000).map(|n| worker_alone(&node(n), end, emergency).as_second()).collect();
         begins.sort_unstable();
         assert!(begins.iter().all(|b| (10_000_000 - 3 * 86_400..10_000_000 - 86_400).contains(b)));
         // a worker's transaction takes a minute and a half at most
         let most = begins.iter().map(|b| begins.iter().filter(|other| (*b..*b + 90).contains(*other)).count()).max();
         assert!(most.unwrap() <= 50, "{most:?} of 5000 within a transaction");
-    }
-
-    #[test]
-    fn in_the_dark_control_planes_act_one_after_another_and_all_before_the_end() {
-        let peers = ["cp3", "cp1", "cp2"].map(str::to_owned);
-        let (end, emergency) = (at(1_000_000), SignedDuration::from_hours(72));
-        let times: Vec<Timestamp> = ["cp1", "cp2", "cp3"].map(|me| in_the_dark(me, &peers, end, emergency)).into();
-        assert_eq!(times[0], at(1_000_000 - 72 * 3600));
-        assert!(times.windows(2).all(|t| t[1].duration_since(t[0]) == SignedDuration::from_hours(6)));
-        assert!(in_the_dark("stranger", &peers, end, emergency) > times[2]);
-        let short = SignedDuration::from_mins(8);
-        assert!(["cp1", "cp2", "cp3", "stranger"].iter().all(|me| in_the_dark(me, &peers, end, short) < end));
     }
 }

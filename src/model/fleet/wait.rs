@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::model::inventory::Role;
 use crate::model::policy::Policy;
+use crate::model::schedule::Who;
 
 use super::turn::share;
 
@@ -44,7 +45,7 @@ pub struct Wait {
 }
 
 /// After what time to ask again.
-pub fn retry(role: Role, machine_id: &str, wait: Wait, policy: &Policy) -> Duration {
+pub fn retry(role: Role, who: &Who, wait: Wait, policy: &Policy) -> Duration {
     let often = policy.fleet.retry.0;
     let name = |what: &str| format!("{what} {}", wait.attempt);
     let base = match role {
@@ -54,27 +55,27 @@ pub fn retry(role: Role, machine_id: &str, wait: Wait, policy: &Policy) -> Durat
         _ if wait.settling => {
             // whoever sees this has come at the right time, as have others: some at once, so that no time is lost, most later
             let after = often.saturating_mul(WORKERS_SETTLING);
-            return wait.free + some_doubling(machine_id, &name("settles"), SHORTEST_RETRY, after);
+            return wait.free + some_doubling(who, &name("settles"), SHORTEST_RETRY, after);
         }
         _ => {
             let soonest = often.saturating_mul(WORKERS_MORE_RARELY).max(wait.free).max(SHORTEST_RETRY);
             // twice as long each other time, as far as the own deadline allows
             let tries = u32::try_from((wait.attempt / 2).min(16)).unwrap_or(16);
             let longest = (wait.slack / ATTEMPTS).min(soonest.saturating_mul(1 << tries));
-            some_doubling(machine_id, &name("wait"), soonest, longest)
+            some_doubling(who, &name("wait"), soonest, longest)
         }
     };
     // up to a half more, another one each time: those who met once do not meet again
-    base + share(machine_id, &name("retry"), base / 2)
+    base + share(who, &name("retry"), base / 2)
 }
 
 /// A time from `shortest` to `longest`, each doubling as likely as the others.
-fn some_doubling(machine_id: &str, what: &str, shortest: Duration, longest: Duration) -> Duration {
+fn some_doubling(who: &Who, what: &str, shortest: Duration, longest: Duration) -> Duration {
     let longest = longest.max(shortest);
     let doublings = (longest.as_secs() / shortest.as_secs().max(1)).max(1).ilog2();
-    let drawn = share(machine_id, what, Duration::from_secs(u64::from(doublings) + 1));
+    let drawn = share(who, what, Duration::from_secs(u64::from(doublings) + 1));
     let within = longest / (1 << drawn.as_secs().min(31));
-    (within / 2 + share(machine_id, &format!("{what}, within"), within / 2)).max(shortest)
+    (within / 2 + share(who, &format!("{what}, within"), within / 2)).max(shortest)
 }
 
 /// What holds others back until somebody has seen to it.
@@ -110,7 +111,7 @@ mod tests {
 
     fn waits(node: u64, attempt: u64, free: Duration, slack: Duration) -> Duration {
         let wait = Wait { attempt, free, settling: false, slack };
-        retry(Role::Worker, &format!("{node:032x}"), wait, &Policy::default())
+        retry(Role::Worker, &Who::of("node", &format!("{node:032x}")), wait, &Policy::default())
     }
 
     #[test]
@@ -154,9 +155,9 @@ mod tests {
             let (free, slack) = (Duration::from_secs(free), Duration::from_secs(slack));
             let wait = Wait { attempt, free, settling, slack };
             let policy = Policy::default();
-            let master = retry(Role::ControlPlane, &id, wait, &policy);
+            let master = retry(Role::ControlPlane, &Who::of("node", &id), wait, &policy);
             prop_assert!(master >= SHORTEST_RETRY && master <= Duration::from_secs(6000));
-            let worker = retry(Role::Worker, &id, wait, &policy);
+            let worker = retry(Role::Worker, &Who::of("node", &id), wait, &policy);
             // however long it has waited already: there are more attempts to come before its emergency
             let least = (30 * MINUTE).max(free);
             let (soonest, longest) =
@@ -170,7 +171,7 @@ mod tests {
             let free = Duration::from_secs(free);
             let wait = Wait { attempt, free, settling: true, slack: DAY };
             for role in [Role::ControlPlane, Role::Worker] {
-                prop_assert!(retry(role, &id, wait, &Policy::default()) >= free);
+                prop_assert!(retry(role, &Who::of("node", &id), wait, &Policy::default()) >= free);
             }
         }
     }

@@ -8,23 +8,27 @@ mod asker;
 mod held;
 mod look;
 pub mod memory;
+mod obstacles;
 pub mod pause;
+mod peers;
 mod roster;
+mod take;
+mod tell;
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::host::Host;
-use crate::model::fleet::lease::{Call, Claim, Ended, Record, Reply, Step};
+use crate::model::fleet::lease::{Call, Claim, Ended, Reply, Step};
+use crate::model::fleet::slot::Slots;
+use crate::model::fleet::turn;
 use crate::model::fleet::wait::{Wait, retry};
-use crate::model::fleet::{notes, turn};
 use crate::model::inventory::{Inventory, Role};
 use crate::model::policy::{Lock, Policy};
-use crate::model::schedule::seed;
+use crate::model::schedule::{Who, seed};
 
 use super::calm;
 use asker::Asker;
@@ -40,8 +44,6 @@ pub const NOTES: &str = "certwarden";
 pub const CONTROL_PLANE: &str = "certwarden-control-plane";
 /// The locks of the workers, with a number.
 pub const WORKER: &str = "certwarden-worker";
-/// Two writers of notes in the same moment are one too many; more than a few are a defect.
-const MOST_TRIES: u8 = 5;
 
 /// This node among the others.
 #[derive(Debug)]
@@ -51,15 +53,27 @@ pub struct Cluster<'a> {
     inventory: &'a Inventory,
     node: String,
     machine_id: String,
+    /// For what is spread by chance.
+    who: Who,
     role: Role,
     /// None: there is nothing to ask with.
     asker: Option<Asker<'a>>,
-    /// This node's own mark of harm is set.
-    marked: Cell<bool>,
+    /// This node's own mark of harm is set; None: nobody has looked.
+    marked: Cell<Option<bool>>,
     /// Of what is to be renewed, what ends first.
     end: Cell<Timestamp>,
     /// How long before that it is an emergency.
     emergency: Cell<Duration>,
+    /// All control planes that are known, this one among them.
+    ranks: RefCell<Vec<String>>,
+    /// The lock was taken over in the last slot before the end: nothing ends this renewal but itself.
+    last_slot: Cell<bool>,
+    /// The lock, while this node has it.
+    claim: RefCell<Option<Claim>>,
+    /// What is left of the time that asking for it may cost after the commit.
+    left: Cell<Duration>,
+    /// When it was renewed last, or that was tried: by the clock since boot.
+    renewed: Cell<Duration>,
 }
 
 impl<'a> Cluster<'a> {
@@ -87,12 +101,18 @@ impl<'a> Cluster<'a> {
             policy,
             inventory,
             node,
+            who: calm::who(host, inventory),
             machine_id,
             role,
             asker,
-            marked: Cell::new(false),
+            marked: Cell::new(None),
             end: Cell::new(Timestamp::MAX),
             emergency: Cell::new(policy.renew.emergency_before.0),
+            ranks: RefCell::default(),
+            last_slot: Cell::new(false),
+            claim: RefCell::default(),
+            left: Cell::new(held::AFTER_COMMIT),
+            renewed: Cell::new(Duration::ZERO),
         })
     }
 
@@ -107,11 +127,16 @@ impl<'a> Cluster<'a> {
         self.policy.fleet.lease_duration.0.max(transaction)
     }
 
+    /// This control plane's slots of time in an emergency.
+    fn slots(&self) -> Slots {
+        Slots::of(&self.node, &self.ranks.borrow(), self.lasts(), self.emergency.get())
+    }
+
     /// The lock that this node needs.
     fn lock(&self) -> String {
         match self.role {
             Role::ControlPlane => CONTROL_PLANE.to_owned(),
-            _ => format!("{WORKER}-{}", turn::slot(&self.machine_id, self.policy.fleet.workers_at_once)),
+            _ => format!("{WORKER}-{}", turn::slot(&self.who, self.policy.fleet.workers_at_once)),
         }
     }
 
@@ -144,53 +169,7 @@ impl<'a> Cluster<'a> {
         let shuts = calm::closes(self.policy, now).and_then(|at| Duration::try_from(at.duration_since(now)).ok());
         let slack = shuts.map_or(slack, |shuts| slack.min(shuts));
         let wait = Wait { attempt: memory.attempt, free, settling, slack };
-        let wait = retry(self.role, &self.machine_id, wait, self.policy);
+        let wait = retry(self.role, &self.who, wait, self.policy);
         now.checked_add(SignedDuration::try_from(wait).ok()?).ok()
     }
-
-    /// Marks this node's harm, or takes the mark away. What cannot be told now is owed.
-    fn tell(&self, harm: Option<&notes::Harm>) -> Option<String> {
-        let told = note(&|call| self.lease(NOTES, call), &|annotations| {
-            notes::set_harm(annotations, Some(&self.node), harm);
-        });
-        let root = &self.host.root;
-        Durable::update(root, |memory| {
-            memory.owed = told.is_err().then(|| memory::Owed { harm: harm.cloned() });
-        });
-        told.err().map(|why| format!("the other nodes could not be told yet how this one fared: {why}"))
-    }
-
-    /// Tells what is owed, if anything is.
-    pub fn settle_debts(&self) {
-        if let Some(owed) = Durable::load(&self.host.root).owed
-            && let Some(why) = self.tell(owed.harm.as_ref())
-        {
-            tracing::debug!("{why}");
-        }
-    }
-}
-
-/// Changes what all are to know, by requests about [`NOTES`].
-fn note(ask: &dyn Fn(&Call) -> Reply, change: &dyn Fn(&mut BTreeMap<String, String>)) -> Result<(), String> {
-    let mut why = "too many others write there".to_owned();
-    for _ in 0..MOST_TRIES {
-        let old = match ask(&Call::Get) {
-            Reply::Is(record) => record,
-            Reply::Absent => Record::default(),
-            Reply::Conflict => continue,
-            Reply::Silence(because) | Reply::Refused(because) => return Err(because),
-        };
-        let mut new = old.clone();
-        change(&mut new.annotations);
-        if new.annotations == old.annotations {
-            return Ok(());
-        }
-        match ask(&if new.version.is_empty() { Call::Create(new) } else { Call::Update(new) }) {
-            Reply::Is(_) => return Ok(()),
-            Reply::Absent | Reply::Conflict => {}
-            Reply::Silence(because) => why = because,
-            Reply::Refused(because) => return Err(because),
-        }
-    }
-    Err(why)
 }

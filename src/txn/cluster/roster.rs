@@ -105,7 +105,7 @@ impl<'a> Desk<'a> {
     }
 
     fn note(&self, change: &dyn Fn(&mut BTreeMap<String, String>)) -> Result<(), String> {
-        super::note(&|call| self.asker.lease(&self.policy.fleet.namespace, NOTES, call), change)
+        super::tell::note(&|call| self.asker.lease(&self.policy.fleet.namespace, NOTES, call), change)
     }
 
     /// The time, for what is written.
