@@ -305,7 +305,7 @@ fn agent(directory: &Path, number: u32, at_once: u64) {
         say("asks");
         let cluster = Cluster::of(&host, &policy, &inventory).unwrap();
         let refused = cluster.look(&plan).refusals.into_iter().next();
-        let refusal = match refused.map_or_else(|| cluster.take(&plan, &|| false), Err) {
+        let refusal = match refused.map_or_else(|| cluster.take(&plan, &[], &|| false), Err) {
             Err(refusal) => refusal,
             Ok(mut held) => {
                 say("taken");

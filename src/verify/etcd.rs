@@ -11,7 +11,6 @@ use crate::host::fs::MAX_FILE;
 use crate::host::kube::{Connection, KubeError};
 use crate::model::cause::chain;
 use crate::model::inventory::Inventory;
-use crate::model::plain;
 use crate::model::plan::Proof;
 use crate::model::wiring;
 
@@ -34,11 +33,10 @@ pub fn list(host: &Host, inventory: &Inventory) -> Option<Result<Vec<Peer>, Stri
     })
 }
 
-fn ask_for<T>(
-    host: &Host,
-    inventory: &Inventory,
-    what: &dyn Fn(&str, &[u8], &Material) -> Result<T, KubeError>,
-) -> Option<Result<T, String>> {
+/// Put to the member at a URL, with the CA of its certificate and the own identity.
+type Question<'a, T> = &'a dyn Fn(&str, &[u8], &Material) -> Result<T, KubeError>;
+
+fn ask_for<T>(host: &Host, inventory: &Inventory, what: Question<'_, T>) -> Option<Result<T, String>> {
     let entry = CREDENTIALS.iter().filter_map(|name| inventory.get(name)).find(|e| e.leaf().is_some())?;
     let mut last = None;
     for proof in wiring::proofs(inventory, entry) {
@@ -133,7 +131,7 @@ fn member_list(host: &Host, to: &Connection) -> Result<MemberList, KubeError> {
     }
     let (server, path) = (to.server.clone(), path.to_owned());
     if answer.status != 200 {
-        let detail = plain::line(&answer.body, plain::CLAUSE);
+        let detail: String = answer.body.chars().take(200).collect();
         return Err(KubeError::Status { server, path, status: answer.status, detail });
     }
     match serde_json::from_str::<MemberList>(&answer.body) {
