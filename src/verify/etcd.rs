@@ -11,6 +11,7 @@ use crate::host::fs::MAX_FILE;
 use crate::host::kube::{Connection, KubeError};
 use crate::model::cause::chain;
 use crate::model::inventory::Inventory;
+use crate::model::plain;
 use crate::model::plan::Proof;
 use crate::model::wiring;
 
@@ -131,7 +132,7 @@ fn member_list(host: &Host, to: &Connection) -> Result<MemberList, KubeError> {
     }
     let (server, path) = (to.server.clone(), path.to_owned());
     if answer.status != 200 {
-        let detail: String = answer.body.chars().take(200).collect();
+        let detail = plain::line(&answer.body, plain::CLAUSE);
         return Err(KubeError::Status { server, path, status: answer.status, detail });
     }
     match serde_json::from_str::<MemberList>(&answer.body) {
