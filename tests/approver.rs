@@ -203,7 +203,7 @@ fn objects_that_are_too_large_to_be_read_hide_no_others() {
     file(&node, "large", "n1", &["n1"], |o| o["spec"]["extra"] = json!("x".repeat(50_000)));
     for i in 0..400 {
         file(&node, &format!("c-old-{i}"), "n3", &["n3"], |o| {
-            o["status"] = json!({"conditions": [{"type": "Denied"}]})
+            o["status"] = json!({"conditions": [{"type": "Denied"}]});
         });
     }
     file(&node, "good", "n2", &["n2", "192.168.7.2"], |_| {});
