@@ -148,17 +148,14 @@ fn the_address_of_a_deleted_node_is_nobodys_for_a_day_also_after_a_restart() {
     });
     look(&node, &Policy::default(), &mut before).0.unwrap();
     file(&node, "taken-over", "n1", &["n1", "192.168.7.2"], |_| {});
+    let networks = vec!["192.168.7.0/24".parse().unwrap()];
+    let policy = Policy { approver: Approver { networks, ..Approver::default() }, ..Policy::default() };
     let mut after = Memory::open(&node.host.root, approver_support::view());
-    assert_eq!(look(&node, &Policy::default(), &mut after), (Ok(()), Tally::new()));
+    assert_eq!(look(&node, &policy, &mut after), (Ok(()), Tally::new()));
     assert_eq!(after.undecided(), 1);
     node.fake.world(|w| w.now += SignedDuration::from_hours(25));
-    file(&node, "later", "n1", &["n1", "192.168.7.2"], |_| {});
-    look(&node, &Policy::default(), &mut after).0.unwrap();
-    assert_eq!(condition(&node, "later").0, "", "no kubelet of n1 answers there");
-    let networks = vec!["192.168.7.0/24".parse().unwrap()];
-    let rules = Approver { networks, ..Approver::default() };
-    look(&node, &Policy { approver: rules, ..Policy::default() }, &mut after).0.unwrap();
-    assert_eq!(condition(&node, "later").0, "Approved");
+    look(&node, &policy, &mut after).0.unwrap();
+    assert_eq!(condition(&node, "taken-over").0, "Approved");
 }
 
 #[test]
@@ -204,6 +201,11 @@ fn objects_that_are_too_large_to_be_read_hide_no_others() {
         file(&node, name, "n1", &["n1"], |o| o["spec"]["extra"] = json!(huge));
     }
     file(&node, "large", "n1", &["n1"], |o| o["spec"]["extra"] = json!("x".repeat(50_000)));
+    for i in 0..400 {
+        file(&node, &format!("c-old-{i}"), "n3", &["n3"], |o| {
+            o["status"] = json!({"conditions": [{"type": "Denied"}]});
+        });
+    }
     file(&node, "good", "n2", &["n2", "192.168.7.2"], |_| {});
     file(&node, "of-a-huge-node", "huge-0", &["huge-0"], |_| {});
     let mut memory = memory();
@@ -211,7 +213,31 @@ fn objects_that_are_too_large_to_be_read_hide_no_others() {
     assert_eq!((done, tally), (Ok(()), Tally::from([("approved", 1)])));
     assert_eq!(condition(&node, "good").0, "Approved");
     assert_eq!(memory.undecided(), 4 + 1 + 1, "told by the metric");
-    assert_eq!(kinds(&node), ["Approved"], "and nothing was denied for it");
+    assert_eq!(kinds(&node).iter().filter(|kind| *kind != "Denied").count(), 1);
+    assert_eq!(condition(&node, "of-a-huge-node").0, "", "nothing is denied for it");
+    let asked = node.fake.world(|w| w.calls.iter().filter(|call| call.method == "get").count());
+    assert!(asked < 80, "{asked}: pages grow again");
+}
+
+#[test]
+fn an_address_that_a_service_may_have_is_no_nodes_as_long_as_that_cannot_be_told() {
+    let node = control_plane();
+    let networks = vec!["10.96.0.0/16".parse().unwrap()];
+    let policy = Policy { approver: Approver { networks, ..Approver::default() }, ..Policy::default() };
+    node.fake.world(|w| {
+        let signer = w.signer.as_mut().unwrap();
+        signer.nodes.push(node_object("within", "10.96.5.5"));
+        signer.services.push(json!({"metadata": {"annotations": {"a": "x".repeat(1_200_000)}}}));
+    });
+    file(&node, "csr", "within", &["within", "10.96.5.5"], |_| {});
+    let mut memory = memory();
+    assert_eq!(look(&node, &policy, &mut memory), (Ok(()), Tally::new()));
+    assert_eq!(memory.undecided(), 1);
+    node.fake.world(|w| {
+        w.now += SignedDuration::from_secs(60);
+        w.signer.as_mut().unwrap().services.pop();
+    });
+    assert_eq!(look(&node, &policy, &mut memory), (Ok(()), Tally::from([("approved", 1)])));
 }
 
 #[test]
@@ -233,6 +259,9 @@ fn no_more_than_so_many_of_a_node_are_approved_within_an_hour() {
     let limited =
         (0..9).filter(|i| condition(&node, &format!("csr-{i}")).1.contains("within the hour already")).count();
     assert_eq!(limited, 3);
+    file(&node, "csr-late", "n1", &["n1"], |_| {});
+    let (_, tally) = look(&node, &Policy::default(), &mut memory());
+    assert_eq!(tally, Tally::from([("denied", 1)]), "those of earlier passes count");
 }
 
 #[test]

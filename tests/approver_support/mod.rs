@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::fake::node::{Node, on_the_loopback, temp};
 use crate::fake::signer::Signer;
-use crate::support::{Options, Tree};
+use crate::support::{DAY, Options, Tree, Usage};
 
 pub fn node_object(name: &str, ip: &str) -> Value {
     json!({"metadata": {"name": name}, "status": {"addresses": [
@@ -40,6 +40,14 @@ pub fn control_plane() -> Node {
     let admin =
         tree.read("/etc/kubernetes/admin.conf").replace("https://10.0.0.1:6443", "https://api.example.org:6443");
     tree.write("/etc/kubernetes/admin.conf", admin, 0o600);
+    let names = ["localhost", "node-1", "k8s.example.org"];
+    let shown = tree.ca.issue(("kube-apiserver", None), Usage::Server, &names, 300 * DAY);
+    tree.pair("/etc/kubernetes/pki/apiserver.crt", "/etc/kubernetes/pki/apiserver.key", &shown);
+    let manifest = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+    let text = tree.read(manifest);
+    let line = text.lines().find(|l| l.contains("--secure-port")).unwrap();
+    let more = line.replace("--secure-port=1", "--service-cluster-ip-range=172.30.0.0/16");
+    tree.write(manifest, text.replace(line, &format!("{line}\n{more}")), 0o600);
     let node = Node::at(dir);
     node.fake.world(|w| {
         let mut signer = Signer::new(&tree.ca, &tree.front_proxy_ca);
@@ -64,14 +72,16 @@ pub fn control_plane() -> Node {
     node
 }
 
-/// The kubelets of the workers answer where they are.
+/// The kubelets of the workers answer where they are; in the ranges of Services everybody's does.
 pub fn view() -> View {
     View {
         local: Box::new(|ip| ip.to_string() == "192.168.7.10"),
         kubelet: Box::new(|ip, node, ca| {
             assert!(ca.starts_with(b"-----BEGIN CERTIFICATE"));
-            [("192.168.7.1", "n1"), ("192.168.7.2", "n2"), ("192.168.7.3", "n3")]
-                .contains(&(ip.to_string().as_str(), node))
+            let ip = ip.to_string();
+            let range = ["10.96.", "172.30."].iter().any(|range| ip.starts_with(range));
+            range
+                || [("192.168.7.1", "n1"), ("192.168.7.2", "n2"), ("192.168.7.3", "n3")].contains(&(ip.as_str(), node))
         }),
     }
 }
@@ -206,6 +216,7 @@ pub fn forgeries() -> Vec<Forged> {
         claim("api-service-dot", "ExternalDNS", "kubernetes.default.svc.", "Denied"),
         claim("api-name", "ExternalDNS", "api.example.org", "Denied"),
         claim("api-name-capitals", "ExternalDNS", "API.Example.ORG", "Denied"),
+        claim("api-name-in-its-certificate", "ExternalDNS", "k8s.example.org", "Denied"),
         claim("api-address", "ExternalIP", "10.0.0.1", "Denied"),
         claim("api-service-address", "ExternalIP", "10.96.0.1", "Denied"),
         claim("api-server", "ExternalIP", "192.168.7.11", "Denied"),
@@ -214,6 +225,7 @@ pub fn forgeries() -> Vec<Forged> {
         claim("service-name", "ExternalDNS", "kube-dns.kube-system.svc", "Denied"),
         claim("service-address", "ExternalIP", "10.96.0.10", "Denied"),
         claim("service-range", "ExternalIP", "10.96.44.44", ""),
+        claim("service-range-of-the-flag", "ExternalIP", "172.30.44.44", ""),
         claim("service-outside", "ExternalIP", "192.168.7.200", ""),
         claim("link-local", "ExternalIP", "169.254.169.254", "Denied"),
         claim("link-local-6", "ExternalIP", "fe80::1", "Denied"),
