@@ -500,7 +500,7 @@ fn a_backup_goes_when_it_is_too_old_to_be_of_use_and_its_bytes_are_overwritten_f
     let mut open: Vec<fs::File> = backups.map(|path| fs::File::open(path).unwrap()).collect();
     let kept = |days: i64| {
         let now = node.host.clock.now() + SignedDuration::from_hours(24 * days);
-        retention::by_age(&node.host.root, &node.policy.state, now);
+        retention::by_age(&node.host.root, &node.policy.state, Some(now));
         let backups = |dir: &TxnDir| node.host.root.exists(&dir.old_dir());
         (dirs.iter().filter(|dir| backups(dir)).count(), node.ids().len())
     };
@@ -522,11 +522,27 @@ fn a_backup_goes_when_it_is_too_old_to_be_of_use_and_its_bytes_are_overwritten_f
 }
 
 #[test]
+fn a_clock_that_nobody_vouches_for_removes_no_backup() {
+    let node = Node::healthy();
+    let dir = TxnDir { id: node.renew(&Selection::Names(vec!["scheduler.conf".to_owned()])).transaction.unwrap() };
+    // the clock jumps ahead by three years
+    node.fake.world(|w| w.now += SignedDuration::from_hours(24 * 1000));
+    for synchronised in [Some(false), None] {
+        let now = retention::trusted_time(&node.host, synchronised);
+        retention::by_age(&node.host.root, &node.policy.state, now);
+        retention::apply(&node.host.root, &node.policy.state, now);
+        assert!(node.host.root.exists(&dir.old_dir()), "{synchronised:?}");
+    }
+    retention::by_age(&node.host.root, &node.policy.state, retention::trusted_time(&node.host, Some(true)));
+    assert!(!node.host.root.exists(&dir.old_dir()));
+}
+
+#[test]
 fn what_is_unfinished_or_has_failed_keeps_its_backup_however_old_it_is() {
     let ages = |node: &Node| {
         let now = node.host.clock.now() + SignedDuration::from_hours(24 * 1000);
-        retention::by_age(&node.host.root, &node.policy.state, now);
-        retention::apply(&node.host.root, &node.policy.state, now);
+        retention::by_age(&node.host.root, &node.policy.state, Some(now));
+        retention::apply(&node.host.root, &node.policy.state, Some(now));
         let dir = TxnDir { id: node.ids().pop().unwrap() };
         node.host.root.exists(&dir.old_dir())
     };

@@ -184,7 +184,8 @@ impl Work for NodeWork {
     fn check(&mut self, policy: &Policy, _progress: &Arc<Progress>) -> CheckResult {
         self.host.root.trust(&policy.gates.trusted_owners);
         let began = Instant::now();
-        retention::by_age(&self.host.root, &policy.state, self.host.clock.now());
+        let clock = self.host.services.clock_synchronised();
+        retention::by_age(&self.host.root, &policy.state, retention::trusted_time(&self.host, clock));
         self.no_requests = self.no_requests.map(|looks| looks.saturating_add(1)).filter(|looks| *looks < BELIEVED);
         let mut session = Session::knowing(&self.host, policy, self.no_requests.map(|_| [].as_slice()));
         if self.no_requests.is_none() && session.requests().is_some_and(<[_]>::is_empty) {
@@ -195,7 +196,6 @@ impl Work for NodeWork {
         let unfinished = store::unfinished(&self.host.root).map_or(true, |open| !open.is_empty());
         let unproven = self.host.live && !unproven::list(&self.host.root).is_empty();
         let later = |again: Option<Again>, pause: Pause| again.and_then(|again| again.later(pause, session.at()));
-        let clock = self.host.services.clock_synchronised();
         let (due, waits) = self.due(&session);
         self.remember_kubelet(&session);
         if let Some(cluster) = session.cluster() {

@@ -125,7 +125,7 @@ impl Engine<'_> {
         };
         report.notes.extend(told);
         retention::keep_report(&self.host.root, &report, options.dry_run);
-        retention::apply(&self.host.root, &self.policy.state, self.host.clock.now());
+        retention::apply(&self.host.root, &self.policy.state, retention::asked_time(self.host));
         Ok(report)
     }
 

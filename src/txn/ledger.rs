@@ -309,7 +309,7 @@ mod tests {
         newer();
         let kept = |generations| {
             let rules = crate::model::policy::State { generations, ..crate::model::policy::State::default() };
-            crate::txn::retention::apply(&root, &rules, Timestamp::UNIX_EPOCH);
+            crate::txn::retention::apply(&root, &rules, None);
         };
         assert_eq!(store::unfinished(&root).unwrap().len(), 0);
         assert_eq!(store::unreadable(&root).unwrap(), [damaged.dir().clone()]);

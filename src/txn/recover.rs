@@ -77,7 +77,7 @@ impl Engine<'_> {
         if last.is_none() && reach == Reach::Full {
             last = self.prove_again();
         }
-        retention::apply(root, &self.policy.state, self.host.clock.now());
+        retention::apply(root, &self.policy.state, retention::asked_time(self.host));
         Ok(last)
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::host::Host;
 use crate::host::fs::Root;
 use crate::model::cause::chain;
 use crate::model::ledger::State;
@@ -34,9 +35,20 @@ pub fn keep_report(root: &Root, report: &Report, dry_run: bool) {
     }
 }
 
-/// Removes what is older than the newest `generations`, and backups older than `max-age`. Best effort: what cannot be removed
-/// now is tried next time.
-pub fn apply(root: &Root, rules: &Rules, now: Timestamp) {
+/// What time it is, if the clock is known to be `synchronised`. A clock that jumped ahead would make every backup too old, and a
+/// backup that was removed does not come back when the clock does.
+pub fn trusted_time(host: &Host, synchronised: Option<bool>) -> Option<Timestamp> {
+    (synchronised == Some(true)).then(|| host.clock.now())
+}
+
+/// [`trusted_time`], where nobody has asked yet whether the clock is synchronised.
+pub fn asked_time(host: &Host) -> Option<Timestamp> {
+    trusted_time(host, host.services.clock_synchronised())
+}
+
+/// Removes what is older than the newest `generations`, and, at a [trusted time](trusted_time), backups older than `max-age`. Best
+/// effort: what cannot be removed now is tried next time.
+pub fn apply(root: &Root, rules: &Rules, now: Option<Timestamp>) {
     let generations = rules.generations;
     let closed = match store::closed(root) {
         Ok(closed) => closed,
@@ -86,7 +98,7 @@ pub fn apply(root: &Root, rules: &Rules, now: Timestamp) {
 
 /// Removes the backups that have become too old since the last transaction, which may be a year ago. For the daemon, which
 /// looks each hour: the lock is taken only where there is one, and not waited for.
-pub fn by_age(root: &Root, rules: &Rules, now: Timestamp) {
+pub fn by_age(root: &Root, rules: &Rules, now: Option<Timestamp>) {
     if outdated(root, rules, now).is_empty() {
         return;
     }
@@ -103,7 +115,8 @@ pub fn by_age(root: &Root, rules: &Rules, now: Timestamp) {
 
 /// Closed transactions whose backup is there and too old. The newest is no exception: it, too, holds what was replaced so
 /// long ago. One that failed or is not proven is: an operator, or the next verification, may need it.
-fn outdated(root: &Root, rules: &Rules, now: Timestamp) -> Vec<TxnDir> {
+fn outdated(root: &Root, rules: &Rules, now: Option<Timestamp>) -> Vec<TxnDir> {
+    let Some(now) = now else { return Vec::new() };
     let old = |dir: &TxnDir| {
         let Ok(Some(ledger)) = Ledger::load(root, dir) else { return false };
         let age = ledger.records().last().map(|r| now.duration_since(r.at)).unwrap_or_default();

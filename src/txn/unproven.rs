@@ -181,7 +181,7 @@ impl Engine<'_> {
             let kept = Report { outcome: Outcome::Committed, reason: sentence.clone(), ended_at: at, ..kept };
             retention::keep_report(root, &kept, false);
         }
-        retention::apply(root, &self.policy.state, at);
+        retention::apply(root, &self.policy.state, retention::asked_time(self.host));
         Ok(Some(Report { transaction, ..Report::new(Outcome::Committed, sentence, at) }))
     }
 }

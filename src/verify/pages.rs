@@ -85,9 +85,9 @@ pub fn each(
             }
             // one alone is too large: the next begins where the part that came says
             Err(e) => {
-                let head = head(&answer.body).filter(|_| e.is_eof()).ok_or_else(|| {
-                    Failed::Unusable(chain(&malformed(to.server.clone(), path.to_owned(), &e)))
-                })?;
+                let head = head(&answer.body)
+                    .filter(|_| e.is_eof())
+                    .ok_or_else(|| Failed::Unusable(chain(&malformed(to.server.clone(), path.to_owned(), &e))))?;
                 left_out += 1;
                 head
             }
