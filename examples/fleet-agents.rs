@@ -307,7 +307,7 @@ fn agent(directory: &Path, number: u32, at_once: u64) {
         let refused = cluster.look(&plan).refusals.into_iter().next();
         let refusal = match refused.map_or_else(|| cluster.take(&plan, &[], &|| false), Err) {
             Err(refusal) => refusal,
-            Ok(mut held) => {
+            Ok(held) => {
                 say("taken");
                 std::thread::sleep(Duration::from_millis(500)); // kubeadm takes longer
                 if held.keep().is_ok() {
