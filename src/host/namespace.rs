@@ -54,20 +54,21 @@ impl Namespace {
         Ok(Self(()))
     }
 
-    /// Mounts a tmpfs of at most `bytes` on `dir`, for root only. Its content is gone with the namespace.
+    /// Mounts a tmpfs of at most `bytes` on `dir`, for root only. Its content is gone with the namespace. Whether the kernel keeps it
+    /// off the swap device.
     ///
     /// # Errors
     /// [`NamespaceError::Mount`].
-    pub fn scratch(&self, dir: &Path, bytes: u64) -> Result<(), NamespaceError> {
+    pub fn scratch(&self, dir: &Path, bytes: u64) -> Result<bool, NamespaceError> {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         let with = |options: &str| mount(Some("certwarden"), dir, Some("tmpfs"), flags, Some(options));
         let options = format!("size={bytes},mode=0700");
         // tmpfs(5): noswap (Linux 6.4) keeps keys off the swap device; older kernels say EINVAL
-        with(&format!("{options},noswap")).or_else(|_| with(&options)).map_err(|errno| NamespaceError::Mount {
-            what: "a tmpfs",
-            path: dir.into(),
-            errno,
-        })
+        if with(&format!("{options},noswap")).is_ok() {
+            return Ok(true);
+        }
+        with(&options).map_err(|errno| NamespaceError::Mount { what: "a tmpfs", path: dir.into(), errno })?;
+        Ok(false)
     }
 
     /// Shows `copy` where `live` is.

@@ -53,6 +53,10 @@ pub(super) fn is_kubeadms(item: &Item) -> bool {
     item.owner != Owner::Certwarden && !by_us
 }
 
+/// tmpfs(5): `noswap` is Linux 6.4's.
+const SWAPPED: &str = "new keys may have been written to the swap device while they were staged: this kernel has no tmpfs that is \
+    never swapped (Linux 6.4); encrypt the swap device, or turn swap off";
+
 fn renew(host: &Host, request: &Request<'_>) -> Result<Staged, RenewError> {
     let names = request.items.iter().map(|item| name_of(host, item)).collect::<Result<Vec<_>, _>>()?;
     if names.is_empty() {
@@ -60,9 +64,11 @@ fn renew(host: &Host, request: &Request<'_>) -> Result<Staged, RenewError> {
     }
     let mut order = order(host, request, names)?;
     let done = prepare(host, request, &mut order).and_then(|notes| {
-        judge(&in_staging(host, &order)?, &order, request.policy.exec.kubeadm_timeout)?;
+        let answer = in_staging(host, &order)?;
+        judge(&answer, &order, request.policy.exec.kubeadm_timeout)?;
         let mut staged = collect(host, request)?;
         staged.notes.extend(notes);
+        staged.notes.extend(answer.may_be_swapped.then(|| SWAPPED.to_owned()));
         Ok(staged)
     });
     tidy(&order);

@@ -108,7 +108,7 @@ fn carry_out(order: &Order) -> Result<Answer, StagingError> {
     make_dir(&stage)?;
     // a mount of its own, so that it can stay writable
     namespace.cover(&order.workdir, &order.workdir)?;
-    namespace.scratch(&stage, SCRATCH_BYTES)?;
+    let off_swap = namespace.scratch(&stage, SCRATCH_BYTES)?;
     let copies = Copies::make(order, &stage)?;
     for (live, copy) in copies.areas() {
         namespace.cover(live, copy)?;
@@ -132,7 +132,17 @@ fn carry_out(order: &Order) -> Result<Answer, StagingError> {
     let mut mounts: Vec<&Path> = copies.areas().map(|(live, _)| live).collect();
     mounts.push(&stage);
     namespace.leave(&mounts);
-    answer
+    Ok(Answer { may_be_swapped: !off_swap && has_swap(), ..answer? })
+}
+
+/// Whether this machine swaps.
+fn has_swap() -> bool {
+    fs::read_to_string("/proc/swaps").is_ok_and(|text| names_a_swap_area(&text))
+}
+
+/// proc_swaps(5): a line of headings, and one for each swap area.
+fn names_a_swap_area(text: &str) -> bool {
+    text.lines().skip(1).any(|line| !line.trim().is_empty())
 }
 
 /// Nothing of it outlives it: a child of its own session would go on writing to the copy while it is read.
@@ -270,5 +280,17 @@ fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         Err(io::Error::other(format!("it is larger than {limit} bytes")))
     } else {
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_a_swap_area;
+
+    #[test]
+    fn a_machine_swaps_if_the_kernel_lists_an_area() {
+        let headings = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";
+        assert!(!names_a_swap_area("") && !names_a_swap_area(headings));
+        assert!(names_a_swap_area(&format!("{headings}/dev/dm-1 partition 999420 0 -2\n")));
     }
 }

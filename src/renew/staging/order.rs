@@ -44,6 +44,9 @@ pub struct Answer {
     pub names: Vec<Done>,
     /// What changed and should not have: reason enough to take nothing.
     pub unexpected: Vec<Unexpected>,
+    /// Keys were in memory that this kernel may have written to the swap device.
+    #[serde(default)]
+    pub may_be_swapped: bool,
     /// What `kubeadm version` printed, if no names were asked for.
     pub version: Option<String>,
     /// Why staging itself failed.
