@@ -95,6 +95,23 @@ pub const SECTIONS: &[Section] = &[
         bar: Bar::Zero,
     },
     Section {
+        id: "turn",
+        title: "Turns, in every interleaving",
+        text: "Three control planes on a model of the API server, explored to its end (`tests/lease_model.rs`): the deciding code of the lock is the real \
+               one, whatever can come in any order does, and each kind of fault comes at any moment, as often as the row says. Bad is: two control \
+               planes, or two members of etcd, that restart at once; one that begins and does not know of another's harm; one that is not done \
+               in time.",
+        columns: ["Faults", "States", "Violations", "Remarks"],
+        bar: Bar::Zero,
+    },
+    Section {
+        id: "turn-guard",
+        title: "Is the model blind?",
+        text: "The same with one guard taken out of the agents. Each row must be caught.",
+        columns: ["Taken out", "States", "Caught", "Remarks"],
+        bar: Bar::AboveZero,
+    },
+    Section {
         id: "restart",
         title: "Every restart is proven, and no silent kubelet",
         text: "Real kubelets, restarted by renewals at any moment of a second (`vm-tests/long/95-restarts`). Bad is: a healthy node that is taken for \

@@ -25,7 +25,7 @@ pub const LONGEST: Duration = Duration::from_secs(3_600);
 const MOST_CALLS: u8 = 8;
 
 /// The Lease, as far as it matters here.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Record {
     /// `spec.holderIdentity`; empty: nobody.
     pub holder: String,
@@ -44,7 +44,7 @@ pub struct Record {
 }
 
 /// A request.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Call {
     Get,
     Create(Record),
@@ -53,7 +53,7 @@ pub enum Call {
 }
 
 /// What became of it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Reply {
     /// The record as it is now, with its version.
     Is(Record),
@@ -67,7 +67,7 @@ pub enum Reply {
 }
 
 /// What a claim is after.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Goal {
     Take,
     Keep,
@@ -109,7 +109,7 @@ pub enum Ended {
 }
 
 /// One agent's view of one lock.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Claim {
     me: String,
     lasts: Duration,

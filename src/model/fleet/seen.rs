@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::lease::{LONGEST, Record};
 
 /// A record that was seen, and since when it is as it is.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(default)]
 pub struct Seen {
     pub version: String,
