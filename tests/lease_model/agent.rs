@@ -205,8 +205,7 @@ impl Agent {
     pub fn is_local(&self, tick: u16, rules: &Rules, me: usize) -> bool {
         self.ask.is_none()
             && match &self.doing {
-                Doing::May | Doing::Committed | Doing::Gives { .. } => true,
-                Doing::Down { begun: Some(_), .. } => true,
+                Doing::May | Doing::Committed | Doing::Gives { .. } | Doing::Down { begun: Some(_), .. } => true,
                 Doing::Restarts { etcd: Etcd::Spared, .. } => rules.has(Guard::EtcdLock),
                 Doing::Prepares { until } => *until > tick || self.claim.is_some(),
                 _ => self.beats(tick, rules, me),

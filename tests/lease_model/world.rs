@@ -137,7 +137,7 @@ impl World {
         let Some(lease) = self.server.lease.clone() else { return };
         let seconds = u32::try_from(LASTS.as_secs()).unwrap_or_default();
         match rules.case.meddler {
-            Meddler::Deaf if lease.holder == "pod" && self.tick % (LEASE / 2) == 0 => {
+            Meddler::Deaf if lease.holder == "pod" && self.tick.is_multiple_of(LEASE / 2) => {
                 self.server.put(lease, rules.keeps());
             }
             Meddler::Takes => {
