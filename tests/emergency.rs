@@ -155,7 +155,7 @@ impl World {
         let end = at(self.end);
         let slots = self.agents[n].slots;
         if self.is_dark(n) {
-            let begins = slots.in_the_dark(at(own), end, EMERGENCY).as_second();
+            let begins = slots.in_the_dark(at(own), Duration::ZERO, end, EMERGENCY).as_second();
             if begins > own {
                 return self.wait(n, own, begins);
             }

@@ -133,6 +133,10 @@ fn in_the_dark_an_emergency_waits_for_its_slot() {
     let report = node.renew_now(&apiserver()).unwrap();
     assert_waits(&node, &report, Gate::ClusterLock, "without it this node acts at");
     assert!(report.refusals[0].until.is_some());
+    // who had the lock before may still be at work, for as long as it lasts
+    step_into_slot(&mut node, true);
+    assert_waits(&node, &node.renew_now(&apiserver()).unwrap(), Gate::ClusterLock, "without it this node acts at");
+    node.fake.world(|w| w.elapsed += Duration::from_secs(3_600));
     step_into_slot(&mut node, true);
     let report = node.renew_now(&apiserver()).unwrap();
     assert!(!report.refusals.iter().any(|r| r.gate == Gate::ClusterLock), "{}", report.reason);

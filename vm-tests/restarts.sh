@@ -5,18 +5,20 @@ LEAF=front-proxy-client
 # line WHAT WAY SINCE MORE -- what became of the renewal that has just ended, for the log and $RESULTS
 line() { echo "$N $1 $2 exit $RC $(secs "$EPOCHREALTIME - $3") s: $4" | tee -a "$RESULTS"; }
 secs() { awk "BEGIN {printf \"%.1f\", $1}"; }
+# agreed SINCE -- the API says so too; one that is slow to answer, beside four other nodes on two cores, is asked again
+agreed() { for _ in 1 2 3 4 5; do ready "$1" && return; sleep 2; done; return 1; }
 # good -- one renewal, begun at any moment of a second: proven, by the product and by what the API says
 good() {
   sleep "0.$(printf %03d $((RANDOM % 1000)))"; local t=$EPOCHREALTIME b
   cw renew $LEAF -o json > "$M.null"; b=$(began)
-  if [ "$RC" = 0 ] && [ "$(say .outcome)" = verified ] && ready "${t%.*}"; then
+  if [ "$RC" = 0 ] && [ "$(say .outcome)" = verified ] && agreed "${t%.*}"; then
     line proven good "$t" "$(secs "$EPOCHREALTIME - $b / 1e6") s after the kubelet began at .${b: -6:3}"
   else line FALSE-ALARM good "$t" "$(say .reason)"; anew; fi
 }
 # anew -- certwarden remembers nothing, and the node is Ready
 anew() {
   rm -rf "$M/var/lib/certwarden"; on systemctl restart kubelet
-  poll 120 "Node Ready again" ready "$(date +%s)"
+  poll 300 "Node Ready again" ready "$(date +%s)"
 }
 
 # bad WAY -- the kubelet that is started for the new certificate comes up, and its status is never posted: it is caught

@@ -34,9 +34,10 @@ const SCRATCH_BYTES: u64 = 64 << 20;
 const MAX_ORDER: u64 = 1 << 20;
 /// `kubeadm version` reads no file and asks nobody.
 const VERSION_LIMIT: Duration = Duration::from_secs(20);
-/// Sockets of systemd, the message bus and the container runtimes: root could start anything through them. `kubeadm certs renew
-/// --config` uses none of them. An old kubeadm at most checks which runtime's socket is there, fails if it finds two, and takes a
-/// default if it finds none (kubernetes: `cmd/kubeadm/app/util/config/initconfiguration.go:SetNodeRegistrationDynamicDefaults`).
+/// Sockets of systemd, the message bus and the container runtimes (not the journal's): root could start anything through them.
+/// `kubeadm certs renew --config` uses none of them. An old kubeadm at most checks which runtime's socket is there, fails if it finds
+/// two, and takes a default if it finds none (kubernetes: `cmd/kubeadm/app/util/config/initconfiguration.go:
+/// SetNodeRegistrationDynamicDefaults`).
 const SOCKETS: [&str; 9] = [
     "/run/containerd",
     "/run/cri-dockerd.sock",
@@ -46,7 +47,7 @@ const SOCKETS: [&str; 9] = [
     "/run/k3s",
     "/run/podman",
     "/run/snapd.socket",
-    "/run/systemd",
+    "/run/systemd/private",
 ];
 
 #[derive(Debug, thiserror::Error)]

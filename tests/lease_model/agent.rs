@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use certwarden::model::fleet::lease::{Call, Claim, Reply, Seen};
+use certwarden::model::fleet::outage::Outage;
 
 use super::case::{Guard, LASTS, NEVER, NODES, TICK};
 use super::rules::{ALL, Rules, name};
@@ -109,6 +110,7 @@ pub struct Agent {
     // remembered until the next boot
     pub seen: Seen,
     pub tenure: Option<(u32, String, Duration)>,
+    pub outage: Outage,
     pub harm_since: [Option<Duration>; NODES],
     pub away_since: [Option<Duration>; NODES],
     // remembered for ever
@@ -131,6 +133,7 @@ impl Agent {
             boot: 0,
             seen: Seen::default(),
             tenure: None,
+            outage: Outage::default(),
             harm_since: [None; NODES],
             away_since: [None; NODES],
             members: ALL,

@@ -89,6 +89,10 @@ pub enum Guard {
     WaitByTenure,
     /// While a control plane is out of sight the others keep to their slots.
     UnseenSlot,
+    /// Where nobody can be asked, a holder that was seen is waited for.
+    OutageRest,
+    /// For a while after that the others keep to their slots.
+    AfterOutage,
     /// etcd is restarted with the lock only.
     EtcdLock,
     /// etcd is restarted only where a member can be spared.

@@ -41,7 +41,9 @@ impl World {
         let emergency = rules.is_emergency(self.tick);
         let ill = self.somebody_is_away(me, rules);
         let ill = self.somebody_is_harmed(me, rules) || ill;
-        if (emergency && self.somebody_is_unseen(me, company, rules)) || (ill && !emergency) {
+        let unseen = self.somebody_is_unseen(me, company, rules) || self.comes_after_outage(me, company, rules);
+        self.agents[me].outage.answered();
+        if (emergency && unseen) || (ill && !emergency) {
             return self.wait(me);
         }
         self.agents[me].drop_claim();
@@ -72,6 +74,13 @@ impl World {
         unseen && rules.has(Guard::UnseenSlot) && now < rules.end() && !rules.slots(me, company.ranked).is_open(now)
     }
 
+    /// `Cluster::after_outage`.
+    fn comes_after_outage(&self, me: usize, company: Company, rules: &Rules) -> bool {
+        let now = rules.now(me, self.tick);
+        let recent = self.agents[me].outage.is_recent(LASTS, self.clock(me, rules));
+        recent && rules.has(Guard::AfterOutage) && now < rules.end() && !rules.slots(me, company.ranked).is_open(now)
+    }
+
     /// `Cluster::harmed`.
     fn somebody_is_harmed(&mut self, me: usize, rules: &Rules) -> bool {
         let clock = self.agents[me].clock(self.tick, pace(rules, me));
@@ -91,8 +100,11 @@ impl World {
         let company = self.company(me, true, rules);
         let (now, end, emergency) = (rules.now(me, self.tick), rules.end(), rules.emergency());
         let slots = rules.slots(me, company.ranked);
+        let clock = self.clock(me, rules);
+        let unanswered = self.agents[me].outage.unanswered(clock);
+        let rest = if rules.has(Guard::OutageRest) { LASTS.saturating_sub(unanswered) } else { Duration::ZERO };
         let at = if rules.has(Guard::DarkSlot) {
-            slots.in_the_dark(now, end, emergency)
+            slots.in_the_dark(now, rest, end, emergency)
         } else if rules.is_emergency(self.tick) {
             now
         } else {

@@ -200,7 +200,8 @@ impl Claim {
 
     /// Writes what the goal wants over `old`.
     fn write(&mut self, old: Record, clock: Duration) -> Step {
-        let ours = old.holder == self.me;
+        // whoever takes his own lock again has another tenure: who has waited for the last one waits anew
+        let ours = old.holder == self.me && self.goal != Goal::Take;
         let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
         let record = match self.goal {
             Goal::Give(settle) => {

@@ -8,12 +8,14 @@
 //! | what stands in the way: a pause, a harm that another node has come to | [`notes`] |
 //! | when is it time: maintenance windows, frozen periods, the last chance before a deadline | [`calendar`], [`window`] |
 //! | whose turn is it in an emergency that no lock orders | [`slot`] |
+//! | for how long nobody could be asked | [`outage`] |
 //! | how nodes are spread | [`turn`] |
 //! | when to ask again, and how long others are waited for that are ill | [`wait`] |
 
 pub mod calendar;
 pub mod lease;
 pub mod notes;
+pub mod outage;
 pub mod peers;
 pub mod seen;
 pub mod slot;

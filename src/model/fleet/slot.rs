@@ -90,15 +90,16 @@ impl Slots {
         if waited >= lasts.saturating_mul(DEAF_AFTER) { Way::Seize } else { Way::Wait { until: self.one_after(now) } }
     }
 
-    /// When a node acts that can ask nobody: in its own slots from the emergency on, and at once when what it renews has
-    /// ended: then there is nothing left to protect.
-    pub fn in_the_dark(&self, now: Timestamp, end: Timestamp, emergency: Duration) -> Timestamp {
+    /// When a node acts that can ask nobody: in its own slots from the emergency on, but not before `rest` is over, and at once when
+    /// what it renews has ended: then there is nothing left to protect.
+    pub fn in_the_dark(&self, now: Timestamp, rest: Duration, end: Timestamp, emergency: Duration) -> Timestamp {
         if now >= end {
             return now;
         }
         let before = SignedDuration::try_from(emergency).unwrap_or_default();
         let begins = end.checked_sub(before).unwrap_or(Timestamp::MIN);
-        self.next(now.max(begins)).min(end)
+        let rested = SignedDuration::try_from(rest).ok().and_then(|rest| now.checked_add(rest).ok()).unwrap_or(end);
+        self.next(rested.max(begins)).min(end)
     }
 }
 

@@ -47,7 +47,7 @@ proptest! {
         for me in names(count) {
             let slots = Slots::of(&me, &names(count), LASTS, emergency);
             let begins = at(end - i64::try_from(minutes * 60).unwrap());
-            prop_assert!(slots.in_the_dark(begins, at(end), emergency) < at(end));
+            prop_assert!(slots.in_the_dark(begins, Duration::ZERO, at(end), emergency) < at(end));
         }
     }
 }
@@ -84,7 +84,7 @@ fn the_last_slot_before_the_end_is_taken_whoever_has_the_lock_and_so_is_each_aft
 fn in_the_dark_nobody_acts_before_the_emergency_and_what_has_ended_does_not_wait() {
     let (slots, end) = (slots(2, 3), at(50_000_000));
     let begins = 50_000_000 - 3 * 86_400;
-    let first = slots.in_the_dark(at(begins - 1_000_000), end, EMERGENCY);
+    let first = slots.in_the_dark(at(begins - 1_000_000), Duration::ZERO, end, EMERGENCY);
     assert!((begins..begins + 7200).contains(&first.as_second()));
-    assert_eq!(slots.in_the_dark(at(50_000_001), end, EMERGENCY), at(50_000_001));
+    assert_eq!(slots.in_the_dark(at(50_000_001), Duration::from_secs(9), end, EMERGENCY), at(50_000_001));
 }

@@ -78,7 +78,8 @@ impl Cluster<'_> {
             look.tells = look.needs_lock;
             look.notes = peers.disagreements();
             memory.warn_once(&look.notes);
-            look.refusals.extend(self.not_ready(&labelled, memory));
+            look.refusals.extend(self.not_ready(&labelled, memory).or_else(|| self.after_outage(&peers, memory)));
+            memory.outage.answered();
         } else {
             (look.needs_lock, look.tells) = (true, true);
             if !look.refusals.is_empty() {
@@ -126,8 +127,10 @@ impl Cluster<'_> {
         let now = self.host.clock.now();
         self.measure(plan);
         let (end, emergency) = (self.end.get(), self.emergency.get());
+        // who was seen with the lock may still be at work, for as long as it lasts
+        let rest = self.lasts().saturating_sub(memory.outage.unanswered(self.host.clock.since_boot()));
         let at = if self.role == Role::ControlPlane {
-            self.slots().in_the_dark(now, end, emergency)
+            self.slots().in_the_dark(now, rest, end, emergency)
         } else {
             turn::worker_alone(&self.who, end, emergency)
         };

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::host::fs::Root;
 use crate::model::fleet::lease::{Record, Seen};
 use crate::model::fleet::notes::Harm;
+use crate::model::fleet::outage::Outage;
 use crate::model::fleet::peers::Known;
 
 /// Gone with the boot, as the clock is that its times are of.
@@ -29,6 +30,8 @@ pub struct OfBoot {
     pub since: BTreeMap<String, Duration>,
     /// How often it was not this node's turn, in a row.
     pub attempt: u64,
+    /// When nobody could be asked.
+    pub outage: Outage,
     /// What the journal was told last about who the control planes are.
     pub told: Vec<String>,
 }

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::host::kube::nodes::{self, NodeLine, Upkeep};
 use crate::model::fleet::notes::{self, Harm};
+use crate::model::fleet::peers::Peers;
 use crate::model::fleet::wait::{Ill, LONGEST_PAUSE, patience};
 use crate::model::gate::{Gate, Refusal};
 use crate::model::policy::Span;
@@ -51,22 +52,37 @@ impl Cluster<'_> {
         Some(Refusal::new(Gate::ClusterLock, reason, remedy).until(again))
     }
 
+    /// In an emergency somebody else may have begun in his own slot while nobody could be asked: for as long as that may take, this
+    /// node keeps to its own slots, lock or not.
+    pub(super) fn after_outage(&self, peers: &Peers, memory: &OfBoot) -> Option<Refusal> {
+        let recent = memory.outage.is_recent(self.lasts(), self.host.clock.since_boot());
+        let at = (recent && !peers.is_alone()).then(|| self.own_slot()).flatten()?;
+        let reason = format!(
+            "the API was unavailable a moment ago, and another control plane may have begun meanwhile; this node's own time begins at \
+             {at:.0}"
+        );
+        let refusal = Refusal::new(Gate::ClusterLock, reason, "wait");
+        Some(Refusal { doubts_emergency: true, ..refusal.until(Some(at)) })
+    }
+
     /// In an emergency a control plane that is cut off acts in its own slots: the others keep to theirs meanwhile, lock or not.
     fn may_act_unseen(&self, node: &NodeLine) -> Option<Refusal> {
-        let (now, slots) = (self.host.clock.now(), self.slots());
-        let begins =
-            SignedDuration::try_from(self.emergency.get()).ok().and_then(|b| self.end.get().checked_sub(b).ok());
-        let emergency = begins.is_some_and(|begins| now >= begins) && now < self.end.get();
-        if !emergency || slots.is_open(now) {
-            return None;
-        }
-        let at = slots.next(now).min(self.end.get());
+        let at = self.own_slot()?;
         let reason = format!(
             "control plane {} is {} and may be at work in the dark; this node's own time begins at {at:.0}",
             node.name, node.status
         );
         let refusal = Refusal::new(Gate::ClusterLock, reason, "make it Ready, or take it out of the cluster");
         Some(Refusal { doubts_emergency: true, ..refusal.until(Some(at)) })
+    }
+
+    /// When this node's next slot begins; None: it may begin now, for its slot is open, or there is no emergency, or no time left.
+    fn own_slot(&self) -> Option<Timestamp> {
+        let (now, slots, end) = (self.host.clock.now(), self.slots(), self.end.get());
+        let begins =
+            SignedDuration::try_from(self.emergency.get()).ok().and_then(|before| end.checked_sub(before).ok());
+        let emergency = begins.is_some_and(|begins| now >= begins) && now < end;
+        (emergency && !slots.is_open(now)).then(|| slots.next(now).min(end))
     }
 
     pub(super) fn harmed(&self, notes: &BTreeMap<String, String>, memory: &mut OfBoot) -> Option<Refusal> {
