@@ -38,7 +38,7 @@ impl Cluster<'_> {
         }
         let waits = |n: &&&NodeLine| n.name != self.node;
         let waited: Vec<&NodeLine> = ill.iter().filter(waits).copied().collect();
-        if let Some(refusal) = waited.first().and_then(|node| self.may_act_unseen(node)) {
+        if let Some(refusal) = waited.first().and_then(|node| self.may_act_unseen(node, memory)) {
             return Some(refusal);
         }
         let away = |n: &&NodeLine| !self.no_patience(Ill::NotReady, &format!("not-ready {}", n.name), memory);
@@ -54,7 +54,7 @@ impl Cluster<'_> {
 
     /// In an emergency somebody else may have begun in his own slot while nobody could be asked: for as long as that may take, this
     /// node keeps to its own slots, lock or not.
-    pub(super) fn after_outage(&self, peers: &Peers, memory: &OfBoot) -> Option<Refusal> {
+    pub(super) fn after_outage(&self, peers: &Peers, memory: &mut OfBoot) -> Option<Refusal> {
         let recent = memory.outage.is_recent(self.lasts(), self.host.clock.since_boot());
         let at = (recent && !peers.is_alone()).then(|| self.own_slot()).flatten()?;
         let reason = format!(
@@ -62,18 +62,24 @@ impl Cluster<'_> {
              {at:.0}"
         );
         let refusal = Refusal::new(Gate::ClusterLock, reason, "wait");
-        Some(Refusal { doubts_emergency: true, ..refusal.until(Some(at)) })
+        Some(Refusal { doubts_emergency: true, ..refusal.until(self.again_before(at, memory)) })
     }
 
     /// In an emergency a control plane that is cut off acts in its own slots: the others keep to theirs meanwhile, lock or not.
-    fn may_act_unseen(&self, node: &NodeLine) -> Option<Refusal> {
+    fn may_act_unseen(&self, node: &NodeLine, memory: &mut OfBoot) -> Option<Refusal> {
         let at = self.own_slot()?;
         let reason = format!(
             "control plane {} is {} and may be at work in the dark; this node's own time begins at {at:.0}",
             node.name, node.status
         );
         let refusal = Refusal::new(Gate::ClusterLock, reason, "make it Ready, or take it out of the cluster");
-        Some(Refusal { doubts_emergency: true, ..refusal.until(Some(at)) })
+        Some(Refusal { doubts_emergency: true, ..refusal.until(self.again_before(at, memory)) })
+    }
+
+    /// What is waited for may end long before this node's slot begins: a control plane that is being renewed is not Ready for a
+    /// moment.
+    fn again_before(&self, at: Timestamp, memory: &mut OfBoot) -> Option<Timestamp> {
+        self.again(memory, self.policy.fleet.settle.0, false).map(|again| again.min(at))
     }
 
     /// When this node's next slot begins; None: it may begin now, for its slot is open, or there is no emergency, or no time left.
