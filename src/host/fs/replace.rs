@@ -182,7 +182,7 @@ impl Root {
             file.write_all(PIECE.get(..size).unwrap_or(&PIECE))?;
             left -= size as u64;
         }
-        file.sync_data()
+        file.sync_all()
     }
 
     /// Removes a file of certwarden's own.
