@@ -391,6 +391,8 @@ fn a_lock_that_is_lost_or_cannot_be_renewed_before_the_commit_ends_the_renewal_u
         assert_outcome(&report, Outcome::Refused);
         assert!(report.reason.contains("lock"), "{}", report.reason);
         assert_unchanged(&before, &node);
+        // a closed gate, for which nothing is put off
+        assert_eq!(report.refusals.iter().map(|r| r.gate).collect::<Vec<_>>(), [Gate::ClusterLock]);
     }
 }
 

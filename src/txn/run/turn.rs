@@ -22,7 +22,11 @@ impl Run<'_> {
         let refusal = Refusal::new(Gate::ClusterLock, reason, "it is tried again");
         let refusal = Refusal { doubts_emergency, ..refusal };
         match standing(&[refusal], &self.forced, self.plan.emergency).first() {
-            Some(refusal) => Err(Stop::Failed(format!("gate {refusal}"))),
+            Some(refusal) => {
+                // a closed gate, and no renewal that failed: it is tried again at the next check, not after a back-off
+                self.report.refusals.push(refusal.clone());
+                Err(Stop::Failed(format!("gate {refusal}")))
+            }
             None => Ok(()),
         }
     }
