@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # api.sh -- sourced by lib.sh: what the node's API says, and whether the node is Ready
 # keep_admin -- admin.conf's user as it is after `kubeadm init`, below /root/admin: the harness asks the API by it,
-# whatever becomes of the files under test (the API server's own client of kubelets may not read Nodes in newer versions)
+# whatever becomes of the files under test (the API server's own client of kubelets may not read Nodes in newer
+# versions)
 keep_admin() {
   mkdir -p "$M/root/admin"
   for d in certificate key; do
@@ -31,9 +32,9 @@ began() {
   micros "$(on systemctl show --timestamp=us+utc -p ExecMainStartTimestamp --value kubelet | cut -d' ' -f2,3)"
 }
 
-# ready [SINCE] -- Node Ready by a heartbeat not older than SINCE (in seconds; default: this boot), and leased: the proof
-# after a kubelet's start. Where the kubelet itself began since, both are that process's own: heartbeats have whole seconds and the
-# first may come in the very second of the start, leases have microseconds.
+# A kubelet that was not restarted may send its next heartbeat in five minutes: then leased is all that can be asked.
+# after a kubelet's start. Where the kubelet itself began since, both are that process's own: heartbeats have whole
+# seconds and the first may come in the very second of the start, leases have microseconds.
 # A kubelet that was not restarted may send its next heartbeat in five minutes: then leased is what can be asked for.
 ready() {
   local since=${1:-$(stat -c %Y "$M.leader")} b h; b=$(began) h=$(heartbeat 2> /dev/null) || return
