@@ -32,7 +32,7 @@ began() {
   micros "$(on systemctl show --timestamp=us+utc -p ExecMainStartTimestamp --value kubelet | cut -d' ' -f2,3)"
 }
 
-# A kubelet that was not restarted may send its next heartbeat in five minutes: then leased is all that can be asked.
+# ready [SINCE] -- Node Ready by a heartbeat not older than SINCE (in seconds; default: this boot), and leased: proof
 # after a kubelet's start. Where the kubelet itself began since, both are that process's own: heartbeats have whole
 # seconds and the first may come in the very second of the start, leases have microseconds.
 # A kubelet that was not restarted may send its next heartbeat in five minutes: then leased is what can be asked for.
