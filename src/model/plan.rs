@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::component::Component;
-use super::consumer::{OtherUse, Uptake};
+use super::consumer::{DYNAMIC, OtherUse, Uptake};
 use super::inventory::{ContainerRef, Copy, Form, Owner};
 use super::repair::Way;
 
@@ -263,6 +263,13 @@ pub enum Activation {
     NewContainer { health: Option<String> },
     /// Restart the systemd unit and see it stable.
     RestartUnit { unit: String },
+}
+
+impl Activation {
+    /// Whether the component may read its files again only after a minute, which can pass while others start.
+    pub fn may_take_a_minute(&self) -> bool {
+        matches!(self, Self::ReloadOrRestart { uptake, .. } if *uptake == DYNAMIC)
+    }
 }
 
 /// A listening socket and the entry whose leaf it must serve.

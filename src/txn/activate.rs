@@ -47,6 +47,25 @@ pub fn activate(run: &mut Run<'_>, component: Component, how: &Activation) -> Re
     }
 }
 
+/// As [`activate`], but a component that answers as before and may take a minute to read its files again is left to it: false.
+/// [`activate`] waits for it when the others have started.
+pub fn begin(run: &mut Run<'_>, component: Component, how: &Activation) -> Result<bool, Stop> {
+    let Activation::ReloadOrRestart { sockets, .. } = how else { return activate(run, component, how).map(|()| true) };
+    if !how.may_take_a_minute() {
+        return activate(run, component, how).map(|()| true);
+    }
+    let engine = run.engine;
+    engine.progress.step(format!("waiting for {component} to serve the new certificates"), SILENT + GRACE);
+    let seen = await_served(engine.host, &expected(run, sockets)?, None, SILENT, &|| !engine.should_stop());
+    if engine.should_stop() {
+        return Err(Stop::Asked);
+    }
+    if !seen.iter().all(|s| s.ok) && seen.iter().all(|s| s.serial.is_some()) {
+        return Ok(false);
+    }
+    activate(run, component, how).map(|()| true)
+}
+
 /// A kubelet that has lately made a container anew waits 10 s before it does so again (kubernetes: `kuberuntime_manager.go:
 /// doBackOff`). Controller manager and scheduler do not need each other, so that both wait at once: the second is stopped
 /// with the first. A rollback knows it by [`Run::begun`].

@@ -13,7 +13,7 @@ use crate::model::component::Component;
 use crate::model::gate::{Gate, Refusal, standing};
 use crate::model::inventory::{ContainerRef, Form};
 use crate::model::ledger::{FileRecord, LINK, State};
-use crate::model::plan::{Item, Plan, Proof, Source, Step};
+use crate::model::plan::{Activation, Item, Plan, Proof, Source, Step};
 use crate::model::repair::Way;
 use crate::model::report::{Consumer, CredentialSeen, Outcome, Report, When};
 use crate::renew::Staged;
@@ -88,6 +88,8 @@ pub struct Run<'a> {
     pub stopped_early: BTreeMap<Component, Stopped>,
     /// Components whose activation has ended well.
     pub activated: Vec<Component>,
+    /// Activations of components that may take a minute, and did.
+    slow: Vec<(Component, Activation)>,
     /// The cluster's, where it had to be had.
     pub lock: Option<Held<'a>>,
     staged: Option<Staged>,
@@ -129,6 +131,7 @@ impl<'a> Run<'a> {
             stopped: Vec::new(),
             stopped_early: BTreeMap::new(),
             activated: Vec::new(),
+            slow: Vec::new(),
             lock: None,
             staged: None,
             signed_instead: false,
@@ -206,6 +209,7 @@ impl<'a> Run<'a> {
     }
 
     fn finish(&mut self) -> Result<Outcome, Stop> {
+        self.await_the_slow()?;
         pods::compare(self);
         self.prove()?;
         // only now: until the record is durable, what lies beside the live files is what a rollback needs
@@ -223,10 +227,29 @@ impl<'a> Run<'a> {
     }
 
     fn told_step(&mut self, step: &Step) -> Result<(), Stop> {
+        if !matches!(step, Step::Activate { .. }) {
+            self.await_the_slow()?;
+        }
+        self.told(step, |run| run.step(step))
+    }
+
+    /// Everybody else has started: now for those that read their files again after a minute.
+    fn await_the_slow(&mut self) -> Result<(), Stop> {
+        for (component, how) in std::mem::take(&mut self.slow) {
+            self.told(&Step::Activate { component, how: how.clone() }, |run| {
+                run.keep_lock();
+                activate::activate(run, component, &how)
+            })?;
+            self.activated.push(component);
+        }
+        Ok(())
+    }
+
+    fn told(&mut self, step: &Step, act: impl FnOnce(&mut Self) -> Result<(), Stop>) -> Result<(), Stop> {
         story::step(&self.dir.id, step.id());
         let clock = self.engine.host.clock.as_ref();
         let began = clock.monotonic();
-        let done = self.step(step);
+        let done = act(self);
         self.report.spent(step.account(), clock.monotonic().saturating_sub(began));
         if let Err(Stop::Failed(reason) | Stop::Passing(reason)) = &done {
             story::step_failed(&self.dir.id, step.id(), reason, self.origin == Origin::ProvenAgain);
@@ -249,8 +272,11 @@ impl<'a> Run<'a> {
                 if !self.begun.contains(component) {
                     self.begun.push(*component);
                 }
-                activate::activate(self, *component, how)?;
-                self.activated.push(*component);
+                if activate::begin(self, *component, how)? {
+                    self.activated.push(*component);
+                } else {
+                    self.slow.push((*component, how.clone()));
+                }
                 Ok(())
             }
             Step::ActivateOther { container } => {

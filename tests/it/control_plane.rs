@@ -253,6 +253,29 @@ fn controller_manager_and_scheduler_wait_for_the_kubelet_side_by_side() {
 }
 
 #[test]
+fn an_api_server_that_reads_its_files_every_minute_is_waited_for_while_the_others_start() {
+    let minute = || with_sockets(Node::due(), Uptake::Minute, Uptake::Reload);
+    let node = minute();
+    let report = node.renew_due();
+    assert_outcome(&report, Outcome::Verified);
+    assert!(!stopped(&node, "kube-apiserver"), "it was given its minute");
+    let took = |of: &str| report.took.iter().filter(|t| t.step.contains(of)).map(|t| t.milliseconds).sum::<u64>();
+    let (all, others) = (took("activate"), took("activate kube-controller") + took("activate kubelet"));
+    assert!(others > 30_000 && all - others < 60_000, "{all} {others}: one after another");
+    node.assert_processes_use_what_is_on_the_disk();
+
+    // and one that may have read the new files meanwhile is waited for in a rollback
+    let node = minute();
+    let before = node.live();
+    node.fake.world(|w| w.crashes_if = Some(("kube-scheduler", new_files)));
+    let report = node.renew_due();
+    assert_outcome(&report, Outcome::RolledBack);
+    assert!(report.sockets.iter().any(|s| s.component == Component::KubeApiserver && s.ok), "{:?}", report.sockets);
+    assert_unchanged(&before, &node);
+    node.assert_processes_use_what_is_on_the_disk();
+}
+
+#[test]
 fn an_api_server_that_goes_away_while_it_is_measured_is_rolled_back_before_anything_else_is_touched() {
     let node = with_sockets(Node::due(), Uptake::Never, Uptake::Reload);
     let before = node.live();

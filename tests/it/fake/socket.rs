@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use certwarden::host::clock::Clock;
 use openssl::pkey::PKey;
 use openssl::ssl::{NameType, SslAcceptor, SslAcceptorBuilder, SslMethod};
 use openssl::x509::X509;
@@ -17,6 +19,8 @@ use super::node::{APISERVER, ETCD, Node};
 pub enum Uptake {
     /// Reads its files at every handshake, as etcd does.
     Reload,
+    /// Reads them every minute, as a 1.20 API server does.
+    Minute,
     /// Reads them when its container starts.
     Restart,
     /// Serves its first leaf whatever happens.
@@ -45,6 +49,8 @@ struct Held {
     uptake: Uptake,
     /// The container that read it.
     by: Option<String>,
+    /// When it was read, by the clock that does not jump.
+    at: Duration,
     pair: Pair,
 }
 
@@ -58,14 +64,15 @@ impl Held {
         Some((behind(&files[0])?, behind(&files[1])?))
     }
 
-    fn refresh(&mut self, root: &Path, now: &str) {
+    fn refresh(&mut self, root: &Path, now: &str, at: Duration) {
         let renewed = match self.uptake {
             Uptake::Reload => true,
+            Uptake::Minute => at.saturating_sub(self.at) >= Duration::from_secs(60),
             Uptake::Restart => self.by.as_deref() != Some(now),
             Uptake::Never => false,
         };
         if renewed && let Some(pair) = Self::read(root, &self.files) {
-            (self.by, self.pair) = (Some(now.to_owned()), pair);
+            (self.by, self.at, self.pair) = (Some(now.to_owned()), at, pair);
         }
     }
 }
@@ -81,6 +88,7 @@ pub fn serve_by_name(node: &Node, component: &'static str, served: &[Served<'_>]
             name: s.name,
             uptake: s.uptake,
             by: container(&fake, component),
+            at: fake.monotonic(),
             pair: Held::read(node.dir.path(), &files).unwrap(),
             files,
         }
@@ -91,7 +99,7 @@ pub fn serve_by_name(node: &Node, component: &'static str, served: &[Served<'_>]
             // nobody is there: the connection is closed
             let Some(now) = container(&fake, component) else { continue };
             for one in &mut pairs {
-                one.refresh(&root, &now);
+                one.refresh(&root, &now, fake.monotonic());
             }
             let Some(acceptor) = acceptor(&pairs) else { continue };
             let _ = acceptor.accept(socket);
