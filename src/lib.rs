@@ -18,8 +18,6 @@
 //! 4. Is it about a person or a scheduler asking for the above? [`cli`], [`daemon`], [`observe`].
 //!
 //! `fuzz.rs`, in the layers and here, is what must hold of every input; it is compiled for tests and for `make fuzz` only.
-//! Two programs are made of it: `certwarden`, which answers a healthy `check` without OpenSSL, and `certwarden-full`,
-//! which the former becomes for everything else (`cli/small.rs`).
 //!
 //! Five nouns, without synonyms: **inventory** (what is there, possibly incomplete), **policy** (what the
 //! operator wants), **assessment** (inventory judged by policy at an instant), **plan** (ordered steps, no

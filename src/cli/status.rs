@@ -53,6 +53,5 @@ pub fn run(root: &Root, json: bool) -> u8 {
 
 fn is_alive(root: &Root, status: &Status) -> bool {
     let comm = root.read_text(&PathBuf::from(format!("/proc/{}/comm", status.pid)));
-    // `certwarden-full`, as a rule
-    comm.is_ok_and(|name| name.starts_with(env!("CARGO_PKG_NAME")))
+    comm.is_ok_and(|name| name.trim_end() == env!("CARGO_PKG_NAME"))
 }
