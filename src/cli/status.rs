@@ -7,7 +7,8 @@ use serde::Serialize;
 use crate::host::clock::{Clock as _, SystemClock};
 use crate::host::fs::{FsError, Root};
 use crate::model::layers::Brief;
-use crate::observe::{self, Status, watch};
+use crate::observe::{self, Status};
+use crate::watch;
 
 use super::output::{complain, fail, not_allowed, print, print_json};
 
