@@ -9,7 +9,7 @@ help:
 setup: ## compiler, OpenSSL headers and what the tests need
 	@tools/setup build
 
-build: setup ## both programs as they are shipped, in target/release
+build: setup ## the program as it is shipped, in target/release
 	@tools/build
 
 lint: ## formatting, clippy, shellcheck, dependencies

@@ -62,7 +62,7 @@ fn main() -> ExitCode {
 }
 
 fn start(root: &Path, socket: TcpListener) -> Child {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/release/certwarden-full");
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/release/certwarden");
     let mut command = Command::new(program);
     command.arg("--root").arg(root).arg("export").stdin(OwnedFd::from(socket)).stderr(Stdio::null());
     command.spawn().unwrap()

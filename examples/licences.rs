@@ -114,8 +114,7 @@ fn linked(metadata: &Metadata) -> Vec<&Package> {
 fn licences(linked: &[&Package]) -> io::Result<String> {
     let mut texts: Vec<(String, Vec<String>)> = Vec::new();
     let mut page =
-        "certwarden is under the Apache License 2.0 (LICENSE). These crates are linked into its programs:\n\n"
-            .to_owned();
+        "certwarden is under the Apache License 2.0 (LICENSE). These crates are linked into it:\n\n".to_owned();
     for package in linked {
         let name = format!("{} {}", package.name, package.version);
         let from = package.repository.as_deref().map(|r| format!("  {r}")).unwrap_or_default();

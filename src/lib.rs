@@ -5,7 +5,7 @@
 //!
 //! | layer | modules | what belongs there |
 //! |---|---|---|
-//! | drivers | [`cli`], [`daemon`], [`observe`] | arguments, the scheduler, what is published |
+//! | drivers | [`cli`], [`daemon`], [`observe`], [`watch`] | arguments, the scheduler, what is published, what others renew |
 //! | use cases | [`collect`], [`renew`], [`txn`], [`verify`], [`config`] | compose `model` and `host` |
 //! | adapters | [`host`] | one outside party per file; obeys, decides nothing |
 //! | core | [`model`] | decides; no I/O, no clock, no async |
@@ -16,10 +16,9 @@
 //! 3. Does it read the node into an inventory? [`collect`]. Make new credentials in a staging
 //!    directory? [`renew`]. Change a live path? [`txn`], and nowhere else. Observe whether the node is well? [`verify`].
 //! 4. Is it about a person or a scheduler asking for the above? [`cli`], [`daemon`], [`observe`].
+//!    Does it follow certificates that others renew, without privilege? [`watch`].
 //!
 //! `fuzz.rs`, in the layers and here, is what must hold of every input; it is compiled for tests and for `make fuzz` only.
-//! Two programs are made of it: `certwarden`, which answers a healthy `check` without OpenSSL, and `certwarden-full`,
-//! which the former becomes for everything else (`cli/small.rs`).
 //!
 //! Five nouns, without synonyms: **inventory** (what is there, possibly incomplete), **policy** (what the
 //! operator wants), **assessment** (inventory judged by policy at an instant), **plan** (ordered steps, no
@@ -37,3 +36,4 @@ pub mod observe;
 pub mod renew;
 pub mod txn;
 pub mod verify;
+pub mod watch;

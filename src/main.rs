@@ -1,7 +1,7 @@
-//! certwarden: see the library for the map of the house, and `cli/small.rs` for why this is not the whole program.
+//! certwarden: see the library for the map of the house.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::from(certwarden::cli::run_small(std::env::args_os()))
+    ExitCode::from(certwarden::cli::run(std::env::args_os()))
 }

@@ -6,8 +6,11 @@ life() {
   local before pid t
   "$T/machine/plain" "$N" "$1"; saw "$(on systemctl --version | head -1), $(on openssl version 2>/dev/null || echo 'no openssl program')"
   # a stranger's machine: the package comes before kubeadm
-  t=$EPOCHREALTIME; dpkg_i "$P/certwarden.deb"; saw "installed in $(awk "BEGIN {printf \"%.1f\", $EPOCHREALTIME - $t}") s: .deb $(($(stat -Lc %s "$P/certwarden.deb") / 1024)) KiB, certwarden $(($(stat -c %s "$M/usr/bin/certwarden") / 1024)) KiB, certwarden-full $(($(stat -c %s "$M/usr/lib/certwarden/certwarden-full") / 1024)) KiB"
-  [[ $CERTWARDEN_BIN == */debug/* ]] || for f in usr/bin/certwarden usr/lib/certwarden/certwarden-full; do [ "$(stat -c %s "$M/$f")" -lt 10485760 ] || fail "$f is over 10 MiB"; done
+  t=$EPOCHREALTIME; dpkg_i "$P/certwarden.deb"; t=$(awk "BEGIN {printf \"%.1f\", $EPOCHREALTIME - $t}")
+  kib() { echo $(($(stat -Lc %s "$1") / 1024)); }
+  saw "installed in $t s: .deb $(kib "$P/certwarden.deb") KiB, certwarden $(kib "$M/usr/bin/certwarden") KiB"
+  [[ $CERTWARDEN_BIN == */debug/* ]] || [ "$(kib "$M/usr/bin/certwarden")" -lt 10240 ] || fail "certwarden is over 10 MiB"
+  is "programs in /usr/lib/certwarden" "$(find "$M/usr/lib/certwarden" -type f -perm /111)" ""
   for u in "${units[@]}"; do is "$u after the installation" "$(enabled "$u") $(show ActiveState "$u")" "disabled inactive"; done
   for u in certwarden:28 certwarden-recover:28 certwarden-check:16 certwarden-export:4; do
     saw "$(on systemd-analyze security --threshold="${u#*:}" --no-pager "${u%:*}.service" | tail -1)"    # fails above

@@ -6,7 +6,7 @@ use super::args::{CheckArgs, CheckOutput};
 use super::output::{USAGE, complain, not_allowed, print_json, print_painted};
 use super::render::{self, Style};
 use super::terminal;
-use crate::collect::{Library, Units, collect_by, open_to_all};
+use crate::collect::{collect, open_to_all};
 use crate::host::clock::{Clock as _, SystemClock};
 use crate::host::fs::Root;
 use crate::model::assess::{Assessment, assess, overall};
@@ -17,9 +17,9 @@ use crate::txn::state::DaemonState;
 use crate::txn::unproven;
 
 /// Looks, and tells the assessment of the named entries, or of all. The verdict is the exit code.
-pub fn run(asked: (&dyn Library, &dyn Units), root: &Root, policy: &Policy, args: &CheckArgs) -> u8 {
+pub fn run(root: &Root, policy: &Policy, args: &CheckArgs) -> u8 {
     let now = SystemClock::default().now();
-    let mut inventory = collect_by(asked, root, now, &policy.kubeconfigs);
+    let mut inventory = collect(root, now, &policy.kubeconfigs);
     DaemonState::load(root).state.issued.mark(&mut inventory);
     note_open_ways(&mut inventory, root, policy);
     let mut assessment = assess(&inventory, policy, now);

@@ -11,10 +11,10 @@ use crate::model::diagnose::{self, Diagnosis, Playbook, RootCause, Step};
 use crate::model::plan::Skipped;
 use crate::model::planner::Selection;
 use crate::model::similar::question;
-use crate::observe::watch;
 use crate::txn::session::Session;
 use crate::txn::state::DaemonState;
 use crate::verify::diagnose::{Look, clients, facts};
+use crate::watch;
 
 /// Subjects that are no certificates.
 const KUBELET: &str = "kubelet";

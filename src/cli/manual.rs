@@ -4,7 +4,6 @@ use clap::CommandFactory as _;
 
 use super::args::{Args, Command};
 use super::output::{BUSY, CONFIG, NOT_ROOT, SOFTWARE, USAGE};
-use super::small::INCOMPLETE;
 use super::status::NOT_RUNNING;
 use crate::daemon::EXIT_ANEW;
 use crate::model::assess::Severity;
@@ -75,7 +74,6 @@ pub fn exit_codes() -> Vec<(&'static str, u8, &'static str)> {
         ("status", NOT_RUNNING, "the daemon does not run"),
         (ANY, USAGE, "wrong arguments"),
         (ANY, SOFTWARE, "a defect in certwarden"),
-        (ANY, INCOMPLETE, "certwarden-full is missing: certwarden is not installed in whole"),
         (ACTS, BUSY, "another certwarden is at work"),
         (ANY, NOT_ROOT, "run as root: this user may not read all of the node, or not change it"),
         (ANY, CONFIG, "the configuration is faulty"),

@@ -1,7 +1,4 @@
 //! The command line: arguments in, a use case, text or JSON out, an exit code.
-//!
-//! Two programs begin here. [`run`] is the whole, `certwarden-full`. [`run_small`] is what people start, `certwarden`:
-//! it answers a healthy `check` itself, and for all else becomes the other.
 
 mod args;
 mod check;
@@ -20,12 +17,9 @@ pub mod render;
 mod report;
 pub mod runbook;
 mod signals;
-mod small;
 mod status;
 mod terminal;
 mod watch;
-
-pub use small::run_small;
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -33,7 +27,6 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::collect::{Manager, OpenSsl};
 use crate::host::fs::{FsError, Root};
 use crate::host::{Host, core_dump, journal, process};
 use crate::model::act::What;
@@ -145,7 +138,7 @@ fn dispatch(args: &Args, root: Root) -> u8 {
     root.trust(&policy.gates.trusted_owners);
     match &args.command {
         Command::Daemon => return run_daemon(args, root),
-        Command::Check(args) => return check::run((&OpenSsl, &Manager), &root, &policy, args),
+        Command::Check(args) => return check::run(&root, &policy, args),
         Command::Watch(args) => return watch::run(root, policy, args),
         _ => {}
     }

@@ -7,7 +7,8 @@ use serde::Serialize;
 use crate::host::clock::{Clock as _, SystemClock};
 use crate::host::fs::{FsError, Root};
 use crate::model::layers::Brief;
-use crate::observe::{self, Status, watch};
+use crate::observe::{self, Status};
+use crate::watch;
 
 use super::output::{complain, fail, not_allowed, print, print_json};
 
@@ -53,6 +54,5 @@ pub fn run(root: &Root, json: bool) -> u8 {
 
 fn is_alive(root: &Root, status: &Status) -> bool {
     let comm = root.read_text(&PathBuf::from(format!("/proc/{}/comm", status.pid)));
-    // `certwarden-full`, as a rule
-    comm.is_ok_and(|name| name.starts_with(env!("CARGO_PKG_NAME")))
+    comm.is_ok_and(|name| name.trim_end() == env!("CARGO_PKG_NAME"))
 }

@@ -11,7 +11,7 @@ use crate::host::journal;
 use crate::model::assess::Severity;
 use crate::model::layers::Overview;
 use crate::model::policy::Policy;
-use crate::observe::watch;
+use crate::watch;
 
 /// What systemd hands over by `LoadCredential=`.
 const CREDENTIAL: &str = "kubeconfig";

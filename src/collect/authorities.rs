@@ -20,7 +20,7 @@ const KUBEADMS: [(&str, &str); 3] = [("ca", "ca"), ("front-proxy-ca", "front-pro
 const MOST_KEYS: usize = 64;
 
 /// The CAs of this node, read once: every leaf is held against one of them.
-pub(super) fn find<'a>(scene: &Scene<'a>) -> Vec<Authority<'a>> {
+pub(super) fn find(scene: &Scene<'_>) -> Vec<Authority> {
     let pki = |file: &str| scene.pki_dir.join(file);
     let ca = scene
         .path_flag(KubeApiserver, "client-ca-file")
@@ -55,7 +55,7 @@ struct Found<'s, 'a> {
     scene: &'s Scene<'a>,
     keys: Keys,
     seen: BTreeSet<PathBuf>,
-    all: Vec<Authority<'a>>,
+    all: Vec<Authority>,
 }
 
 impl Found<'_, '_> {
@@ -110,10 +110,10 @@ struct Keys(Option<Vec<(PathBuf, load::Held)>>);
 
 impl Keys {
     /// Gives a bundle the key that belongs to one of its certificates, if there is one on this node.
-    fn help<'a>(&mut self, scene: &Scene<'a>, authority: &mut Authority<'a>) {
+    fn help(&mut self, scene: &Scene<'_>, authority: &mut Authority) {
         let Content::Readable(credential) = &authority.content else { return };
         let all = self.0.get_or_insert_with(|| candidates(scene));
-        let fits = |(_, held): &&(PathBuf, load::Held)| keys::states(&held.bytes, &credential.chain);
+        let fits = |(_, held): &&(PathBuf, load::Held)| keys::belongs(&held.bytes, &credential.chain).unwrap_or(false);
         if let Some((path, _)) = all.iter().find(fits) {
             let key = path.clone();
             *authority = Authority {
@@ -144,7 +144,7 @@ fn signing_keys(container: &Container) -> impl Iterator<Item = PathBuf> + '_ {
 }
 
 /// The bundle by which those verify a leaf who it is made for.
-pub(super) fn trusted<'s, 'a>(scene: &'s Scene<'a>, spec: &Pair) -> Option<&'s Authority<'a>> {
+pub(super) fn trusted<'s>(scene: &'s Scene<'_>, spec: &Pair) -> Option<&'s Authority> {
     let kubelets = || scene.kubelet.client_ca.clone().filter(|_| spec.name == "apiserver-kubelet-client");
     let path = spec.trust.and_then(|(component, flag)| scene.path_flag(component, flag)).or_else(kubelets);
     let at = |path: PathBuf| scene.authorities.iter().find(|a| a.cert == path && !a.issuers.is_empty());
@@ -153,13 +153,13 @@ pub(super) fn trusted<'s, 'a>(scene: &'s Scene<'a>, spec: &Pair) -> Option<&'s A
 
 /// Who signs the successor of a leaf that `trusted` is to verify: a key of one of its certificates; else the CA on this node
 /// that issued the leaf and has its key, where the leaf leads on to `trusted`.
-pub(super) fn signer<'s, 'a>(
-    scene: &'s Scene<'a>,
+pub(super) fn signer<'s>(
+    scene: &'s Scene<'_>,
     content: &Content,
-    trusted: Option<&'s Authority<'a>>,
-) -> Option<&'s Authority<'a>> {
+    trusted: Option<&'s Authority>,
+) -> Option<&'s Authority> {
     let Content::Readable(credential) = content else { return trusted };
-    let leads = |a: &Authority<'_>| keys::leads_to(&credential.chain, &a.issuers);
+    let leads = |a: &Authority| keys::leads_to(&credential.chain, &a.issuers);
     match trusted {
         Some(own) if own.has_key || own.issuers.is_empty() || !leads(own) => Some(own),
         Some(_) => scene.authorities.iter().find(|a| a.has_key && leads(a)).or(trusted),
@@ -168,7 +168,7 @@ pub(super) fn signer<'s, 'a>(
 }
 
 /// Whose job a leaf is that `spec` describes: kubeadm signs with the key in its own place only.
-pub(super) fn owner(scene: &Scene<'_>, spec: &Pair, signer: Option<&Authority<'_>>, kubeadms_place: bool) -> Owner {
+pub(super) fn owner(scene: &Scene<'_>, spec: &Pair, signer: Option<&Authority>, kubeadms_place: bool) -> Owner {
     let own = KUBEADMS.iter().find(|(name, _)| *name == spec.signer);
     let key = own.map(|(_, file)| scene.pki_dir.join(format!("{file}.key")));
     Scene::owner(signer, kubeadms_place && signer.is_none_or(|s| Some(&s.key) == key.as_ref()))
@@ -178,7 +178,7 @@ pub(super) fn entries(scene: &Scene<'_>) -> Vec<Entry> {
     scene.authorities.iter().map(|a| entry(scene, a)).collect()
 }
 
-pub(super) fn entry(scene: &Scene<'_>, a: &Authority<'_>) -> Entry {
+pub(super) fn entry(scene: &Scene<'_>, a: &Authority) -> Entry {
     let mut used_by = a.used_by.clone();
     let wanted: &[Component] = match a.name.as_str() {
         "ca" => &Component::ALL,

@@ -150,7 +150,7 @@ fn pair_of(container: &Container, flag: &str, value: &str) -> Option<(PathBuf, P
 
 fn pair_entry(scene: &Scene<'_>, name: String, cert: PathBuf, key: PathBuf, used_by: Vec<Component>) -> Entry {
     let content = load::pair(scene, &cert, &key, Expected::default());
-    let issued = |a: &&Authority<'_>| match &content {
+    let issued = |a: &&Authority| match &content {
         Content::Readable(c) => super::keys::leads_to(&c.chain, &a.issuers),
         _ => false,
     };

@@ -61,7 +61,7 @@ impl Served {
             Content::Readable(c) => Some((a, c)),
             _ => None,
         });
-        let issued = |(a, c): (&load::Authority<'_>, &crate::model::inventory::Credential)| -> Vec<Vec<u8>> {
+        let issued = |(a, c): (&load::Authority, &crate::model::inventory::Credential)| -> Vec<Vec<u8>> {
             let of =
                 a.issuers.iter().filter(|i| chains.iter().any(|chain| keys::leads_to(chain, std::slice::from_ref(i))));
             let now = scene.now;
@@ -132,7 +132,7 @@ pub(super) fn wrong_ca(scene: &Scene<'_>, path: &Path, config: &Kubeconfig) -> O
     };
     let Ok(bundle) = cert::parse_pem(&pem) else { return finding("its CA is no certificate") };
     let valid = bundle.iter().filter(|ca| ca.not_before <= scene.now && ca.not_after > scene.now);
-    let issuers: Vec<Issuer<'_>> = valid.filter_map(|ca| Issuer::new(ca, scene.library)).collect();
+    let issuers: Vec<Issuer> = valid.filter_map(Issuer::new).collect();
     if shown.chains.iter().any(|chain| keys::leads_to(chain, &issuers)) {
         return None;
     }
@@ -223,7 +223,7 @@ pub(super) fn entry(
 }
 
 /// A bundle in a file that a kubeconfig names and no flag does.
-pub(super) fn bundle<'a>(scene: &Scene<'a>, name: &str, path: &Path) -> Option<load::Authority<'a>> {
+pub(super) fn bundle(scene: &Scene<'_>, name: &str, path: &Path) -> Option<load::Authority> {
     let config = load::kubeconfig(scene.root, path).ok()?;
     let Some(Material::File(file)) = config.ca else { return None };
     let cert = kubeconfig::relative_to(path, &file);

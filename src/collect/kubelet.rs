@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::manifests::flags;
-use super::unit::{self, Units};
+use super::unit;
 use crate::host::fs::Root;
 use crate::model::boolean;
 use crate::model::command::{self, Program};
@@ -121,8 +121,8 @@ impl Flags {
 }
 
 /// Reads the kubelet of this node: its running process where there is one, else its unit; then its configuration.
-pub(super) fn find(root: &Root, units: &dyn Units, notes: &mut Vec<String>) -> Found {
-    let Command { arguments, doubt, has_unit } = command(root, units);
+pub(super) fn find(root: &Root, notes: &mut Vec<String>) -> Found {
+    let Command { arguments, doubt, has_unit } = command(root);
     if let Some(doubt) = &doubt {
         notes.push(format!("the kubelet's command line is not known for certain: {doubt}"));
     }
@@ -189,7 +189,7 @@ struct Command {
 }
 
 /// Of the process that runs; else of the unit as systemd has loaded it; else of its files, if these can be understood.
-fn command(root: &Root, units: &dyn Units) -> Command {
+fn command(root: &Root) -> Command {
     let runs = |arguments| Command { arguments, doubt: None, has_unit: true };
     // where nearly every kubelet runs, without a look at its unit
     let usual = unit::Unit::absent(UNIT).control_group;
@@ -197,7 +197,7 @@ fn command(root: &Root, units: &dyn Units) -> Command {
         return runs(arguments);
     }
     let host_name = super::kernel_host_name(root);
-    let unit = unit::find(root, units, UNIT, host_name.as_deref());
+    let unit = unit::find(root, UNIT, host_name.as_deref());
     let has_unit = unit.is_some();
     let unit = unit.unwrap_or_default();
     if let Some(arguments) = Some(&unit.control_group).filter(|g| **g != usual).and_then(|g| running(root, g)) {
@@ -345,7 +345,7 @@ mod tests {
             };
             write("etc/systemd/system/kubelet.service", format!("[Service]\nExecStart=/usr/bin/kubelet{flag}\n"));
             write("var/lib/kubelet/config.yaml", format!("kind: KubeletConfiguration\n{config}"));
-            let found = find(&Root::open(dir.path()).unwrap(), &unit::Manager, &mut Vec::new());
+            let found = find(&Root::open(dir.path()).unwrap(), &mut Vec::new());
             assert_eq!(found.kubelet.address.as_deref(), address, "{flag} {config}");
         }
     }

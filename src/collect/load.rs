@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use zeroize::Zeroizing;
 
 use super::Scene;
-use super::keys::{self, Issuer, Library};
+use super::keys::{self, Issuer};
 use crate::host::fs::{FsError, MAX_FILE, Root};
 use crate::model::cert::{self, CertFacts};
 use crate::model::component::Component;
@@ -16,7 +16,7 @@ use crate::model::inventory::{Content, Context, Credential};
 use crate::model::kubeconfig::{self, Identity, Kubeconfig, Material};
 
 /// A CA as the other entries see it.
-pub(super) struct Authority<'a> {
+pub(super) struct Authority {
     pub(super) name: String,
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,
@@ -25,7 +25,7 @@ pub(super) struct Authority<'a> {
     /// Something is where its key would be, be it only a link to nowhere.
     pub(super) key_lies: bool,
     /// Empty if its file could not be read: then nothing is said about what it issued.
-    pub(super) issuers: Vec<Issuer<'a>>,
+    pub(super) issuers: Vec<Issuer>,
     pub(super) content: Content,
     /// Components whose flags name it.
     pub(super) used_by: Vec<Component>,
@@ -34,7 +34,7 @@ pub(super) struct Authority<'a> {
 /// What a credential should say.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Expected<'a> {
-    pub(super) signer: Option<&'a Authority<'a>>,
+    pub(super) signer: Option<&'a Authority>,
     /// Beginning of the common name that the API server's authorizers go by.
     pub(super) common_name: Option<&'a str>,
     /// One of these organizations; empty: any.
@@ -63,7 +63,7 @@ pub(super) fn pair(scene: &Scene<'_>, cert: &Path, key: &Path, expected: Expecte
 }
 
 /// A CA bundle. Its key's absence is not a finding (external CA, worker); its belonging to none of the bundle is.
-pub(super) fn authority<'a>(scene: &Scene<'a>, name: &str, cert: PathBuf, key: PathBuf) -> Authority<'a> {
+pub(super) fn authority(scene: &Scene<'_>, name: &str, cert: PathBuf, key: PathBuf) -> Authority {
     let root = scene.root;
     let mut authority = Authority {
         name: name.to_owned(),
@@ -87,7 +87,7 @@ pub(super) fn authority<'a>(scene: &Scene<'a>, name: &str, cert: PathBuf, key: P
             return authority;
         }
     };
-    authority.issuers = chain.iter().filter_map(|c| Issuer::new(c, scene.library)).collect();
+    authority.issuers = chain.iter().filter_map(Issuer::new).collect();
     let mut findings = Vec::new();
     if authority.key_lies {
         findings = key_findings(scene, &authority.key, key_file, &chain);
@@ -120,7 +120,7 @@ pub(super) fn embedded(
         Err(finding) => return Content::Unusable(finding),
     };
     let mut findings = Vec::new();
-    findings.extend(belongs(key, path, chain.get(..1).unwrap_or_default(), scene.library).err());
+    findings.extend(belongs(key, path, chain.get(..1).unwrap_or_default()).err());
     findings.extend(scene.root.metadata(path).ok().and_then(|meta| loose(path, meta.mode())));
     findings.extend(issuer_and_identity(path, &chain, expected));
     findings.extend(refused(scene, path, &chain, expected));
@@ -197,16 +197,16 @@ fn unreadable(e: &FsError) -> Finding {
 /// What is wrong with a key file that should belong to one of `certs`.
 fn key_findings(scene: &Scene<'_>, path: &Path, file: Result<Held, Finding>, certs: &[CertFacts]) -> Vec<Finding> {
     let (belongs, mode) = match file {
-        Ok(file) => (belongs(&file.bytes, path, certs, scene.library), Some(file.mode)),
+        Ok(file) => (belongs(&file.bytes, path, certs), Some(file.mode)),
         // an empty one can be loose too
         Err(finding) => (Err(finding), scene.root.metadata(path).ok().map(|meta| meta.mode())),
     };
     belongs.err().into_iter().chain(mode.and_then(|mode| loose(path, mode))).collect()
 }
 
-fn belongs(key: &[u8], path: &Path, certs: &[CertFacts], library: &dyn Library) -> Result<(), Finding> {
+fn belongs(key: &[u8], path: &Path, certs: &[CertFacts]) -> Result<(), Finding> {
     let malformed = |e: keys::KeyError| Finding::new(Problem::Malformed, format!("{}: {e}", path.display()));
-    if keys::belongs(key, certs, library).map_err(malformed)? {
+    if keys::belongs(key, certs).map_err(malformed)? {
         return Ok(());
     }
     Err(Finding::new(Problem::KeyMismatch, format!("the key in {} belongs to another certificate", path.display())))
@@ -220,7 +220,7 @@ fn loose(path: &Path, mode: u32) -> Option<Finding> {
     (mode & 0o077 != 0).then(|| Finding::new(Problem::LoosePermissions, message()))
 }
 
-fn same_name_in_other_bytes(leaf: &CertFacts, ca: &Authority<'_>) -> bool {
+fn same_name_in_other_bytes(leaf: &CertFacts, ca: &Authority) -> bool {
     let Content::Readable(credential) = &ca.content else { return false };
     credential.chain.iter().any(|c| c.subject == leaf.issuer && c.raw.subject != leaf.raw.issuer)
 }

@@ -37,11 +37,9 @@ use crate::model::finding::Problem;
 use crate::model::inventory::{Content, Entry, Form, Inventory, Node, Owner, Role};
 use crate::model::policy::Kubeconfigs;
 use crate::model::version::Version;
-pub use keys::{Library, OpenSsl, PublicKey};
 pub use kubeconfigs::open_to_all;
 use load::Authority;
 use manifests::Container;
-pub use unit::{Manager, Units};
 
 const KUBERNETES: &str = "/etc/kubernetes";
 const MANIFESTS: &str = "/etc/kubernetes/manifests";
@@ -50,7 +48,6 @@ const PKI: &str = "/etc/kubernetes/pki";
 /// What has been found so far, for the parts that make entries of it.
 struct Scene<'a> {
     root: &'a Root,
-    library: &'a dyn Library,
     now: Timestamp,
     containers: Vec<Container>,
     kubelet: kubelet::Found,
@@ -58,13 +55,13 @@ struct Scene<'a> {
     role: Role,
     /// Of Kubernetes, by the API server's image; None where that does not tell.
     minor: Option<u32>,
-    authorities: Vec<Authority<'a>>,
+    authorities: Vec<Authority>,
     /// What this node's API server serves, as far as it could be read.
     served: Option<kubeconfigs::Served>,
     notes: Vec<String>,
 }
 
-impl<'a> Scene<'a> {
+impl Scene<'_> {
     fn container(&self, component: Component) -> Option<&Container> {
         self.containers.iter().find(|c| c.component == Some(component))
     }
@@ -73,7 +70,7 @@ impl<'a> Scene<'a> {
         self.container(component)?.path_flag(flag)
     }
 
-    fn authority(&self, name: &str) -> Option<&Authority<'a>> {
+    fn authority(&self, name: &str) -> Option<&Authority> {
         self.authorities.iter().find(|a| a.name == name)
     }
 
@@ -89,7 +86,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Whose job a leaf of `signer` is, given that it lies where kubeadm puts it or not.
-    fn owner(signer: Option<&Authority<'_>>, kubeadms_place: bool) -> Owner {
+    fn owner(signer: Option<&Authority>, kubeadms_place: bool) -> Owner {
         match signer {
             Some(ca) if ca.has_key && kubeadms_place => Owner::Kubeadm,
             Some(ca) if ca.has_key => Owner::Certwarden,
@@ -100,18 +97,8 @@ impl<'a> Scene<'a> {
 
 /// Takes the inventory of the node below `root`; copies of admin.conf are looked for where `wanted` says.
 pub fn collect(root: &Root, now: Timestamp, wanted: &Kubeconfigs) -> Inventory {
-    collect_by((&OpenSsl, &Manager), root, now, wanted)
-}
-
-/// The same with this library instead of OpenSSL, and what is loaded for units from here.
-pub fn collect_by(
-    (library, units): (&dyn Library, &dyn Units),
-    root: &Root,
-    now: Timestamp,
-    wanted: &Kubeconfigs,
-) -> Inventory {
     let mut notes = Vec::new();
-    let kubelet = kubelet::find(root, units, &mut notes);
+    let kubelet = kubelet::find(root, &mut notes);
     let manifests = kubelet.kubelet.static_pod_path.clone().unwrap_or_else(|| MANIFESTS.into());
     let containers = manifests::read_all(root, &manifests, &mut notes);
     let mut scene = Scene {
@@ -121,7 +108,6 @@ pub fn collect_by(
         authorities: Vec::new(),
         served: None,
         root,
-        library,
         now,
         containers,
         kubelet,

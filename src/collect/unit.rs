@@ -9,22 +9,6 @@ use crate::host::systemd;
 use crate::model::command::Variables;
 use crate::model::unit::{self, Loaded, Machine, Service, UNIT_DIRS};
 
-/// Who says what is loaded for a unit.
-pub trait Units: std::fmt::Debug {
-    /// None where nobody does: on an image, and where systemd does not answer.
-    fn loaded(&self, root: &Root, unit: &str) -> Option<Loaded>;
-}
-
-/// The systemd of the running system.
-#[derive(Debug)]
-pub struct Manager;
-
-impl Units for Manager {
-    fn loaded(&self, root: &Root, unit: &str) -> Option<Loaded> {
-        root.is_live().then(|| systemd::loaded(unit)).flatten()
-    }
-}
-
 /// What a unit starts, as far as its files say.
 #[derive(Debug, Default)]
 pub(super) struct Unit {
@@ -45,9 +29,16 @@ impl Unit {
 }
 
 /// As systemd has loaded it, else as its files say. None if there is no such unit here.
-pub(super) fn find(root: &Root, units: &dyn Units, name: &str, host_name: Option<&str>) -> Option<Unit> {
-    let loaded = units.loaded(root, name).and_then(|loaded| Service::loaded(name, loaded));
-    loaded.map(|service| described(root, name, service, Vec::new())).or_else(|| load(root, name, host_name))
+pub(super) fn find(root: &Root, name: &str, host_name: Option<&str>) -> Option<Unit> {
+    // an image has no systemd that could be asked
+    let loaded = Some(name).filter(|_| root.is_live()).and_then(systemd::loaded);
+    as_loaded(root, name, loaded).or_else(|| load(root, name, host_name))
+}
+
+/// None where systemd does not answer, or has no such unit.
+fn as_loaded(root: &Root, name: &str, loaded: Option<Loaded>) -> Option<Unit> {
+    let loaded = loaded.and_then(|loaded| Service::loaded(name, loaded));
+    loaded.map(|service| described(root, name, service, Vec::new()))
 }
 
 fn load(root: &Root, name: &str, host_name: Option<&str>) -> Option<Unit> {
@@ -246,17 +237,6 @@ mod tests {
         }
     }
 
-    /// A systemd that says this.
-    #[derive(Debug)]
-    struct Says(Option<Loaded>);
-
-    impl Units for Says {
-        fn loaded(&self, _: &Root, unit: &str) -> Option<Loaded> {
-            assert_eq!(unit, "kubelet.service");
-            self.0.clone()
-        }
-    }
-
     fn state(load_state: &str) -> Loaded {
         Loaded { load_state: load_state.into(), ..Loaded::default() }
     }
@@ -276,25 +256,25 @@ mod tests {
             slice: "x.slice".into(),
             ..state("loaded")
         };
-        let found = |loaded| find(&root, &Says(loaded), "kubelet.service", None).unwrap();
-        let unit = found(Some(loaded(vec![command("/opt/k", &["called", "$A", "${B}"], false)])));
+        let found = |loaded| as_loaded(&root, "kubelet.service", Some(loaded)).unwrap();
+        let unit = found(loaded(vec![command("/opt/k", &["called", "$A", "${B}"], false)]));
         assert_eq!(
             (unit.words, unit.doubts.len()),
             (["/opt/k", "from", "the", "file", "set here"].map(str::to_owned).to_vec(), 0)
         );
         assert_eq!(unit.control_group, Path::new("x.slice/kubelet.service"));
-        let unit = found(Some(loaded(vec![command("/opt/k", &["k", "$A"], true)])));
+        let unit = found(loaded(vec![command("/opt/k", &["k", "$A"], true)]));
         assert_eq!(unit.words, ["/opt/k", "$A"]);
-        let two = found(Some(loaded(vec![command("/a", &["a"], false), command("/b", &["b"], false)])));
+        let two = found(loaded(vec![command("/a", &["a"], false), command("/b", &["b"], false)]));
         assert!(two.doubts[0].contains("several commands"), "{two:?}");
         let mut missing = loaded(vec![command("/opt/k", &["k"], false)]);
         missing.environment_files[1].1 = false;
         missing.root_image = "/i".into();
-        assert_eq!(found(Some(missing)).doubts.len(), 2);
-        let masked = found(Some(state("masked")));
+        assert_eq!(found(missing).doubts.len(), 2);
+        let masked = found(state("masked"));
         assert!(masked.words.is_empty() && masked.doubts[0].contains("masked"), "{masked:?}");
         for silent in [None, Some(state("not-found")), Some(state("bad-setting"))] {
-            assert_eq!(found(silent).words, ["/k"], "the files");
+            assert!(as_loaded(&root, "kubelet.service", silent).is_none(), "the files count");
         }
     }
 

@@ -308,8 +308,6 @@ impl Driver {
                 Ok(())
             }
             Effect::Save => self.save(),
-            // what is published follows from the state, at every turn of the loop; the loop ends by the state too
-            Effect::Publish | Effect::Exit => Ok(()),
         }
     }
 

@@ -168,7 +168,7 @@ pub enum Event {
     Terminate,
 }
 
-/// What the daemon has to do, in this order.
+/// What the daemon has to do, in this order. What it publishes, and whether it ends, follows from the state itself.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Effect {
     StartCheck,
@@ -178,10 +178,6 @@ pub enum Effect {
     Cancel,
     /// The durable memory (`state.json`) has changed.
     Save,
-    /// `status.json` and `STATUS=` have changed.
-    Publish,
-    /// Nothing runs any more: leave.
-    Exit,
 }
 
 /// The answer to a job that nobody started. A defect, not a state of the node; the daemon ends and is restarted.
@@ -243,21 +239,16 @@ impl State {
             }
             (A::Stopping, Event::TransactionDone { outcome, reason, renewed }) => {
                 self.judge(outcome, &reason, renewed, now);
-                Ok(self.go(A::Ended, [Effect::Save, Effect::Exit]))
+                Ok(self.go(A::Ended, [Effect::Save]))
             }
             (A::Stopping, Event::RecoverDone(outcome)) => {
                 self.judge_recovery(outcome.as_ref(), now);
-                Ok(self.go(A::Ended, [Effect::Save, Effect::Exit]))
+                Ok(self.go(A::Ended, [Effect::Save]))
             }
             (_, Event::Reload(mode, schedule)) => Ok(self.reloaded(mode, schedule, now)),
-            (activity, Event::Remembered(standing)) => {
-                let effects = if standing == self.standing { Vec::new() } else { vec![Effect::Publish] };
-                Ok((Self { activity, standing, ..self }, effects))
-            }
-            (A::Idle { .. } | A::Checking { .. }, Event::Terminate) => Ok(self.go(A::Ended, [Effect::Exit])),
-            (A::Transacting | A::Recovering, Event::Terminate) => {
-                Ok(self.go(A::Stopping, [Effect::Cancel, Effect::Publish]))
-            }
+            (_, Event::Remembered(standing)) => Ok((Self { standing, ..self }, Vec::new())),
+            (A::Idle { .. } | A::Checking { .. }, Event::Terminate) => Ok(self.go(A::Ended, [])),
+            (A::Transacting | A::Recovering, Event::Terminate) => Ok(self.go(A::Stopping, [Effect::Cancel])),
             (activity, event) => Err(IllegalTransition { activity, event: event.name() }),
         }
     }
@@ -275,17 +266,13 @@ impl State {
 
     fn tick(mut self, next: Timestamp, now: Timestamp) -> (Self, Vec<Effect>) {
         let next = self.schedule.repaired(next, now);
-        let ended = self.end_back_off(now);
         let mut effects = Vec::new();
-        if ended {
+        if self.end_back_off(now) {
             effects.push(Effect::Save);
         }
         if now >= next {
             effects.push(Effect::StartCheck);
             return (Self { activity: Activity::Checking { may_act: true, may_prove: true }, ..self }, effects);
-        }
-        if ended || self.next() != Some(next) {
-            effects.push(Effect::Publish);
         }
         self.activity = Activity::Idle { next };
         (self, effects)
@@ -308,18 +295,18 @@ impl State {
         let can_recover = !matches!(self.standing, Standing::ObserveOnly { .. });
         let retry = found.retry_at.filter(|at| found.unfinished && *at > now);
         if may_act && found.unfinished && can_recover && retry.is_none() {
-            return self.go(Activity::Recovering, [Effect::StartRecover, Effect::Publish]);
+            return self.go(Activity::Recovering, [Effect::StartRecover]);
         }
         let wait = found.not_before.filter(|at| *at > now);
         if may_act && !found.unfinished && wait.is_none() && self.may_act(&found.due, now) {
-            return self.go(Activity::Transacting, [Effect::StartTransaction, Effect::Publish]);
+            return self.go(Activity::Transacting, [Effect::StartTransaction]);
         }
         // after what is due: it renews nothing, and nobody waits for it
         if may_prove && !found.unfinished && found.unproven && can_recover {
-            return self.go(Activity::Recovering, [Effect::StartRecover, Effect::Publish]);
+            return self.go(Activity::Recovering, [Effect::StartRecover]);
         }
         let next = [wait, retry].into_iter().flatten().fold(self.schedule.next(now), Timestamp::min);
-        self.go(Activity::Idle { next }, [Effect::Publish])
+        self.go(Activity::Idle { next }, [])
     }
 
     fn judge(&mut self, outcome: Outcome, reason: &str, renewed: Vec<(String, SignedDuration)>, now: Timestamp) {
@@ -339,8 +326,7 @@ impl State {
             // new thresholds deserve a look soon, and a shorter interval must not wait for the end of the longer one
             self.activity = Activity::Idle { next: next.min(schedule.first(now)) };
         }
-        let activity = self.activity;
-        self.go(activity, [Effect::Publish])
+        (self, Vec::new())
     }
 }
 

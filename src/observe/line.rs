@@ -95,7 +95,7 @@ pub(super) fn remaining(end: Timestamp, now: Timestamp) -> String {
 }
 
 /// `13:04` today, `2026-11-23 13:04` on any other day.
-pub(super) fn clock(at: Timestamp, now: Timestamp, tz: &TimeZone) -> String {
+pub fn clock(at: Timestamp, now: Timestamp, tz: &TimeZone) -> String {
     let (at, now) = (at.to_zoned(tz.clone()), now.to_zoned(tz.clone()));
     let format = if at.date() == now.date() { "%H:%M" } else { "%Y-%m-%d %H:%M" };
     at.strftime(format).to_string()

@@ -8,9 +8,8 @@ mod metrics;
 mod publish;
 mod status;
 mod text;
-pub mod watch;
 
-pub use line::line;
+pub use line::{clock, line};
 pub use metrics::{METRICS_FILE, WATCH_METRICS_FILE, publish_metrics};
 pub use publish::{ObserveError, STATUS_FILE, publish, read};
 pub use status::{Attention, CheckSeen, Doing, NextEnd, SCHEMA, Status, Verdict, Waits};

@@ -1,6 +1,4 @@
-//! OpenSSL as the [`Library`].
-
-use std::error::Error;
+//! What OpenSSL is asked about keys and certificates, by the fastest of its ways: `certwarden check` asks about each file.
 
 use openssl::bn::BigNumContext;
 use openssl::ec::{EcKey, PointConversionForm};
@@ -10,52 +8,50 @@ use openssl::pkey::{PKey, Private, Public};
 use openssl::rsa::Rsa;
 use openssl::sign::Verifier;
 use openssl::x509::X509;
+use x509_parser::certificate::{X509Certificate, X509CertificateParser};
+use x509_parser::nom::Parser as _;
+use x509_parser::oid_registry as oid;
 
-use super::{Library, PublicKey, RSA_SHA256, Signed};
+/// Whether the signature of a certificate (DER) is this key's.
+pub(super) fn signed(key: &PKey<Public>, certificate: &[u8]) -> bool {
+    verify(key, certificate).unwrap_or(false)
+}
 
-// RFC 4055 §5, RFC 5758 §3.2: the contents of the OIDs
-const RSA_SHA384: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 12];
-const RSA_SHA512: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 13];
-const ECDSA_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
-const ECDSA_SHA384: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3];
-const ECDSA_SHA512: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4];
-
-/// The distribution's OpenSSL.
-#[derive(Debug)]
-pub struct OpenSsl;
-
-impl Library for OpenSsl {
-    fn public_bits(&self, label: &str, der: &[u8]) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
-        Ok(public_bits(label, der)?)
+/// With the parts of the certificate as x509-parser finds them where the algorithm is a usual one: `d2i_X509` decodes the
+/// subject's public key too, which takes OpenSSL 3 longer than the signature.
+fn verify(key: &PKey<Public>, certificate: &[u8]) -> Option<bool> {
+    let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
+    let (_, parsed) = parser.parse(certificate).ok().filter(|(rest, _)| rest.is_empty())?;
+    // named twice, the second time unsigned: they must be the same (RFC 5280 §4.1.1.2), else neither Go nor OpenSSL takes it
+    if parsed.signature_algorithm != parsed.tbs_certificate.signature {
+        return Some(false);
     }
+    let Some(digest) = digest(&parsed) else { return X509::from_der(certificate).ok()?.verify(key).ok() };
+    // signatures are whole bytes
+    let signature = Some(&parsed.signature_value).filter(|s| s.unused_bits == 0)?;
+    Verifier::new(digest, key).ok()?.verify_oneshot(&signature.data, parsed.tbs_certificate.as_ref()).ok()
+}
 
-    fn public_key(&self, spki: &[u8]) -> Option<Box<dyn PublicKey>> {
-        let key = PKey::public_key_from_der(spki).ok()?;
-        Some(Box::new(key))
+/// None for an algorithm that has parameters of its own, or is not used.
+fn digest(certificate: &X509Certificate<'_>) -> Option<MessageDigest> {
+    let algorithm = &certificate.signature_algorithm.algorithm;
+    let is = |oids: [&oid::Oid<'_>; 2]| oids.contains(&algorithm);
+    if is([&oid::OID_PKCS1_SHA256WITHRSA, &oid::OID_SIG_ECDSA_WITH_SHA256]) {
+        Some(MessageDigest::sha256())
+    } else if is([&oid::OID_PKCS1_SHA384WITHRSA, &oid::OID_SIG_ECDSA_WITH_SHA384]) {
+        Some(MessageDigest::sha384())
+    } else if is([&oid::OID_PKCS1_SHA512WITHRSA, &oid::OID_SIG_ECDSA_WITH_SHA512]) {
+        Some(MessageDigest::sha512())
+    } else {
+        None
     }
 }
 
-impl PublicKey for PKey<Public> {
-    fn signed(&self, certificate: &[u8]) -> bool {
-        signed(self, certificate).unwrap_or(false)
-    }
-}
-
-/// With the parts taken from the DER by hand where the algorithm is a usual one: `d2i_X509` decodes the subject's
-/// public key too, which takes OpenSSL 3 longer than the signature.
-fn signed(key: &PKey<Public>, certificate: &[u8]) -> Option<bool> {
-    let signed = Signed::of(certificate)?;
-    let digest = match signed.algorithm {
-        RSA_SHA256 | ECDSA_SHA256 => MessageDigest::sha256(),
-        RSA_SHA384 | ECDSA_SHA384 => MessageDigest::sha384(),
-        RSA_SHA512 | ECDSA_SHA512 => MessageDigest::sha512(),
-        _ => return X509::from_der(certificate).ok()?.verify(key).ok(),
-    };
-    Verifier::new(digest, key).ok()?.verify_oneshot(signed.signature, signed.content).ok()
-}
-
-/// Not the whole structure, because OpenSSL 3 takes ten times as long for that.
-fn public_bits(label: &str, der: &[u8]) -> Result<Vec<u8>, ErrorStack> {
+/// The public half of a private key, as the content of a subject public key info's BIT STRING.
+///
+/// # Errors
+/// If OpenSSL cannot read the key.
+pub(crate) fn public_bits(label: &str, der: &[u8]) -> Result<Vec<u8>, ErrorStack> {
     // the typed readers are several times faster than OpenSSL 3's general decoder, and know less
     match label {
         "RSA PRIVATE KEY" => Rsa::private_key_from_der(der).and_then(|k| k.public_key_to_der_pkcs1()),

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use crate::host::fs::{FsError, Root};
 use crate::model::diagnose::facts::{By, Seen};
 use crate::model::layers::{Brief, Row};
-use crate::observe::line::clock;
+use crate::observe::clock;
 
 const FILE: &str = "/run/certwarden-watch/watch.json";
 /// Rows of `certwarden status`.

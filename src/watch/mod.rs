@@ -18,7 +18,6 @@ use tokio::time::Instant;
 
 pub use told::{found, render};
 
-use super::WATCH_METRICS_FILE;
 use crate::host::clock::{Clock as _, SystemClock};
 use crate::host::fs::{FsError, Root};
 use crate::host::kube::{Connection, KubeError};
@@ -27,6 +26,7 @@ use crate::model::cause::chain;
 use crate::model::kubeconfig::KubeconfigError;
 use crate::model::layers::{FEEDS, Layers, Overview, Standing, brief, overview, write};
 use crate::model::policy::Policy;
+use crate::observe::WATCH_METRICS_FILE;
 
 /// What has changed is written no more often than so: a scrape comes every fifteen seconds at most.
 const SETTLE: Duration = Duration::from_secs(5);
