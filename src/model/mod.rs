@@ -13,6 +13,7 @@ pub mod command;
 pub mod compare;
 pub mod component;
 pub mod consumer;
+pub mod credential;
 pub mod csr;
 pub mod decided;
 pub mod diagnose;
