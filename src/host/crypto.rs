@@ -13,7 +13,6 @@ use openssl::stack::Stack;
 use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
 use openssl::x509::{X509, X509PurposeId, X509StoreContext};
-use zeroize::Zeroizing;
 
 pub use request::{Filed, Subject, is_self_signed_request, new_request, sign_client};
 pub use self_made::make_like;
@@ -203,15 +202,6 @@ pub(super) fn hex(digest: &[u8; 32]) -> String {
     })
 }
 
-/// Decodes base64 as kubeconfigs hold it; white space is passed over.
-///
-/// # Errors
-/// [`CryptoError::OpenSsl`] if it is not base64.
-pub fn base64_decode(text: &str) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
-    let dense: Zeroizing<String> = Zeroizing::new(text.chars().filter(|c| !c.is_ascii_whitespace()).collect());
-    openssl::base64::decode_block(&dense).map(Zeroizing::new).map_err(CryptoError::openssl("decode base64"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::testing::{Ca, Leaf};
@@ -305,8 +295,6 @@ mod tests {
             assert!(public_key_der(bad).is_err());
             assert!(is_signed_by(bad, bad).is_err());
         }
-        assert!(base64_decode("%%%%").is_err());
-        assert_eq!(base64_decode("aGVs\n bG8=").unwrap().as_slice(), b"hello");
         assert_eq!(sha256_hex(b""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     }
 }
