@@ -78,11 +78,6 @@ impl Windows {
         Ok(Self { openings, lasts: policy.windows.duration.0, deadline, frozen })
     }
 
-    /// Whether the operator has said nothing.
-    pub fn is_always(&self) -> bool {
-        self.openings.is_empty() && self.frozen.is_empty()
-    }
-
     /// What `now` is good for, where `renew_before` is what the age of a certificate alone says.
     pub fn moment(&self, now: Timestamp, renew_before: Duration) -> Moment {
         let Some(until) = self.open_until(now) else {
