@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::finding::{Finding, Problem};
 use super::inventory::{Content, Entry, Inventory};
-use super::policy::Policy;
+use super::policy::{DueBefore, Policy};
 use super::process::{self, InMemory};
 use super::repair::{self, Choice, Repair};
 use super::serving::{self, SERVING};
@@ -13,8 +13,8 @@ use super::tested;
 
 mod time;
 
-use time::judge_time;
 pub(super) use time::leaf_severity;
+use time::{judge_due, judge_time};
 
 /// How bad it is; the worst is the greatest.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -102,6 +102,23 @@ impl Assessment {
     pub fn emergency(&self) -> bool {
         self.entries.iter().any(|j| j.emergency)
     }
+
+    /// The same, where another time left makes something due. How bad it is stays as it was: that is the policy's, whenever
+    /// this node may act.
+    #[must_use]
+    pub fn by(mut self, threshold: &DueBefore, inventory: &Inventory) -> Self {
+        let cas: Vec<&Entry> = inventory.entries.iter().filter(|e| e.is_ca()).collect();
+        for (judged, entry) in self.entries.iter_mut().zip(&inventory.entries) {
+            (judged.due, judged.emergency) = (false, false);
+            if let Some(leaf) = entry.leaf() {
+                judge_due(judged, entry, leaf, ca_end(&cas, entry), threshold, self.at);
+            }
+        }
+        self.identity = repair::choose(inventory, threshold, self.at);
+        self.serving = serving::choose(inventory, threshold, self.at);
+        due_by_repair(&mut self);
+        self
+    }
 }
 
 /// Judges every entry. The verdict is `Unknown` if there is nothing to judge or nothing could be read; where only
@@ -114,14 +131,11 @@ pub fn assess(inventory: &Inventory, policy: &Policy, now: Timestamp) -> Assessm
         (held, judged)
     });
     let in_memory = in_memory.collect();
-    let identity = repair::choose(inventory, policy, now);
-    let serving = serving::choose(inventory, policy, now);
     let information = tested::untested(&inventory.node).into_iter().collect();
-    let verdict = Severity::Unknown;
+    let (verdict, identity, serving) = (Severity::Unknown, Choice::Nothing, None);
     let mut assessment = Assessment { at: now, verdict, entries, information, in_memory, identity, serving };
-    due_by_repair(&mut assessment);
     assessment.verdict = overall(inventory, &assessment);
-    assessment
+    assessment.by(&DueBefore::by_age(policy), inventory)
 }
 
 /// The kubelet rotates its identity itself: only where it does not, or cannot any more, is it due here.

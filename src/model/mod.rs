@@ -18,6 +18,7 @@ pub mod csr;
 pub mod decided;
 pub mod diagnose;
 pub mod distribution;
+pub mod due;
 pub mod event;
 pub mod finding;
 pub mod fleet;
