@@ -52,6 +52,7 @@ pub mod serving;
 pub mod similar;
 pub mod tested;
 pub mod unit;
+pub mod verdict;
 pub mod version;
 pub mod wiring;
 pub mod yaml;
