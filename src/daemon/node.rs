@@ -12,7 +12,7 @@ use crate::model::assess::{Judged, Severity};
 use crate::model::cause::chain;
 use crate::model::due::{Due, Later};
 use crate::model::event;
-use crate::model::identity::Config;
+use crate::model::inventory::on_disk::Config;
 use crate::model::inventory::{Content, Entry};
 use crate::model::metrics::{self, Endpoint, Look};
 use crate::model::plan::{Item, Plan, Source};

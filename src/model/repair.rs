@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::cert::CertFacts;
 use super::finding::Problem;
-use super::identity::{Config, Good, OnDisk, USER, breaks, sound};
+use super::identity::{USER, breaks, sound};
+use super::inventory::on_disk::{Config, Good, OnDisk};
 use super::inventory::{Content, Entry, Inventory, Owner};
 use super::policy::DueBefore;
 

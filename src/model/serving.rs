@@ -5,7 +5,8 @@ use jiff::Timestamp;
 
 use super::csr::Kind;
 use super::finding::Problem;
-use super::identity::{Config, sound};
+use super::identity::sound;
+use super::inventory::on_disk::Config;
 use super::inventory::{Content, Entry, Inventory, Owner};
 use super::policy::DueBefore;
 use super::repair::{CLIENT, Repair, Way, With, threshold};
