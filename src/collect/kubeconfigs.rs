@@ -115,10 +115,8 @@ pub(super) fn wrong_ca(scene: &Scene<'_>, path: &Path, config: &Kubeconfig) -> O
     if config.insecure || !shown.hosts.contains(&host) {
         return None;
     }
-    let pem = match config.ca.as_ref()? {
-        Material::Embedded(pem) => pem.clone(),
-        Material::File(file) => load::read(scene.root, &kubeconfig::relative_to(path, file)).ok()?.bytes.to_vec(),
-    };
+    let beside = |file: &Path| load::read(scene.root, &kubeconfig::relative_to(path, file)).map(|held| held.bytes);
+    let pem = config.ca.clone()?.pem(beside).ok()?;
     let same = |block: pem::Block<'_>| block.decode().is_ok_and(|der| shown.issuers.contains(&der));
     if pem::blocks(&pem).map_while(Result::ok).any(same) {
         return None;

@@ -9,8 +9,8 @@ use super::unit;
 use crate::host::fs::Root;
 use crate::model::boolean;
 use crate::model::command::{self, Program};
-use crate::model::identity::OnDisk;
 use crate::model::inventory::Kubelet;
+use crate::model::inventory::on_disk::OnDisk;
 use crate::model::yaml;
 
 const UNIT: &str = "kubelet.service";

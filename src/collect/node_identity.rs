@@ -9,7 +9,8 @@ use super::{Scene, kubeconfigs, pair_form};
 use crate::host::fs::Root;
 use crate::model::component::Component;
 use crate::model::finding::{Finding, Problem};
-use crate::model::identity::{self, CURRENT, Config, Good, Lies, OnDisk, UPDATED};
+use crate::model::identity::{self, CURRENT, UPDATED};
+use crate::model::inventory::on_disk::{Config, Good, Lies, OnDisk};
 use crate::model::inventory::{Content, Credential, Entry, Form, Owner};
 use crate::model::kubeconfig::{Identity, Kubeconfig};
 
@@ -95,7 +96,7 @@ fn on_disk(
     let beside = |name: &str| leaves.iter().find(|e| e.name == name).and_then(Entry::server).map(str::to_owned);
     let own = config.as_ref().ok().and_then(|c| c.server.clone());
     let server = own.or_else(|| bootstrap.as_ref().map(|(_, server)| server.clone()));
-    let fit = |e: &Entry| Good::of(e.path().to_path_buf(), &e.content, false, scene.now).is_some();
+    let fit = |e: &Entry| identity::good(e.path().to_path_buf(), &e.content, false, scene.now).is_some();
     let found = entries.iter().find(|e| e.name == "kubelet-client");
     let lies = lies(scene.root, &current);
     let obstacle = obstacle(scene, &current);
@@ -148,11 +149,11 @@ fn good(scene: &Scene<'_>, conf: &Path, current: &Path, config: &Result<Kubeconf
     let mut all: Vec<Good> = dated(scene.root, current)
         .into_iter()
         .chain((lies(scene.root, current) == Lies::File).then(|| current.to_path_buf()))
-        .filter_map(|file| Good::of(file.clone(), &content(scene, &file, &file), false, scene.now))
+        .filter_map(|file| identity::good(file.clone(), &content(scene, &file, &file), false, scene.now))
         .collect();
     if let Ok(c @ Kubeconfig { identity: Identity::Embedded { cert, key }, .. }) = config {
         let content = judged(scene, |wanted| load::embedded(scene, conf, c, (cert, key), wanted));
-        all.extend(Good::of(conf.to_path_buf(), &content, true, scene.now));
+        all.extend(identity::good(conf.to_path_buf(), &content, true, scene.now));
     }
     all.sort_by_key(|g| std::cmp::Reverse(g.not_after));
     all

@@ -5,25 +5,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
-use crate::collect::collect;
 use crate::host::Host;
-use crate::model::assess::{Assessment, Judged, Severity, assess};
+use crate::model::assess::{Judged, Severity};
 use crate::model::cause::chain;
+use crate::model::due::{Due, Later};
 use crate::model::event;
-use crate::model::gate::standing;
-use crate::model::identity::Config;
+use crate::model::inventory::on_disk::Config;
 use crate::model::inventory::{Content, Entry};
 use crate::model::metrics::{self, Endpoint, Look};
 use crate::model::plan::{Item, Plan, Source};
 use crate::model::planner::Selection;
-use crate::model::policy::Policy;
+use crate::model::policy::{DueBefore, Policy};
 use crate::model::repair::{CLIENT, Choice};
 use crate::model::report::{Outcome, Report};
 use crate::model::schedule::{back_off_until, repaired_until, retry_at};
 use crate::observe::{Attention, CheckSeen, NextEnd, Verdict, Waits};
-use crate::txn::calm;
 use crate::txn::cluster::pause;
 use crate::txn::engine::EngineError;
 use crate::txn::lock::LockError;
@@ -37,9 +35,6 @@ use crate::verify::{endpoints, gates};
 use super::again::{Again, Pause};
 use super::cluster::Target;
 use super::work::{CheckResult, Measured, Work};
-
-/// What waits for nothing that is known to come is looked at again then.
-const LONG: SignedDuration = SignedDuration::from_hours(24);
 
 /// That there are no certificate signing requests of this node is believed for so many looks: a certificate that is due may
 /// wait for weeks for its turn, on thousands of nodes.
@@ -66,38 +61,18 @@ impl NodeWork {
         Self { host, waits: None, held: None, hindered: None, unproven: None, no_requests: None }
     }
 
-    /// What is to be renewed now; or, where something is due and its time has not come, what it waits for.
-    fn due(&self, session: &Session<'_>) -> (Vec<String>, Option<Waits>) {
-        let policy = session.policy;
-        let names = |assessment: &Assessment| -> Vec<String> {
-            let due = assessment.due().map(|j| j.name.clone());
-            due.filter(|name| !policy.renew.exclude.contains(name)).collect()
-        };
-        let by_age = names(&session.assessment);
-        let ends = || session.assessment.due().filter_map(|j| j.effective_end);
-        let later = |why: String| {
-            let until = calm::acts_at(&self.host, policy, &session.inventory, ends());
-            Some(Waits { until: until.or_else(|| session.at().checked_add(LONG).ok()), why })
-        };
-        let closed = standing(&calm::closed(&self.host, policy), &[], session.assessment.emergency());
-        if let Some(closed) = closed.into_iter().next() {
-            return if by_age.is_empty() { (by_age, None) } else { (by_age, later(closed.reason)) };
+    /// What is to be renewed, and what that waits for, be it for the last attempt's sake.
+    fn due(&self, decided: &Due, now: Timestamp) -> (Vec<String>, Option<Waits>) {
+        match decided {
+            Due::Nothing => (Vec::new(), None),
+            Due::Later(Later { names, until, why }) => {
+                (names.clone(), Some(Waits { until: Some(*until), why: why.clone() }))
+            }
+            Due::Now(names) => {
+                let held = self.held.as_ref().and_then(|held| held.keeps(names, now));
+                (names.clone(), held.or_else(|| self.waits.clone()))
+            }
         }
-        let now = calm::policy_now(&self.host, policy, &session.inventory);
-        let due = if now == *policy { by_age.clone() } else { names(&assess(&session.inventory, &now, session.at())) };
-        if due.is_empty() && !by_age.is_empty() {
-            let why = format!("due by age, not yet by the time given to this node: {}", by_age.join(", "));
-            return (by_age, later(why));
-        }
-        if !due.is_empty()
-            && !session.assessment.emergency()
-            && let Some(at) = calm::place(&self.host, policy, &session.inventory)
-        {
-            return (due, later(format!("this node's place in the maintenance window is at {at:.0}")));
-        }
-        let held = self.held.as_ref().and_then(|held| held.keeps(&due, session.at()));
-        let waits = held.or_else(|| self.waits.clone()).filter(|_| !due.is_empty());
-        (due, waits)
     }
 
     /// Once for each start of the kubelet: by the time that its program is compared with it may have been replaced.
@@ -196,7 +171,8 @@ impl Work for NodeWork {
         let unfinished = store::unfinished(&self.host.root).map_or(true, |open| !open.is_empty());
         let unproven = self.host.live && !unproven::list(&self.host.root).is_empty();
         let later = |again: Option<Again>, pause: Pause| again.and_then(|again| again.later(pause, session.at()));
-        let (due, waits) = self.due(&session);
+        let decision = session.decide();
+        let (due, waits) = self.due(&decision.due, session.at());
         self.remember_kubelet(&session);
         if let Some(cluster) = session.cluster() {
             cluster.settle_debts();
@@ -204,7 +180,7 @@ impl Work for NodeWork {
         CheckResult {
             target: Some(&session.inventory).filter(|_| self.host.live).and_then(Target::of),
             lasting: event::lasting(&session.inventory, &session.assessment),
-            measured: measured(&session, &shown, clock, began),
+            measured: measured(&session, decision.threshold, &shown, clock, began),
             seen: seen(&session, unfinished),
             due,
             waits,
@@ -219,9 +195,7 @@ impl Work for NodeWork {
 
     fn transact(&mut self, policy: &Policy, progress: &Arc<Progress>) -> Report {
         self.host.root.trust(&policy.gates.trusted_owners);
-        let inventory = collect(&self.host.root, self.host.clock.now(), &policy.kubeconfigs);
-        let policy = &calm::policy_now(&self.host, policy, &inventory);
-        let session = Session::knowing(&self.host, policy, self.no_requests.map(|_| [].as_slice()));
+        let session = Session::knowing(&self.host, policy, self.no_requests.map(|_| [].as_slice())).by_its_own_time();
         let plan = match session.plan(&Selection::Due) {
             Ok(plan) => plan,
             Err(e) => return self.refused(e.to_string()),
@@ -256,7 +230,13 @@ impl Work for NodeWork {
     }
 }
 
-fn measured(session: &Session<'_>, shown: &[Endpoint], clock_synchronised: Option<bool>, began: Instant) -> Measured {
+fn measured(
+    session: &Session<'_>,
+    due: DueBefore,
+    shown: &[Endpoint],
+    clock_synchronised: Option<bool>,
+    began: Instant,
+) -> Measured {
     let mut counters = DaemonState::load(&session.host.root).state.counters;
     metrics::count_errors(&mut counters, &session.inventory);
     let page = metrics::node(&Look {
@@ -264,6 +244,7 @@ fn measured(session: &Session<'_>, shown: &[Endpoint], clock_synchronised: Optio
         inventory: &session.inventory,
         assessment: &session.assessment,
         policy: session.policy,
+        due,
         endpoints: session.host.live.then_some(shown),
         requests: Some(session.requests().unwrap_or_default()),
         clock_synchronised,

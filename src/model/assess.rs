@@ -1,11 +1,11 @@
 //! The assessment: the inventory judged by the policy at an instant. How bad is each entry, what is due.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::finding::{Finding, Problem};
 use super::inventory::{Content, Entry, Inventory};
-use super::policy::Policy;
+use super::policy::{DueBefore, Policy};
 use super::process::{self, InMemory};
 use super::repair::{self, Choice, Repair};
 use super::serving::{self, SERVING};
@@ -13,59 +13,8 @@ use super::tested;
 
 mod time;
 
-use time::judge_time;
-pub(super) use time::leaf_severity;
-
-/// How bad it is; the worst is the greatest.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Severity {
-    Ok,
-    Warning,
-    /// Could not be read: nobody knows.
-    Unknown,
-    Critical,
-}
-
-impl Severity {
-    /// As monitoring prints it.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Ok => "OK",
-            Self::Warning => "WARNING",
-            Self::Unknown => "UNKNOWN",
-            Self::Critical => "CRITICAL",
-        }
-    }
-
-    /// Exit code of `check` (DESIGN §8; the Nagios plugin convention).
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Ok => 0,
-            Self::Warning => 1,
-            Self::Critical => 2,
-            Self::Unknown => 3,
-        }
-    }
-}
-
-/// One entry, judged.
-#[derive(Clone, Debug, Serialize)]
-pub struct Judged {
-    /// The entry's logical name.
-    pub name: String,
-    pub severity: Severity,
-    /// What is wrong with it: what collecting found, then what the time makes of it.
-    pub findings: Vec<Finding>,
-    /// When it stops working: the earlier of its own end and its CA's. None if it could not be read.
-    pub effective_end: Option<Timestamp>,
-    /// Whole seconds until then; negative afterwards.
-    pub seconds_left: Option<i64>,
-    /// certwarden should renew it now. `renew.exclude` is not considered here: a plan is what somebody asks for.
-    pub due: bool,
-    /// It is due, and so late that soft gates give way.
-    pub emergency: bool,
-}
+pub use super::verdict::{Judged, Severity};
+use time::{judge_due, judge_time};
 
 /// The whole inventory, judged.
 #[derive(Clone, Debug, Serialize)]
@@ -102,6 +51,23 @@ impl Assessment {
     pub fn emergency(&self) -> bool {
         self.entries.iter().any(|j| j.emergency)
     }
+
+    /// The same, where another time left makes something due. How bad it is stays as it was: that is the policy's, whenever
+    /// this node may act.
+    #[must_use]
+    pub fn by(mut self, threshold: &DueBefore, inventory: &Inventory) -> Self {
+        let cas: Vec<&Entry> = inventory.entries.iter().filter(|e| e.is_ca()).collect();
+        for (judged, entry) in self.entries.iter_mut().zip(&inventory.entries) {
+            (judged.due, judged.emergency) = (false, false);
+            if let Some(leaf) = entry.leaf() {
+                judge_due(judged, entry, leaf, ca_end(&cas, entry), threshold, self.at);
+            }
+        }
+        self.identity = repair::choose(inventory, threshold, self.at);
+        self.serving = serving::choose(inventory, threshold, self.at);
+        due_by_repair(&mut self);
+        self
+    }
 }
 
 /// Judges every entry. The verdict is `Unknown` if there is nothing to judge or nothing could be read; where only
@@ -114,14 +80,11 @@ pub fn assess(inventory: &Inventory, policy: &Policy, now: Timestamp) -> Assessm
         (held, judged)
     });
     let in_memory = in_memory.collect();
-    let identity = repair::choose(inventory, policy, now);
-    let serving = serving::choose(inventory, policy, now);
     let information = tested::untested(&inventory.node).into_iter().collect();
-    let verdict = Severity::Unknown;
+    let (verdict, identity, serving) = (Severity::Unknown, Choice::Nothing, None);
     let mut assessment = Assessment { at: now, verdict, entries, information, in_memory, identity, serving };
-    due_by_repair(&mut assessment);
     assessment.verdict = overall(inventory, &assessment);
-    assessment
+    assessment.by(&DueBefore::by_age(policy), inventory)
 }
 
 /// The kubelet rotates its identity itself: only where it does not, or cannot any more, is it due here.

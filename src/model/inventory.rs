@@ -1,6 +1,8 @@
 //! The inventory: every credential that the node depends on, as found on its disk. Possibly incomplete,
 //! and incompleteness is a value: what could not be read is an entry with a reason, never a green one.
 
+pub mod on_disk;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -11,8 +13,8 @@ use super::cert::CertFacts;
 use super::component::Component;
 use super::distribution::Distribution;
 use super::finding::Finding;
-use super::identity::OnDisk;
 use super::version::Version;
+use on_disk::OnDisk;
 
 /// Everything found on one node at one time.
 #[derive(Clone, Debug, Serialize)]

@@ -62,6 +62,19 @@ pub enum Material {
     File(PathBuf),
 }
 
+impl Material {
+    /// PEM; `read` reads the file that is named, as it is written ([`relative_to`]).
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn pem<E>(self, read: impl FnOnce(&Path) -> Result<Zeroizing<Vec<u8>>, E>) -> Result<Vec<u8>, E> {
+        match self {
+            Self::Embedded(pem) => Ok(pem),
+            Self::File(path) => read(&path).map(|pem| pem.to_vec()),
+        }
+    }
+}
+
 /// How the current context's user authenticates.
 #[derive(Clone, Eq, PartialEq)]
 pub enum Identity {
@@ -94,7 +107,18 @@ impl std::fmt::Debug for KeyMaterial {
 }
 
 impl Identity {
-    /// Certificate and key, PEM; `read` reads the files that it names. None where it has no certificate.
+    /// Its certificate, without the key. None where it has none.
+    pub fn certificate(self) -> Option<Material> {
+        match self {
+            Self::Embedded { cert, .. } => Some(Material::Embedded(cert)),
+            Self::Files { cert, .. } => Some(Material::File(cert)),
+            Self::Apart { cert, .. } => Some(cert),
+            Self::Other => None,
+        }
+    }
+
+    /// Certificate and key, PEM; `read` reads the files that it names, as they are written ([`relative_to`]). None where it
+    /// has no certificate.
     ///
     /// # Errors
     /// Those of `read`.
@@ -109,10 +133,7 @@ impl Identity {
             Self::Apart { cert, key } => (cert, key),
             Self::Other => return Ok(None),
         };
-        let cert = match cert {
-            Material::Embedded(pem) => Zeroizing::new(pem),
-            Material::File(path) => read(&path)?,
-        };
+        let cert = Zeroizing::new(cert.pem(&read)?);
         let key = match key {
             KeyMaterial::Embedded(pem) => pem,
             KeyMaterial::File(path) => read(&path)?,

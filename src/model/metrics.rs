@@ -138,7 +138,7 @@ families! {
     NOT_AFTER = Gauge "certwarden_certificate_not_after_timestamp_seconds" &[CERTIFICATE], "End of the certificate; the earliest of a CA bundle is its first.";
     NOT_BEFORE = Gauge "certwarden_certificate_not_before_timestamp_seconds" &[CERTIFICATE], "Beginning of the certificate. A kubeadm leaf's can be its CA's.";
     EFFECTIVE_END = Gauge "certwarden_certificate_effective_end_timestamp_seconds" &[CERTIFICATE], "When the certificate stops working: its own end or its CA's, whichever is earlier.";
-    RENEW_AFTER = Gauge "certwarden_certificate_renew_after_timestamp_seconds" &[CERTIFICATE], "From when certwarden renews the certificate, by its settings.";
+    RENEW_AFTER = Gauge "certwarden_certificate_renew_after_timestamp_seconds" &[CERTIFICATE], "From when this node renews the certificate, as things are: by age, by windows and frozen periods, by its turn among many.";
     STATE = Gauge "certwarden_certificate_state" &[CERTIFICATE, label("state", "`ok`, `due`, `expiring`, `expired`, `invalid`, `unreadable`; one of them is 1")], "1 for the state that the certificate is in, 0 for the others.";
     FINDING = Gauge "certwarden_certificate_finding" &[CERTIFICATE, label("finding", "ids of docs/reference/findings.md; only those that are found now")], "1 while the finding holds.";
     FINDINGS = Gauge "certwarden_findings" &[label("finding", "ids of docs/reference/findings.md, all of them")], "Number of certificates with that finding; of `untested-version`: 1 if the cluster has it.";

@@ -107,6 +107,25 @@ pub fn blocks(file: &[u8]) -> Blocks<'_> {
     Blocks { rest: file, length: file.len() }
 }
 
+/// The certificates of a file as they are written, and nothing else of it.
+pub fn certificates(file: &[u8]) -> Vec<u8> {
+    only(file, |block| block.label == "CERTIFICATE").to_vec()
+}
+
+/// The private keys of a file, likewise.
+pub fn private_keys(file: &[u8]) -> Zeroizing<Vec<u8>> {
+    only(file, |block| block.is_private_key())
+}
+
+/// As Go's: what is damaged is no block, and hides none of those before it.
+fn only(file: &[u8], wanted: impl Fn(&Block<'_>) -> bool) -> Zeroizing<Vec<u8>> {
+    let mut out = Zeroizing::new(Vec::with_capacity(file.len())); // never grows: growing would leave copies behind
+    for block in blocks(file).map_while(Result::ok).filter(wanted) {
+        out.extend_from_slice(file.get(block.start..block.end).unwrap_or_default());
+    }
+    out
+}
+
 /// See [`blocks`].
 #[derive(Clone)]
 pub struct Blocks<'a> {
@@ -200,6 +219,22 @@ mod tests {
         assert_eq!(decode_base64(b"AA==\nAA=="), None, "something follows upon padding");
         assert_eq!(decode_base64(b"AA==\n \n").as_deref(), Some(&vec![0]));
         assert_eq!(decode_base64(b"").as_deref(), Some(&vec![]));
+    }
+
+    #[test]
+    fn certificates_and_keys_are_picked_as_they_are_written() {
+        let (cert, key) = (
+            "-----BEGIN CERTIFICATE-----\r\nAAAA\r\n-----END CERTIFICATE-----\r\n",
+            "-----BEGIN EC PRIVATE KEY-----\nAA==\n-----END EC PRIVATE KEY-----",
+        );
+        let file = format!(
+            "# ours\n{cert}-----BEGIN EC PARAMETERS-----\nAAAA\n-----END EC PARAMETERS-----\n{cert}# key\n{key}"
+        );
+        assert_eq!(certificates(file.as_bytes()), format!("{cert}{cert}").as_bytes());
+        assert_eq!(private_keys(file.as_bytes()).as_slice(), key.as_bytes());
+        let cut_off = format!("{cert}-----BEGIN CERTIFICATE-----\nAAAA\n");
+        assert_eq!(certificates(cut_off.as_bytes()), cert.as_bytes(), "what is whole is there");
+        assert!(private_keys(cert.as_bytes()).is_empty());
     }
 
     #[test]

@@ -1,8 +1,13 @@
-//! Text of others, fit to be shown: the one rule for all that goes to a terminal, the journal, Events, the status and tables.
+//! Text of strangers, made harmless: the one rule for all that goes to a terminal, the journal, Events, the status and tables.
 //!
 //! A reason on a Lease, the body of an answer, a line of kubeadm, a file name or a certificate's subject may hold what a
 //! terminal obeys (ECMA-48), what turns the order of letters around (Unicode UAX #9), or what nobody sees. Such characters
 //! are replaced visibly and not dropped: who reads should see that there was something.
+//!
+//! The rule is applied where text leaves certwarden, so that no way out can be forgotten by who writes a message:
+//! `cli::output` and `cli::terminal` (terminals), `host::journal` (log), `observe::publish` (status), `daemon::hooks`,
+//! [`super::metrics`] (labels), [`super::event`] and [`super::fleet::notes`] (what other programs read in the cluster). [`line`]
+//! and [`in_bytes`] are for who also has to bound the length of what a stranger said, which is where it is first quoted.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use fleet::{Days, Fleet, Freeze, Lock, Maintenance, Windows};
+pub use life::DueBefore;
 pub use network::Network;
 pub use told::{Cluster, Hook, Metrics, Occasion, Probe, StartTls};
 
@@ -209,9 +210,6 @@ pub struct Renew {
     pub exclude: Vec<String>,
     /// Life of what the local renewer signs; kubeadm's is the cluster's own configuration.
     pub validity: Span,
-    /// Until the next window opens, where one is open: of this moment, and never configured.
-    #[serde(skip)]
-    pub next_window: Option<Span>,
 }
 
 impl Default for Renew {
@@ -222,7 +220,6 @@ impl Default for Renew {
             renewer: Renewer::default(),
             exclude: Vec::new(),
             validity: Span::days(365),
-            next_window: None,
         }
     }
 }

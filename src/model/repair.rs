@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::cert::CertFacts;
 use super::finding::Problem;
-use super::identity::{Config, Good, OnDisk, USER, breaks, sound};
+use super::identity::{USER, breaks, sound};
+use super::inventory::on_disk::{Config, Good, OnDisk};
 use super::inventory::{Content, Entry, Inventory, Owner};
-use super::policy::Policy;
+use super::policy::DueBefore;
 
 /// Logical name of the kubelet's client credential.
 pub const CLIENT: &str = "kubelet-client";
@@ -99,7 +100,7 @@ pub struct Repair {
 }
 
 /// The choice. Pure: by what is on the disk.
-pub fn choose(inventory: &Inventory, policy: &Policy, now: Timestamp) -> Choice {
+pub fn choose(inventory: &Inventory, threshold: &DueBefore, now: Timestamp) -> Choice {
     let disk = &inventory.node.kubelet.identity;
     let Some(entry) = inventory.get(CLIENT).filter(|_| !disk.current.as_os_str().is_empty()) else {
         return Choice::Nothing;
@@ -119,7 +120,7 @@ pub fn choose(inventory: &Inventory, policy: &Policy, now: Timestamp) -> Choice 
     let reference = disk.config != Config::Current;
     present.in_whose_name(match (present.leaf(), present.trouble()) {
         (Some(leaf), None) => {
-            let late = late(entry, leaf, policy, now);
+            let late = late(entry, leaf, threshold, now);
             if late.is_none() && !reference {
                 return Choice::Nothing;
             }
@@ -155,13 +156,13 @@ struct Late {
 }
 
 /// Seconds left from which on certwarden takes the kubelet's rotation in hand.
-pub fn threshold(entry: &Entry, leaf: &CertFacts, policy: &Policy) -> i64 {
+pub fn threshold(entry: &Entry, leaf: &CertFacts, due: &DueBefore) -> i64 {
     let life = leaf.not_after.as_second().saturating_sub(leaf.not_before.as_second()).max(0);
     if off(entry) {
         // as the kubelet would, and not before: such a certificate may live for an hour in all
-        policy.renew.renew_before.seconds().min(life / 100 * 30)
+        due.renew_before.seconds().min(life / 100 * 30)
     } else {
-        policy.kubelet.renew_before.seconds(life)
+        due.kubelet.seconds(life)
     }
 }
 
@@ -169,14 +170,14 @@ fn off(entry: &Entry) -> bool {
     has(entry, Problem::RotationOff)
 }
 
-fn late(entry: &Entry, leaf: &CertFacts, policy: &Policy, now: Timestamp) -> Option<Late> {
-    let (left, threshold) = (leaf.seconds_left(now), threshold(entry, leaf, policy));
+fn late(entry: &Entry, leaf: &CertFacts, due: &DueBefore, now: Timestamp) -> Option<Late> {
+    let (left, threshold) = (leaf.seconds_left(now), threshold(entry, leaf, due));
     let reason = if off(entry) {
         "it ends soon, and the kubelet does not rotate it"
     } else {
         "the kubelet should have rotated it by now"
     };
-    let urgent = left <= policy.renew.emergency_before.seconds().min(threshold / 2);
+    let urgent = left <= due.emergency_before.seconds().min(threshold / 2);
     (left <= threshold).then_some(Late { urgent, reason })
 }
 

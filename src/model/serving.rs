@@ -5,19 +5,20 @@ use jiff::Timestamp;
 
 use super::csr::Kind;
 use super::finding::Problem;
-use super::identity::{Config, sound};
+use super::identity::sound;
+use super::inventory::on_disk::Config;
 use super::inventory::{Content, Entry, Inventory, Owner};
-use super::policy::Policy;
+use super::policy::DueBefore;
 use super::repair::{CLIENT, Repair, Way, With, threshold};
 
 /// Logical name of the kubelet's serving credential.
 pub const SERVING: &str = "kubelet-serving";
 
 /// What is to be asked for. None: it is well, the kubelet has time yet, or there is nothing to ask with.
-pub fn choose(inventory: &Inventory, policy: &Policy, now: Timestamp) -> Option<Repair> {
+pub fn choose(inventory: &Inventory, due: &DueBefore, now: Timestamp) -> Option<Repair> {
     let kubeadms = inventory.node.distribution.is_none();
     let entry = inventory.get(SERVING).filter(|e| e.owner == Owner::Kubelet && kubeadms)?;
-    let (reason, until) = trouble(entry, policy, now)?;
+    let (reason, until) = trouble(entry, due, now)?;
     let ways = vec![request(inventory, now)?];
     // its pods run on, whoever asks for their logs: no gate gives way for it
     Some(Repair { ways, reference: false, urgent: false, reason, until })
@@ -34,7 +35,7 @@ fn request(inventory: &Inventory, now: Timestamp) -> Option<Way> {
 }
 
 /// Why another is wanted, and when the present one ends.
-fn trouble(entry: &Entry, policy: &Policy, now: Timestamp) -> Option<(String, Option<Timestamp>)> {
+fn trouble(entry: &Entry, due: &DueBefore, now: Timestamp) -> Option<(String, Option<Timestamp>)> {
     let broken = |finding: &super::finding::Finding| Some((finding.message.clone(), None));
     let credential = match &entry.content {
         Content::Absent => return None,
@@ -47,7 +48,7 @@ fn trouble(entry: &Entry, policy: &Policy, now: Timestamp) -> Option<(String, Op
         return broken(finding);
     }
     let leaf = credential.chain.first()?;
-    let late = leaf.not_before <= now && leaf.seconds_left(now) <= threshold(entry, leaf, policy);
+    let late = leaf.not_before <= now && leaf.seconds_left(now) <= threshold(entry, leaf, due);
     late.then(|| ("the kubelet should have rotated it by now".to_owned(), Some(leaf.not_after)))
 }
 

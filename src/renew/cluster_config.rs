@@ -15,7 +15,7 @@ use crate::host::fs::FsError;
 use crate::host::kube::{Connection, Identity};
 use crate::model::component::Component;
 use crate::model::inventory::Node;
-use crate::model::kubeconfig::{self, Material};
+use crate::model::kubeconfig;
 use crate::model::version::Version;
 use crate::model::yaml;
 
@@ -111,11 +111,10 @@ fn from_api(host: &Host) -> Result<String, String> {
     let beside = |file: &Path| {
         host.root.read_secret(&kubeconfig::relative_to(Path::new(ADMIN_CONF), file)).map_err(|e| e.to_string())
     };
-    let pair = config.identity.pair(beside)?;
+    let pair = config.identity.pair(&beside)?;
     let identity = pair.map(|(cert, key)| Identity { cert: cert.to_vec(), key });
     let ca = match config.ca {
-        Some(Material::Embedded(pem)) => pem,
-        Some(Material::File(file)) => beside(&file)?.to_vec(),
+        Some(ca) => ca.pem(beside)?,
         None => return Err(format!("{ADMIN_CONF} has no CA")),
     };
     let server = config.server.ok_or_else(|| format!("{ADMIN_CONF} names no server"))?;

@@ -20,7 +20,7 @@ use crate::host::kube::{self, Answer, Connection, Identity, KubeError};
 use crate::model::cause::chain;
 use crate::model::csr::{self, Kind, Stage};
 use crate::model::identity::{GROUP, USER};
-use crate::model::kubeconfig::{self, Material};
+use crate::model::kubeconfig;
 use crate::model::plan::Item;
 use crate::model::policy::Span;
 use crate::model::repair::With;
@@ -350,10 +350,8 @@ fn connection(
 /// The bundle that a kubeconfig trusts.
 fn ca_of(host: &Host, path: &Path) -> Option<Vec<u8>> {
     let text = host.root.read_text(path).map(Zeroizing::new).ok()?;
-    match kubeconfig::parse(&text).ok()?.ca? {
-        Material::Embedded(pem) => Some(pem),
-        Material::File(file) => host.root.read(&kubeconfig::relative_to(path, &file), MAX_FILE).ok(),
-    }
+    let beside = |file: &Path| host.root.read_secret(&kubeconfig::relative_to(path, file));
+    kubeconfig::parse(&text).ok()?.ca?.pem(beside).ok()
 }
 
 /// How long a caller goes on waiting.

@@ -7,8 +7,9 @@ use zeroize::Zeroizing;
 use super::{RenewError, Renewer, Request, Staged, csr, local};
 use crate::host::Host;
 use crate::host::fs::{FsError, MAX_FILE};
+use crate::model::credential;
 use crate::model::inventory::Form;
-use crate::model::kubeconfig::{self, Identity, KubeconfigError};
+use crate::model::kubeconfig::{self, KubeconfigError};
 use crate::model::plan::Item;
 use crate::model::repair::Way;
 
@@ -75,14 +76,9 @@ fn adopt(host: &Host, file: &Path, embedded: bool) -> Result<Zeroizing<Vec<u8>>,
     if !embedded {
         return Ok(bytes);
     }
-    let unusable = |detail: String| RenewError::Graft { path: file.to_path_buf(), detail };
-    let text = std::str::from_utf8(&bytes).map_err(|e| unusable(e.to_string()))?;
-    match kubeconfig::parse(text).map_err(|e| unusable(e.to_string()))?.identity {
-        Identity::Embedded { cert, key } => Ok(joined(&cert, &key)),
-        Identity::Files { .. } | Identity::Apart { .. } | Identity::Other => {
-            Err(unusable("no identity is embedded in it any more".into()))
-        }
-    }
+    let (cert, key) = credential::embedded(&bytes)
+        .map_err(|e| RenewError::Graft { path: file.to_path_buf(), detail: e.to_string() })?;
+    Ok(joined(&cert, &key))
 }
 
 /// Leaf first, then the key, each with its own last line.

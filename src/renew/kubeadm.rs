@@ -20,8 +20,9 @@ use crate::host::Host;
 use crate::host::crypto;
 use crate::host::exec::{Invocation, Program};
 use crate::model::cert;
+use crate::model::credential;
 use crate::model::inventory::{Form, Node, Owner};
-use crate::model::kubeconfig::{self, Identity, Material};
+use crate::model::kubeconfig::{self, Material};
 use crate::model::plan::Item;
 use crate::model::policy::{Policy, Span};
 use crate::model::version::Version;
@@ -139,7 +140,7 @@ pub(super) fn installed(host: &Host, node: &Node, policy: &Policy) -> Result<Ver
 
 fn version(host: &Host, order: &Order) -> Result<Version, RenewError> {
     let asked = in_staging(host, &Order { names: Vec::new(), ..order.clone() })?.version.unwrap_or_default();
-    Version::parse(&asked).ok_or_else(|| RenewError::Version { detail: format!("`{}`", asked.replace('\n', " ")) })
+    Version::parse(&asked).ok_or_else(|| RenewError::Version { detail: format!("`{asked}`") })
 }
 
 fn in_staging(host: &Host, order: &Order) -> Result<Answer, RenewError> {
@@ -243,17 +244,10 @@ fn check(path: &Path, bytes: &[u8], is_cert: bool) -> Result<(), RenewError> {
 
 fn identity(path: &Path, file: &[u8]) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), RenewError> {
     let rubbish = |detail: String| RenewError::Rubbish { path: path.to_path_buf(), detail };
-    let text = std::str::from_utf8(file).map_err(|e| rubbish(e.to_string()))?;
-    match kubeconfig::parse(text).map_err(|e| rubbish(e.to_string()))?.identity {
-        Identity::Embedded { cert, key } => {
-            check(path, &cert, true)?;
-            check(path, &key, false)?;
-            Ok((cert, key))
-        }
-        Identity::Files { .. } | Identity::Apart { .. } | Identity::Other => {
-            Err(rubbish("no certificate is embedded in it".into()))
-        }
-    }
+    let (cert, key) = credential::embedded(file).map_err(|e| rubbish(e.to_string()))?;
+    check(path, &cert, true)?;
+    check(path, &key, false)?;
+    Ok((cert, key))
 }
 
 /// kubeadm writes the first certificate of ca.crt in the place of a whole bundle
@@ -273,20 +267,15 @@ fn bundle_kept(path: &Path, old: &[u8], made: &[u8]) -> Option<String> {
 pub(super) fn takes_another(host: &Host, path: &Path) -> Result<(), RenewError> {
     let graft = |detail: String| RenewError::Graft { path: path.to_path_buf(), detail };
     let old = host.root.read_secret(path)?;
-    let text = std::str::from_utf8(&old).map_err(|e| graft(e.to_string()))?;
-    match kubeconfig::parse(text).map_err(|e| graft(e.to_string()))?.identity {
-        Identity::Embedded { cert, key } => grafted(path, &old, &cert, &key).map(drop),
-        Identity::Files { .. } | Identity::Apart { .. } | Identity::Other => {
-            Err(graft("no certificate and key are embedded in it".into()))
-        }
-    }
+    let (cert, key) = credential::embedded(&old).map_err(|e| graft(e.to_string()))?;
+    grafted(path, &old, &cert, &key).map(drop)
 }
 
 /// The old kubeconfig with a new certificate and key, and every other byte as it was.
 pub(super) fn grafted(path: &Path, old: &[u8], cert: &[u8], key: &[u8]) -> Result<Zeroizing<Vec<u8>>, RenewError> {
     let graft = |detail: String| RenewError::Graft { path: path.to_path_buf(), detail };
-    let text = std::str::from_utf8(old).map_err(|e| graft(e.to_string()))?;
-    let (cert, key) = successor::embedded(text, cert, key);
+    let text = credential::text(old).map_err(|e| graft(e.to_string()))?;
+    let (cert, key) = successor::embedded(old, cert, key);
     let new = kubeconfig::graft(text, &cert, &key).map_err(|e| graft(e.to_string()))?;
     Ok(Zeroizing::new(new.as_bytes().to_vec()))
 }

@@ -8,9 +8,9 @@ use crate::host::Host;
 use crate::host::crypto::{self, Signed, Subject};
 use crate::host::fs::MAX_FILE;
 use crate::model::cert::{self, CertFacts};
+use crate::model::credential;
 use crate::model::identity::{GROUP, USER};
 use crate::model::inventory::Form;
-use crate::model::kubeconfig::{self, Identity};
 use crate::model::plan::Item;
 
 /// notBefore lies this far back, for readers whose clock is behind. kubeadm takes the same since 1.31, before that the CA's
@@ -58,7 +58,7 @@ struct Material {
 fn material(host: &Host, item: &Item) -> Result<Material, RenewError> {
     let cannot = |detail: String| RenewError::CannotSign { name: item.name.clone(), detail };
     let old = host.root.read_secret(item.form.path())?;
-    let old_cert = certificate_part(item, &old).map_err(&cannot)?;
+    let old_cert = credential::certificate(&item.form, &old).map_err(|e| cannot(e.to_string()))?;
     let facts = cert::parse_pem(&old_cert).map_err(|e| cannot(format!("the present certificate is unusable: {e}")))?;
     let leaf = facts.into_iter().next();
     let leaf = leaf.ok_or_else(|| cannot("there is no present certificate to take subject and names from".into()))?;
@@ -133,18 +133,6 @@ pub(super) fn sign_node(host: &Host, request: &Request<'_>, item: &Item) -> Resu
     let signed = crypto::sign_client(subject, &bundle, &ca_key, from, to)
         .map_err(|source| RenewError::Sign { name: item.name.clone(), source })?;
     Ok(identity::joined(&signed.cert, &signed.key))
-}
-
-/// The PEM text of the certificate in the item's main file.
-fn certificate_part(item: &Item, file: &[u8]) -> Result<Vec<u8>, String> {
-    let Form::Kubeconfig { .. } = item.form else { return Ok(file.to_vec()) };
-    let text = std::str::from_utf8(file).map_err(|e| e.to_string())?;
-    match kubeconfig::parse(text).map_err(|e| e.to_string())?.identity {
-        Identity::Embedded { cert, .. } => Ok(cert),
-        Identity::Files { .. } | Identity::Apart { .. } | Identity::Other => {
-            Err("no certificate is embedded in it".into())
-        }
-    }
 }
 
 /// The certificate of the bundle that the key belongs to: of several, as after a CA was issued again for its old key,

@@ -5,7 +5,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use crate::host::Host;
-use crate::model::kubeconfig::{self, Identity};
+use crate::model::credential;
 use crate::model::pem::{New, successor};
 
 /// A certificate's file and its key's.
@@ -27,12 +27,9 @@ pub(super) fn combined(old: &[u8], cert: &[u8], key: &[u8]) -> Zeroizing<Vec<u8>
     successor(old, New { leaf: Some(cert), key: Some(key) })
 }
 
-/// Certificate and key as they are embedded in a kubeconfig (its text).
-pub(super) fn embedded(old: &str, cert: &[u8], key: &[u8]) -> (Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>) {
-    let (old_cert, old_key) = match kubeconfig::parse(old).map(|k| k.identity) {
-        Ok(Identity::Embedded { cert, key }) => (cert, key),
-        _ => (Vec::new(), Zeroizing::default()),
-    };
+/// Certificate and key as they are embedded in a kubeconfig.
+pub(super) fn embedded(old: &[u8], cert: &[u8], key: &[u8]) -> (Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>) {
+    let (old_cert, old_key) = credential::embedded(old).unwrap_or_default();
     let new_cert = successor(&old_cert, New { leaf: Some(cert), key: None });
     (new_cert, successor(&old_key, New { leaf: None, key: Some(key) }))
 }

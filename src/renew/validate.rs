@@ -1,6 +1,6 @@
 //! Staged credentials against the rules of DESIGN §5, before anything live is touched.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use zeroize::Zeroizing;
@@ -12,6 +12,7 @@ use crate::host::fs::MAX_FILE;
 use crate::model::cert::{self, CertFacts};
 use crate::model::compare;
 pub use crate::model::compare::{Freshness, Objection, Rule};
+use crate::model::credential::{self, References, Unusable};
 use crate::model::inventory::Form;
 use crate::model::kubeconfig::{self, Identity};
 use crate::model::pem;
@@ -33,11 +34,9 @@ pub fn validate(
     if let Form::Reference { config, link, .. } = &item.form {
         return reference(host, staged, config, link);
     }
-    let parts = Parts::of(&item.form, &|path| match staged.files.get(path) {
-        Some(bytes) => Ok(bytes.clone()),
-        None => Err(format!("{} was not staged", path.display())),
-    });
-    let parts = parts.map_err(|e| vec![Objection::new(Rule::Parses, e)])?;
+    let staged = |path: &Path| staged.files.get(path).cloned().ok_or_else(|| NotStaged(path.to_path_buf()));
+    let parts = credential::parts(&item.form, References::Refuse, staged);
+    let parts = parts.map_err(|e| vec![Objection::new(Rule::Parses, format!("it cannot be used: {e}"))])?;
     let chain = cert::parse_pem(&parts.cert)
         .map_err(|e| vec![Objection::new(Rule::Parses, format!("its certificate is unusable: {e}"))])?;
     let mut chain = chain.into_iter();
@@ -76,8 +75,8 @@ pub fn validate(
     if let (Ok(old), Freshness::New, false) = (&old, freshness, item.is_self_made()) {
         objections.extend(kept(old, &parts.cert, &new));
     }
-    if let (Ok(Live { text: Some(old), .. }), Some(new)) = (&old, &parts.text) {
-        objections.extend(compare::kubeconfigs(old, new));
+    if let (Ok(Live { text: Some(old), .. }), Some(new)) = (&old, &parts.config) {
+        objections.extend(compare::kubeconfigs(old, &new.text));
     }
     if objections.is_empty() { Ok(new) } else { Err(objections) }
 }
@@ -87,14 +86,15 @@ fn reference(host: &Host, staged: &Staged, config: &Path, link: &Path) -> Result
     let objection = |rule, message: String| vec![Objection::new(rule, message)];
     let kubeconfig = |message: &str| objection(Rule::Kubeconfig, message.to_owned());
     let new = staged.files.get(config).ok_or_else(|| kubeconfig("it was not staged"))?;
-    let new = kubeconfig_text(new).map_err(|e| kubeconfig(&e))?;
-    let parsed = kubeconfig::parse(&new).map_err(|e| kubeconfig(&format!("the kubeconfig is unusable: {e}")))?;
+    let unusable = |why: Unusable| kubeconfig(&format!("it cannot be used: {why}"));
+    let new = credential::text(new).map_err(unusable)?;
+    let parsed = kubeconfig::parse(new).map_err(|e| unusable(e.into()))?;
     if parsed.identity != (Identity::Files { cert: link.to_path_buf(), key: link.to_path_buf() }) {
         return Err(kubeconfig("it does not name the kubelet's link"));
     }
-    let old = host.root.read_secret(config).ok().and_then(|b| kubeconfig_text(&b).ok());
-    let readable = old.filter(|text| kubeconfig::parse(text).is_ok());
-    let differs = readable.map(|old| compare::kubeconfigs(&old, &new)).unwrap_or_default();
+    let old = host.root.read_secret(config).unwrap_or_default();
+    let readable = credential::text(&old).ok().filter(|text| kubeconfig::parse(text).is_ok());
+    let differs = readable.map(|old| compare::kubeconfigs(old, new)).unwrap_or_default();
     if !differs.is_empty() {
         return Err(differs);
     }
@@ -106,6 +106,11 @@ fn reference(host: &Host, staged: &Staged, config: &Path, link: &Path) -> Result
     chain.into_iter().next().ok_or_else(|| objection(Rule::Parses, "there is no certificate in it".into()))
 }
 
+/// A file of the new credential is missing among what the renewer made.
+#[derive(Debug, thiserror::Error)]
+#[error("{} was not staged", .0.display())]
+struct NotStaged(PathBuf);
+
 /// What could not be compared because the live file is broken: sentences. Empty when all could.
 pub fn caveats(host: &Host, item: &Item) -> Vec<String> {
     let not_compared = |why: &str| {
@@ -116,44 +121,6 @@ pub fn caveats(host: &Host, item: &Item) -> Vec<String> {
         Ok(_) => not_compared("that holds no readable certificate"),
         Err(why) => not_compared(&why),
     }
-}
-
-/// A credential's files, taken apart.
-struct Parts {
-    cert: Vec<u8>,
-    key: Zeroizing<Vec<u8>>,
-    /// Of a kubeconfig.
-    text: Option<Zeroizing<String>>,
-}
-
-type Get<'a> = &'a dyn Fn(&std::path::Path) -> Result<Zeroizing<Vec<u8>>, String>;
-
-impl Parts {
-    fn of(form: &Form, get: Get<'_>) -> Result<Self, String> {
-        match form {
-            Form::Pair { cert, key } => Ok(Self { cert: get(cert)?.to_vec(), key: get(key)?, text: None }),
-            Form::Combined { .. } | Form::Dated { .. } => {
-                let both = get(form.holder())?;
-                Ok(Self { cert: both.to_vec(), key: both, text: None })
-            }
-            Form::Kubeconfig { path } => {
-                let text = kubeconfig_text(&get(path)?)?;
-                match kubeconfig::parse(&text).map_err(|e| format!("the kubeconfig is unusable: {e}"))?.identity {
-                    Identity::Embedded { cert, key } => Ok(Self { cert, key, text: Some(text) }),
-                    Identity::Files { .. } | Identity::Apart { .. } | Identity::Other => {
-                        Err("the kubeconfig embeds no certificate".into())
-                    }
-                }
-            }
-            Form::Reference { .. } => Err("a kubeconfig with references holds no certificate".into()),
-            Form::Ca { .. } => Err("a CA is never renewed automatically".into()),
-        }
-    }
-}
-
-fn kubeconfig_text(bytes: &[u8]) -> Result<Zeroizing<String>, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "the kubeconfig is not text".to_owned())?;
-    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// What is live now, as far as it can be read: a broken old file must not make its repair impossible.
@@ -176,11 +143,8 @@ fn live(host: &Host, item: &Item) -> Result<Live, String> {
         let certs = cert::parse_pem(&file).map_err(|e| e.to_string())?;
         return Ok(Live { certs, pem: file, text: None });
     };
-    let text = kubeconfig_text(&file)?;
-    let pem = match kubeconfig::parse(&text).map(|k| k.identity) {
-        Ok(Identity::Embedded { cert, .. }) => Zeroizing::new(cert),
-        Ok(Identity::Files { .. } | Identity::Apart { .. } | Identity::Other) | Err(_) => Zeroizing::default(),
-    };
+    let text = Zeroizing::new(credential::text(&file).map_err(|e| e.to_string())?.to_owned());
+    let pem = credential::certificate(&item.form, &file).unwrap_or_default();
     Ok(Live { certs: cert::parse_pem(&pem).unwrap_or_default(), pem, text: Some(text) })
 }
 

@@ -9,8 +9,8 @@ use crate::model::assess::assess;
 use crate::model::cause::chain;
 use crate::model::cert::parse_pem;
 use crate::model::component::Component;
+use crate::model::credential;
 use crate::model::inventory::Form;
-use crate::model::kubeconfig::{self, Identity};
 use crate::model::ledger::State;
 use crate::model::places::Places;
 use crate::model::plan::{Plan, PlannedStep, Step};
@@ -233,12 +233,6 @@ fn read_plan(root: &Root, dir: &TxnDir) -> Result<Plan, String> {
 
 /// When the certificate in this file ends.
 fn end_of(form: &Form, file: &[u8]) -> Option<Timestamp> {
-    let cert = match form {
-        Form::Kubeconfig { .. } => match kubeconfig::parse(std::str::from_utf8(file).ok()?).ok()?.identity {
-            Identity::Embedded { cert, .. } => cert,
-            Identity::Files { .. } | Identity::Apart { .. } | Identity::Other => return None,
-        },
-        _ => file.to_vec(),
-    };
+    let cert = credential::certificate(form, file).ok()?;
     Some(parse_pem(&cert).ok()?.first()?.not_after)
 }

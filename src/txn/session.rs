@@ -14,6 +14,7 @@ use crate::host::Host;
 use crate::model::assess::{Assessment, assess};
 use crate::model::cause::chain;
 use crate::model::csr::Request;
+use crate::model::due::{self, Decision};
 use crate::model::gate::{Gate, Refusal, standing};
 use crate::model::inventory::Inventory;
 use crate::model::ledger::State;
@@ -311,6 +312,19 @@ impl<'a> Session<'a> {
     /// When the session looked.
     pub fn at(&self) -> Timestamp {
         self.assessment.at
+    }
+
+    /// What this node renews by itself at this moment.
+    pub fn decide(&self) -> Decision {
+        let timing = calm::timing(self.host, self.policy, &self.inventory);
+        due::decide(&self.inventory, &self.assessment, self.policy, &timing, self.at())
+    }
+
+    /// The same session for what this node does by itself: by the time that is given to it, and not by age alone.
+    #[must_use]
+    pub fn by_its_own_time(mut self) -> Self {
+        self.assessment = self.assessment.clone().by(&self.decide().threshold, &self.inventory);
+        self
     }
 
     fn engine<'s>(&'s self, progress: &'s Progress) -> Engine<'s> {

@@ -8,7 +8,7 @@ use crate::host::fs::MAX_FILE;
 use crate::host::kube::{Connection, Identity};
 use crate::model::cause::chain;
 use crate::model::inventory::{Content, Form, Inventory};
-use crate::model::kubeconfig::{self, Material};
+use crate::model::kubeconfig;
 use crate::model::repair::CLIENT;
 use crate::model::wiring;
 
@@ -71,7 +71,7 @@ pub fn by_kubeconfig(host: &Host, path: &Path, limit: Duration) -> Result<Connec
     let config = kubeconfig::parse(text).map_err(|e| cannot(&e))?;
     let server = config.secure_server().map_err(|e| cannot(&e))?.to_owned();
     let beside = |file: &Path| host.root.read_secret(&kubeconfig::relative_to(path, file)).map_err(|e| chain(&e));
-    let (identity, headers) = if let Some((cert, key)) = config.identity.pair(beside)? {
+    let (identity, headers) = if let Some((cert, key)) = config.identity.pair(&beside)? {
         (Some(Identity { cert: cert.to_vec(), key }), Vec::new())
     } else {
         let token = kubeconfig::token(text).map_err(|e| cannot(&e))?;
@@ -79,8 +79,7 @@ pub fn by_kubeconfig(host: &Host, path: &Path, limit: Duration) -> Result<Connec
         (None, vec![("Authorization".to_owned(), format!("Bearer {}", token.as_str()))])
     };
     let ca = match config.ca {
-        Some(Material::Embedded(pem)) => pem,
-        Some(Material::File(file)) => beside(&file)?.to_vec(),
+        Some(ca) => ca.pem(beside)?,
         None => host.root.read(Path::new(CLUSTER_CA), MAX_FILE).map_err(|e| chain(&e))?,
     };
     Ok(Connection { server, ca: Some(ca), identity, headers, limit })

@@ -6,8 +6,9 @@ use zeroize::Zeroizing;
 
 use crate::host::fs::FsError;
 use crate::host::kube::Identity;
+use crate::model::credential::{self, PartsError, References, Unusable};
 use crate::model::inventory::Form;
-use crate::model::kubeconfig::{self, Material as Bundle};
+use crate::model::{kubeconfig, pem};
 
 /// What a client or server needs to use a credential. `Debug` shows no key.
 #[derive(Clone)]
@@ -43,10 +44,8 @@ pub enum MaterialError {
     NoCertificate { path: PathBuf },
     #[error("{} holds no private key", path.display())]
     NoKey { path: PathBuf },
-    #[error("{} is not a kubeconfig that can be used: {detail}", path.display())]
-    Kubeconfig { path: PathBuf, detail: String },
-    #[error("{} is a CA, which is nothing to log in or serve with", path.display())]
-    IsCa { path: PathBuf },
+    #[error("{} cannot be used: {why}", path.display())]
+    Unusable { path: PathBuf, why: Unusable },
 }
 
 /// Reads a file by its live path; the caller decides where that path leads (staging, backup or the live file).
@@ -55,65 +54,23 @@ pub type Read<'a> = &'a dyn Fn(&Path) -> Result<Zeroizing<Vec<u8>>, FsError>;
 /// # Errors
 /// [`MaterialError`].
 pub fn material(form: &Form, read: Read<'_>) -> Result<Material, MaterialError> {
-    match form {
-        Form::Pair { cert, key } => from_files(cert, key, read),
-        Form::Combined { .. } | Form::Dated { .. } | Form::Reference { .. } => {
-            from_files(form.holder(), form.holder(), read)
-        }
-        Form::Kubeconfig { path } => from_kubeconfig(path, read),
-        Form::Ca { cert, .. } => Err(MaterialError::IsCa { path: cert.clone() }),
+    let holder = form.holder();
+    let parts = credential::parts(form, References::Follow, read).map_err(|e| match e {
+        PartsError::Read(e) => MaterialError::Fs(e),
+        PartsError::Unusable(why) => MaterialError::Unusable { path: holder.into(), why },
+    })?;
+    let cert = pem::certificates(&parts.cert);
+    if cert.is_empty() {
+        return Err(MaterialError::NoCertificate { path: holder.into() });
     }
-}
-
-fn from_files(cert: &Path, key: &Path, read: Read<'_>) -> Result<Material, MaterialError> {
-    let (certs, key_file) = (read(cert)?, read(key)?);
-    Ok(Material { cert: cert_blocks(&certs, cert)?, key: key_blocks(&key_file, key)?, server: None, ca: None })
-}
-
-fn cert_blocks(pem: &[u8], path: &Path) -> Result<Vec<u8>, MaterialError> {
-    let blocks = blocks(pem, |label| label == "CERTIFICATE");
-    if blocks.is_empty() { Err(MaterialError::NoCertificate { path: path.into() }) } else { Ok(blocks.to_vec()) }
-}
-
-fn key_blocks(pem: &[u8], path: &Path) -> Result<Zeroizing<Vec<u8>>, MaterialError> {
-    let blocks = blocks(pem, |label| label.ends_with("PRIVATE KEY"));
-    if blocks.is_empty() { Err(MaterialError::NoKey { path: path.into() }) } else { Ok(blocks) }
-}
-
-/// The PEM blocks whose label is wanted, as they are.
-fn blocks(pem: &[u8], wanted: impl Fn(&str) -> bool) -> Zeroizing<Vec<u8>> {
-    let mut out = Zeroizing::new(Vec::with_capacity(pem.len())); // never grows: growing would leave copies behind
-    let mut inside = false;
-    for line in pem.split_inclusive(|b| *b == b'\n') {
-        let text = std::str::from_utf8(line).unwrap_or_default().trim();
-        if let Some(label) = text.strip_prefix("-----BEGIN ").and_then(|t| t.strip_suffix("-----")) {
-            inside = wanted(label);
-        }
-        if inside {
-            out.extend_from_slice(line);
-        }
-        if text.starts_with("-----END ") {
-            inside = false;
-        }
+    let key = pem::private_keys(&parts.key);
+    if key.is_empty() {
+        let path = if let Form::Pair { key, .. } = form { key } else { holder };
+        return Err(MaterialError::NoKey { path: path.into() });
     }
-    out
-}
-
-fn from_kubeconfig(path: &Path, read: Read<'_>) -> Result<Material, MaterialError> {
-    let bad =
-        |detail: &dyn std::fmt::Display| MaterialError::Kubeconfig { path: path.into(), detail: detail.to_string() };
-    let file = read(path)?;
-    let text = std::str::from_utf8(&file).map_err(|_| bad(&"it is not text"))?;
-    let config = kubeconfig::parse(text).map_err(|e| bad(&e))?;
-    let beside = |file: &Path| read(&kubeconfig::relative_to(path, file));
-    let pair = config.identity.pair(beside)?;
-    let (cert, key) = pair.ok_or_else(|| bad(&"its user has no client certificate"))?;
-    let ca = match config.ca {
-        Some(Bundle::Embedded(pem)) => Some(pem),
-        Some(Bundle::File(file)) => Some(beside(&file)?.to_vec()),
-        None => None,
-    };
-    Ok(Material { cert: cert_blocks(&cert, path)?, key: key_blocks(&key, path)?, server: config.server, ca })
+    let (server, ca) = parts.config.map(|config| (config.server, config.ca)).unwrap_or_default();
+    let beside = |file: &Path| read(&kubeconfig::relative_to(holder, file));
+    Ok(Material { cert, key, server, ca: ca.map(|ca| ca.pem(beside)).transpose()? })
 }
 
 #[cfg(test)]
@@ -157,7 +114,7 @@ mod tests {
         let keyless = Form::Combined { path: "/a.crt".into() };
         assert!(matches!(load(&keyless, &files), Err(MaterialError::NoKey { .. })));
         let ca = Form::Ca { cert: "/a.crt".into(), key: "/a.key".into() };
-        assert!(matches!(load(&ca, &files), Err(MaterialError::IsCa { .. })));
+        assert!(matches!(load(&ca, &files), Err(MaterialError::Unusable { why: Unusable::IsCa, .. })));
     }
 
     #[test]

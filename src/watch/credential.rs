@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::WatchError;
 use crate::host::fs::Root;
 use crate::host::kube::{Connection, Identity};
-use crate::model::kubeconfig::{self, Material, parse, relative_to};
+use crate::model::kubeconfig::{self, parse, relative_to};
 
 /// For connect, handshake and the head of an answer.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -23,8 +23,7 @@ pub(super) fn connection(root: &Root, path: &Path) -> Result<Connection, WatchEr
     let server = config.secure_server().map_err(faulty)?.to_owned();
     let read = |file: &Path| root.read_secret(&relative_to(path, file)).map_err(WatchError::Unreadable);
     let ca = match config.ca {
-        Some(Material::Embedded(pem)) => pem,
-        Some(Material::File(file)) => read(&file)?.to_vec(),
+        Some(ca) => ca.pem(read)?,
         None => return Err(unusable("it names no CA, so whoever answers would be believed")),
     };
     let pair = config.identity.pair(read)?;

@@ -8,7 +8,7 @@ use certwarden::host::fs::Root;
 use certwarden::model::assess::assess;
 use certwarden::model::metrics::counters::Counters;
 use certwarden::model::metrics::{FAMILIES, Look, count_errors, node};
-use certwarden::model::policy::Policy;
+use certwarden::model::policy::{DueBefore, Policy};
 use jiff::Timestamp;
 use support::{Options, Tree};
 
@@ -24,6 +24,7 @@ fn page(tree: &Tree, policy: &Policy) -> String {
         inventory: &inventory,
         assessment: &assessment,
         policy,
+        due: DueBefore::by_age(policy),
         endpoints: None,
         requests: None,
         clock_synchronised: Some(true),

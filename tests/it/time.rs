@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::fake;
 use certwarden::model::assess::assess;
-use certwarden::model::gate::{Gate, standing};
+use certwarden::model::due::{Due, decide};
+use certwarden::model::gate::Gate;
 use certwarden::model::inventory::{Content, Inventory, Owner};
 use certwarden::model::issued::Issued;
 use certwarden::model::ledger;
@@ -183,12 +184,13 @@ fn five_days(life: SignedDuration, windows: &[&str]) -> (Vec<i64>, bool) {
     let (mut hours, mut urgent) = (Vec::new(), false);
     while let Some(now) = state.next().filter(|next| next.duration_since(begin).as_hours() < 5 * 24) {
         node.fake.world(|w| w.now = now);
-        let emergency = assess(&inventory, &node.policy, now).emergency();
-        urgent |= emergency;
-        let shut = !standing(&calm::closed(&node.host, &node.policy), &[], emergency).is_empty();
-        let policy = calm::policy_now(&node.host, &node.policy, &inventory);
-        let assessment = assess(&inventory, &policy, now);
-        let due: Vec<String> = assessment.due().filter(|_| !shut).map(|j| j.name.clone()).collect();
+        let assessment = assess(&inventory, &node.policy, now);
+        urgent |= assessment.emergency();
+        let timing = calm::timing(&node.host, &node.policy, &inventory);
+        let due = match decide(&inventory, &assessment, &node.policy, &timing, now).due {
+            Due::Now(names) => names,
+            Due::Nothing | Due::Later(_) => Vec::new(),
+        };
         let found = Found { due: due.clone(), ..Found::default() };
         state = state.on(Event::Tick, now).unwrap().0;
         let (mut next, effects) = state.on(Event::CheckDone(found), now).unwrap();

@@ -1,32 +1,14 @@
-//! What the time makes of an entry: how bad it is, and whether it is due.
+//! What the time makes of an entry: how bad it is, by the policy, and whether it is due, by the moment.
 
 use jiff::Timestamp;
 
 use super::super::cert::CertFacts;
 use super::super::finding::{Finding, Problem};
 use super::super::inventory::{Entry, Owner};
-use super::super::policy::Policy;
+use super::super::policy::{DueBefore, Policy};
 use super::super::repair;
-use super::{Judged, Severity, is_out_of_reach};
-
-/// What a component signs for itself in memory lives for a year (apiserver: `pkg/server/options/serving.go`).
-const YEAR: i64 = 365 * 86_400;
-
-/// Seconds left at which an entry of this kind is a warning, and at which it is critical.
-#[derive(Clone, Copy)]
-struct Limits {
-    warning: i64,
-    critical: i64,
-}
-
-/// How bad it is that a leaf, which nothing is special about, has so many seconds left of a year.
-pub(in crate::model) fn leaf_severity(left: i64, policy: &Policy) -> Severity {
-    by_time(left, leaf_limits(YEAR, policy))
-}
-
-fn leaf_limits(life: i64, policy: &Policy) -> Limits {
-    Limits { warning: policy.renew.due_before(life), critical: policy.renew.emergency(life) }
-}
+use super::super::verdict::{Judged, Limits, Severity, leaf_limits};
+use super::is_out_of_reach;
 
 fn limits(entry: &Entry, leaf: &CertFacts, policy: &Policy) -> Limits {
     let (renew, emergency) = (policy.renew.renew_before.seconds(), policy.renew.emergency_before.seconds());
@@ -35,20 +17,11 @@ fn limits(entry: &Entry, leaf: &CertFacts, policy: &Policy) -> Limits {
         return Limits { warning: policy.check.ca_warn_before.seconds(), critical: renew };
     }
     if entry.owner == Owner::Kubelet || entry.name == repair::CLIENT {
-        let warning = repair::threshold(entry, leaf, policy);
+        let warning = repair::threshold(entry, leaf, &DueBefore::by_age(policy));
         // kubelet certificates may live an hour in all (`--cluster-signing-duration`)
         return Limits { warning, critical: emergency.min(warning / 2) };
     }
     leaf_limits(leaf.measured_life(), policy)
-}
-
-fn by_time(left: i64, limits: Limits) -> Severity {
-    match left {
-        ..=0 => Severity::Critical,
-        l if l <= limits.critical => Severity::Critical,
-        l if l <= limits.warning => Severity::Warning,
-        _ => Severity::Ok,
-    }
 }
 
 pub(super) fn judge_time(
@@ -61,12 +34,11 @@ pub(super) fn judge_time(
 ) {
     let end = ca_end.map_or(leaf.not_after, |ca| ca.min(leaf.not_after));
     let left = end.as_second().saturating_sub(now.as_second());
-    let own_left = leaf.seconds_left(now);
     let limits = limits(entry, leaf, policy);
     judged.effective_end = Some(end);
     judged.seconds_left = Some(left);
 
-    let mut severity = by_time(left, limits);
+    let mut severity = limits.severity(left);
     if severity > Severity::Ok {
         judged.findings.push(time_finding(entry, end < leaf.not_after, end, left));
     }
@@ -87,9 +59,27 @@ pub(super) fn judge_time(
     }
     judged.severity = judged.severity.max(severity);
 
+    if matches!(entry.owner, Owner::Kubeadm | Owner::Certwarden)
+        && ![repair::CLIENT, repair::CONFIG].contains(&entry.name.as_str())
+        && let Some(message) = policy.renew.shortened(leaf.measured_life())
+    {
+        judged.findings.push(Finding::new(Problem::ShortLived, message));
+    }
+}
+
+/// Whether it should be renewed now, and whether so late that soft gates give way.
+pub(super) fn judge_due(
+    judged: &mut Judged,
+    entry: &Entry,
+    leaf: &CertFacts,
+    ca_end: Option<Timestamp>,
+    threshold: &DueBefore,
+    now: Timestamp,
+) {
+    let (own_left, life) = (leaf.seconds_left(now), leaf.measured_life());
     // by its own end: an end that the CA sets does not move by a renewal, and would make it due for ever
     let at_the_end_of_its_ca = ca_end.is_some_and(|ca| leaf.not_after >= ca) && own_left > 0;
-    let late = own_left <= policy.renew.due_before(leaf.measured_life()) && !at_the_end_of_its_ca;
+    let late = own_left <= threshold.leaf(life) && !at_the_end_of_its_ca;
     judged.due = matches!(entry.owner, Owner::Kubeadm | Owner::Certwarden)
         && (late || has(judged, Problem::KeyMismatch))
         // what cannot be backed up cannot be put back
@@ -97,13 +87,7 @@ pub(super) fn judge_time(
         // somebody else's certificate in kubeadm's place: whether to replace it is a person's decision
         && !has(judged, Problem::WrongIssuer);
     // no gate gives way for what nobody can verify
-    judged.emergency = judged.due && !entry.is_self_made() && own_left <= policy.renew.emergency(leaf.measured_life());
-    if matches!(entry.owner, Owner::Kubeadm | Owner::Certwarden)
-        && ![repair::CLIENT, repair::CONFIG].contains(&entry.name.as_str())
-        && let Some(message) = policy.renew.shortened(leaf.measured_life())
-    {
-        judged.findings.push(Finding::new(Problem::ShortLived, message));
-    }
+    judged.emergency = judged.due && !entry.is_self_made() && own_left <= threshold.emergency(life);
 }
 
 pub(super) fn has(judged: &Judged, problem: Problem) -> bool {

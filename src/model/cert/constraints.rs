@@ -165,14 +165,21 @@ pub(super) fn odd(parsed: &Parsed<'_>, critical: bool) -> Option<&'static str> {
         GeneralName::Invalid(..) => true,
         _ => false,
     };
-    let known = |base: &GeneralName<'_>| super::demands::is_name(base);
     if all().next().is_none() || all().any(bad) {
         Some("its name constraints are malformed")
-    } else if critical && !all().all(known) {
+    } else if critical && !all().all(is_name) {
         Some("it has critical name constraints of a kind that they do not know")
     } else {
         None
     }
+}
+
+/// Whether it is of a kind that Go's verifier looks at.
+pub(super) fn is_name(name: &GeneralName<'_>) -> bool {
+    matches!(
+        name,
+        GeneralName::DNSName(_) | GeneralName::IPAddress(_) | GeneralName::RFC822Name(_) | GeneralName::URI(_)
+    )
 }
 
 #[cfg(test)]

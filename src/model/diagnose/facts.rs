@@ -8,7 +8,7 @@ use crate::model::cert::CertFacts;
 use crate::model::component::Component;
 use crate::model::csr::Request;
 use crate::model::finding::{Finding, Problem};
-use crate::model::identity::OnDisk;
+use crate::model::inventory::on_disk::OnDisk;
 use crate::model::inventory::{Owner, Role};
 use crate::model::plan::Skipped;
 use crate::model::planner::Remake;

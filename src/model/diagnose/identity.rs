@@ -2,12 +2,13 @@
 
 use super::facts::{Certificate, Facts, Login, Seen};
 use super::klog::Signature;
-use super::node::{ending, short};
+use super::words::{ending, short};
 use super::{Cause, Remedy, RootCause};
 use crate::model::assess::Severity;
 use crate::model::finding::Problem;
-use crate::model::identity::{Config, Lies, USER};
+use crate::model::identity::USER;
 use crate::model::inventory::Role;
+use crate::model::inventory::on_disk::{Config, Lies};
 use crate::model::repair::{CLIENT, CONFIG, Choice};
 use crate::model::rotation::Rotation;
 
@@ -133,7 +134,7 @@ pub(super) fn expired(f: &Facts) -> Option<RootCause> {
     let embedded = used.map(|_| "; it is in kubelet.conf itself, where nobody rotates it").unwrap_or_default();
     let text = format!(
         "the kubelet's client certificate has expired {} ago{embedded}",
-        super::node::told(f.at.duration_since(leaf.not_after))
+        super::words::told(f.at.duration_since(leaf.not_after))
     );
     let log =
         [Signature::BootstrapExpired, Signature::NoBootstrap, Signature::ClientExpired, Signature::RequestRefused];

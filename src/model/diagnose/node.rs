@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 
 use super::facts::{Certificate, Facts, Keeper, Login, Reach, Seen};
 use super::klog::Signature;
+use super::words::{ending, names, serials, short, told};
 use super::{Cause, Remedy, RootCause};
 use crate::model::assess::Severity;
 use crate::model::component::Component;
@@ -250,11 +251,6 @@ pub(super) fn serving(f: &Facts) -> Option<RootCause> {
     ))
 }
 
-pub(super) fn serials(socket: &super::facts::Socket) -> String {
-    let served = socket.served.as_deref().unwrap_or("nothing");
-    format!("{} serves serial {served}; {} on the disk has {}", socket.address, socket.entry, socket.on_disk)
-}
-
 /// What else is critical among this node's certificates.
 pub(super) fn others(f: &Facts) -> Option<RootCause> {
     // told by rules of their own, or a consequence of what they tell
@@ -324,31 +320,4 @@ pub(super) fn due(f: &Facts) -> Option<RootCause> {
             .seen(due.iter().map(|c| ending(c)).chain(gates))
             .mended(Remedy::renew(&all)),
     )
-}
-
-pub(super) fn names(list: &[&Certificate]) -> String {
-    list.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-/// When it ends or ended, and which it is.
-pub(super) fn ending(c: &Certificate) -> String {
-    match &c.leaf {
-        Some(leaf) => format!("{} ({}): not after {}, serial {}", c.name, c.path, leaf.not_after, leaf.serial),
-        None => format!("{} ({})", c.name, c.path),
-    }
-}
-
-pub(super) fn short(at: jiff::Timestamp) -> String {
-    format!("{at:.0}")
-}
-
-/// A difference in the largest unit that tells it.
-pub(super) fn told(d: SignedDuration) -> String {
-    let s = d.abs().as_secs();
-    match s {
-        0..120 => format!("{s} s"),
-        120..7200 => format!("{} min", s / 60),
-        7200..172_800 => format!("{} h", s / 3600),
-        _ => format!("{} d", s / 86_400),
-    }
 }

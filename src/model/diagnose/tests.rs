@@ -17,7 +17,7 @@ use crate::model::cert::{CertFacts, KeyAlgorithm};
 use crate::model::component::Component;
 use crate::model::csr::{CLIENT_SIGNER, Request, SERVING_SIGNER, Stage};
 use crate::model::finding::{Finding, Problem};
-use crate::model::identity::{Config, Lies, OnDisk};
+use crate::model::inventory::on_disk::{Config, Lies, OnDisk};
 use crate::model::inventory::{Owner, Role};
 use crate::model::repair::Choice;
 

@@ -3,6 +3,7 @@
 //! | question | file |
 //! |---|---|
 //! | who holds the lock, and until when may I rely on it | [`lease`] |
+//! | what a lock is in the cluster | [`record`] |
 //! | what is remembered of a lock that another has | [`seen`] |
 //! | which other control planes there are | [`peers`] |
 //! | what stands in the way: a pause, a harm that another node has come to | [`notes`] |
@@ -17,6 +18,7 @@ pub mod lease;
 pub mod notes;
 pub mod outage;
 pub mod peers;
+pub mod record;
 pub mod seen;
 pub mod slot;
 pub mod turn;

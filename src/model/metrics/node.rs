@@ -16,7 +16,7 @@ use crate::model::finding::Problem;
 use crate::model::identity::USER;
 use crate::model::inventory::{Content, Entry, Form, Inventory, Owner, Role};
 use crate::model::plan::Socket;
-use crate::model::policy::{Mode, Policy};
+use crate::model::policy::{DueBefore, Mode, Policy};
 use crate::model::rotation::Rotation;
 
 /// A socket of this node and the leaf that it showed.
@@ -34,6 +34,8 @@ pub struct Look<'a> {
     pub inventory: &'a Inventory,
     pub assessment: &'a Assessment,
     pub policy: &'a Policy,
+    /// By which this node renews now.
+    pub due: DueBefore,
     /// None: nobody looked.
     pub endpoints: Option<&'a [Endpoint]>,
     /// Of this node; None: the API was not asked.
@@ -206,7 +208,7 @@ fn certificates(page: &mut Page, look: &Look<'_>) {
     });
     page.family(&RENEW_AFTER, |s| {
         for (entry, _, leaf) in look.leaves() {
-            if let Some(at) = renew_after(entry, leaf, look.policy) {
+            if let Some(at) = renew_after(look, entry, leaf) {
                 s.add([&entry.name], at);
             }
         }
@@ -244,14 +246,14 @@ fn manager(owner: Owner) -> &'static str {
 }
 
 /// Seconds since the epoch from which certwarden renews the entry; None: it never does.
-fn renew_after(entry: &Entry, leaf: &CertFacts, policy: &Policy) -> Option<i64> {
+fn renew_after(look: &Look<'_>, entry: &Entry, leaf: &CertFacts) -> Option<i64> {
     let (end, begin) = (leaf.not_after.as_second(), leaf.not_before.as_second());
     let before = match entry.owner {
-        Owner::Kubeadm | Owner::Certwarden => policy.renew.due_before(leaf.measured_life()),
-        Owner::Kubelet => policy.kubelet.renew_before.seconds(end.saturating_sub(begin).max(0)),
+        Owner::Kubeadm | Owner::Certwarden => look.due.leaf(leaf.measured_life()),
+        Owner::Kubelet => look.due.kubelet.seconds(end.saturating_sub(begin).max(0)),
         Owner::External | Owner::Distribution | Owner::None => return None,
     };
-    let excluded = policy.renew.exclude.contains(&entry.name);
+    let excluded = look.policy.renew.exclude.contains(&entry.name);
     (!excluded).then(|| end.saturating_sub(before))
 }
 

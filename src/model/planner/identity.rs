@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::{Basis, Selection, pending, unsigned_item};
-use crate::model::identity::{Config, USER};
+use crate::model::identity::USER;
+use crate::model::inventory::on_disk::Config;
 use crate::model::inventory::{Entry, Form, Inventory, Owner};
 use crate::model::plan::{Item, Maker, Proof, Skipped, Source};
 use crate::model::repair::{self, CLIENT, CONFIG, Choice, Repair, Way};

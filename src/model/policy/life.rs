@@ -3,7 +3,7 @@
 //! the day of its issue: no threshold is more than a share of the life. Of what others have made nothing is shared out: its life
 //! does not say what a renewal gives, and a kubeadm leaf's notBefore can be its CA's (kubeadm before 1.31).
 
-use super::{Renew, Span};
+use super::{Policy, Renew, Span, Threshold};
 
 /// Due with a third of its life left, as cert-manager does by default (cert-manager: `pkg/util/pki/renewaltime.go`).
 const DUE: i64 = 3;
@@ -12,11 +12,30 @@ const EMERGENCY: i64 = 10;
 /// What is left of it when the next window opens is to be more than a fifth: that window may fail, or come late.
 const SPARE: i64 = 5;
 
-impl Renew {
+/// The time left at which certificates are due at one moment ([`crate::model::due`] says which that is).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DueBefore {
+    /// Of what certwarden renews and what lives long.
+    pub renew_before: Span,
+    /// Where the emergency begins, whatever the moment.
+    pub emergency_before: Span,
+    /// Until the next window opens, where one is open and that is what decides.
+    pub next_window: Option<Span>,
+    /// Of what the kubelet rotates by itself.
+    pub kubelet: Threshold,
+}
+
+impl DueBefore {
+    /// As the policy says it, whenever that is: what a person asks for, and what a check warns of.
+    pub fn by_age(policy: &Policy) -> Self {
+        let Renew { renew_before, emergency_before, .. } = policy.renew;
+        Self { renew_before, emergency_before, next_window: None, kubelet: policy.kubelet.renew_before }
+    }
+
     /// Seconds left at which something is due that lives for `life` seconds in all.
-    pub fn due_before(&self, life: i64) -> i64 {
+    pub fn leaf(&self, life: i64) -> i64 {
         if self.renew_before <= self.emergency_before {
-            return self.emergency(life); // outside of windows (`txn::calm`)
+            return self.emergency(life); // outside of windows
         }
         let by_age = self.renew_before.seconds().min(life.max(0) / DUE);
         let by_window = self.next_window.map_or(0, |next| {
@@ -28,7 +47,18 @@ impl Renew {
 
     /// Seconds left at which it is an emergency.
     pub fn emergency(&self, life: i64) -> i64 {
-        self.emergency_before.seconds().min(life.max(0) / EMERGENCY)
+        emergency(self.emergency_before, life)
+    }
+}
+
+fn emergency(before: Span, life: i64) -> i64 {
+    before.seconds().min(life.max(0) / EMERGENCY)
+}
+
+impl Renew {
+    /// Seconds left at which it is an emergency that something lives for `life` seconds in all.
+    pub fn emergency(&self, life: i64) -> i64 {
+        emergency(self.emergency_before, life)
     }
 
     /// What is said of a certificate whose life is too short for the settings.
@@ -67,7 +97,7 @@ mod tests {
 
     #[test]
     fn no_threshold_is_more_than_a_share_of_the_life() {
-        let renew = Renew::default();
+        let (renew, by_age) = (Renew::default(), DueBefore::by_age(&Policy::default()));
         for (life, due, emergency) in [
             (365 * DAY, 30 * DAY, 3 * DAY),
             (90 * DAY, 30 * DAY, 3 * DAY),
@@ -77,7 +107,8 @@ mod tests {
             (0, 0, 0),
             (-DAY, 0, 0),
         ] {
-            assert_eq!((renew.due_before(life), renew.emergency(life)), (due, emergency), "{life}");
+            assert_eq!((by_age.leaf(life), by_age.emergency(life)), (due, emergency), "{life}");
+            assert_eq!(renew.emergency(life), emergency, "{life}");
             assert_eq!(renew.shortened(life).is_some(), life < 90 * DAY, "{life}");
         }
         let told = renew.shortened(48 * HOUR + 300).unwrap();
@@ -86,13 +117,14 @@ mod tests {
 
     #[test]
     fn in_a_window_it_is_due_where_it_would_not_last_until_the_next_one() {
-        let open = |next, renew_before| Renew { next_window: Some(Span::secs(next)), renew_before, ..Renew::default() };
+        let by_age = DueBefore::by_age(&Policy::default());
+        let open = |next, renew_before| DueBefore { next_window: Some(Span::secs(next)), renew_before, ..by_age };
         // each day: 24 h and a fifth of its life; the deadline of ten days is more than it lives
-        assert_eq!(open(86_400, Span::days(11)).due_before(48 * HOUR), 24 * HOUR + 48 * HOUR / 5);
+        assert_eq!(open(86_400, Span::days(11)).leaf(48 * HOUR), 24 * HOUR + 48 * HOUR / 5);
         // a year's leaf: the deadline is what counts
-        assert_eq!(open(7 * 86_400, Span::days(17)).due_before(365 * DAY), 17 * DAY);
+        assert_eq!(open(7 * 86_400, Span::days(17)).leaf(365 * DAY), 17 * DAY);
         // outside of windows only emergencies
-        let shut = Renew { renew_before: Renew::default().emergency_before, ..Renew::default() };
-        assert_eq!(shut.due_before(48 * HOUR), shut.emergency(48 * HOUR));
+        let shut = DueBefore { renew_before: by_age.emergency_before, ..by_age };
+        assert_eq!(shut.leaf(48 * HOUR), shut.emergency(48 * HOUR));
     }
 }

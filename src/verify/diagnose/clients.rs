@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::host::fs::MAX_FILE;
 use crate::host::kube::Connection;
 use crate::model::cert::{CertFacts, parse_pem};
 use crate::model::diagnose::Clients;
 use crate::model::diagnose::facts::{By, Seen};
 use crate::model::inventory::{Content, Owner};
-use crate::model::kubeconfig::{self, Identity};
+use crate::model::kubeconfig;
 
 use super::Look;
 
@@ -85,15 +84,8 @@ fn login(look: Look<'_>, path: &Path) -> Option<CertFacts> {
     // a home may be on a server that does not answer, and no link of its owner's is followed
     let seen = look.host.root.place_without_links(path).ok()?.look().ok()?;
     let config = kubeconfig::parse(std::str::from_utf8(&seen.bytes).ok()?).ok()?;
-    let pem = match config.identity {
-        Identity::Embedded { cert, .. } => cert,
-        Identity::Files { cert, .. } => look.host.root.read(&kubeconfig::relative_to(path, &cert), MAX_FILE).ok()?,
-        Identity::Apart { cert: kubeconfig::Material::Embedded(pem), .. } => pem,
-        Identity::Apart { cert: kubeconfig::Material::File(cert), .. } => {
-            look.host.root.read(&kubeconfig::relative_to(path, &cert), MAX_FILE).ok()?
-        }
-        Identity::Other => return None,
-    };
+    let beside = |file: &Path| look.host.root.read_secret(&kubeconfig::relative_to(path, file));
+    let pem = config.identity.certificate()?.pem(beside).ok()?;
     parse_pem(&pem).ok()?.into_iter().next()
 }
 

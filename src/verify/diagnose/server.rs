@@ -13,7 +13,7 @@ use crate::model::cert::CertFacts;
 use crate::model::component::Component;
 use crate::model::diagnose::facts::{By, Distrust, Reach, Seen, Server};
 use crate::model::inventory::{Inventory, Role};
-use crate::model::kubeconfig::{self, Material};
+use crate::model::kubeconfig;
 use crate::model::plain;
 use crate::model::wiring;
 
@@ -50,12 +50,8 @@ fn configured(look: Look<'_>) -> (Option<String>, Option<Vec<u8>>) {
     let root = &look.host.root;
     let Some(path) = look.inventory.node.kubelet.kubeconfig.as_deref() else { return (None, None) };
     let Some(config) = root.read_text(path).ok().and_then(|t| kubeconfig::parse(&t).ok()) else { return (None, None) };
-    let ca = match config.ca {
-        Some(Material::Embedded(pem)) => Some(pem),
-        Some(Material::File(file)) => root.read(&kubeconfig::relative_to(path, &file), MAX_FILE).ok(),
-        None => None,
-    };
-    (config.server, ca)
+    let beside = |file: &Path| root.read_secret(&kubeconfig::relative_to(path, file));
+    (config.server, config.ca.and_then(|ca| ca.pem(beside).ok()))
 }
 
 /// Whether kubelet.conf trusts a CA that lies in the cluster's ca.crt on this node.
