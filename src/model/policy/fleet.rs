@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Span, Text};
+use super::Span;
+use super::span::Text;
 use crate::model::fleet::calendar::Calendar;
 
 /// How the nodes of a cluster take turns.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Text;
+use super::span::Text;
 
 /// An address and how many of its first bits count (RFC 4632, RFC 4291 §2.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
