@@ -1,15 +1,11 @@
 //! `certwarden check` on whole node trees: what it finds, what it says, how it exits.
 
-use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::support;
 use serde_json::Value;
 use support::{Ca, DAY, KeyKind, Layout, Options, Tree, Usage};
 use tempfile::TempDir;
-
-/// The whole program, which `certwarden` becomes for what it cannot answer itself.
-const WHOLE: &str = env!("CARGO_BIN_EXE_certwarden-full");
 
 struct Node {
     _dir: TempDir,
@@ -434,64 +430,4 @@ fn on_a_disk_image_an_embedded_identity_that_works_is_left_alone_since_nobody_ca
     assert_eq!(plan["then"], serde_json::Value::Null);
     let skipped: Vec<_> = plan["skipped"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
     assert!(skipped.contains(&"kubelet.conf"), "{skipped:?}");
-}
-
-/// Of which two looks say the same: no full day ends in between.
-fn steady(keys: KeyKind) -> Options {
-    Options { keys, left: 300 * DAY + 3600, ca_left: 3000 * DAY + 3600, ..Options::default() }
-}
-
-#[test]
-fn both_programs_say_the_same_of_every_node() {
-    let rsa = || node(steady(KeyKind::Rsa2048));
-    let stranger = rsa();
-    let other = Ca::new("kubernetes", KeyKind::Rsa2048, 3000 * DAY);
-    let leaf = other.issue(("kube-apiserver", None), Usage::Server, &["10.0.0.1"], 300 * DAY + 3600);
-    stranger.tree.pair("/etc/kubernetes/pki/apiserver.crt", "/etc/kubernetes/pki/apiserver.key", &leaf);
-    let damaged = rsa();
-    damaged.tree.write(
-        "/etc/kubernetes/pki/apiserver.key",
-        "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
-        0o600,
-    );
-    let curves = node(steady(KeyKind::P256));
-    let due = node(Options { left: 3 * DAY + 3600, ..steady(KeyKind::Rsa2048) });
-    let worker = node(Options { layout: Layout::Worker, ..steady(KeyKind::Rsa2048) });
-    for node in [rsa(), stranger, damaged, curves, due, worker] {
-        for args in [&["-o", "wide"][..], &["apiserver"], &["nobody"], &["--nonsense"], &["--help"]] {
-            let mut whole = Command::new(WHOLE);
-            let whole = whole.arg("--root").arg(&node.tree.root).arg("check").args(args).output().unwrap();
-            assert_eq!(node.run(args), whole, "{args:?}");
-        }
-    }
-}
-
-#[test]
-fn a_healthy_node_is_checked_without_the_whole_program_and_nothing_else_is_done() {
-    let healthy = node(steady(KeyKind::Rsa2048));
-    let curves = node(steady(KeyKind::P256));
-    // beside the original: a hard link needs the same file system
-    let own = Path::new(env!("CARGO_BIN_EXE_certwarden"));
-    let dir = TempDir::new_in(own.parent().unwrap()).unwrap();
-    let alone = dir.path().join("certwarden");
-    std::fs::hard_link(own, &alone).unwrap();
-    let run = |node: &Node, command: &str| {
-        Command::new(&alone).arg("--root").arg(&node.tree.root).arg(command).output().unwrap()
-    };
-    assert_eq!(run(&healthy, "check"), healthy.run(&[]));
-    for (node, command) in [(&curves, "check"), (&healthy, "plan"), (&healthy, "--version")] {
-        let output = run(node, command);
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(72), &b""[..]), "{command}");
-        assert!(text.contains("certwarden-full: ") && text.contains("not installed in whole"), "{text}");
-    }
-    // where packages put it
-    let lib = dir.path().join("lib/certwarden");
-    let bin = dir.path().join("bin");
-    std::fs::create_dir_all(&lib).unwrap();
-    std::fs::create_dir(&bin).unwrap();
-    std::fs::hard_link(WHOLE, lib.join("certwarden-full")).unwrap();
-    std::fs::hard_link(own, bin.join("certwarden")).unwrap();
-    let output = Command::new(bin.join("certwarden")).arg("--version").output().unwrap();
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), concat!("certwarden ", env!("CARGO_PKG_VERSION"), "\n"));
 }

@@ -512,7 +512,7 @@ fn a_daemon_that_cannot_renew_what_is_due_says_so_once_and_does_not_call_it_a_re
     tree.write("/etc/machine-id", prompt_machine_id(), 0o644);
     settings(&tree, "mode = \"enforce\"\n");
     let log = dir.path().join("log");
-    let mut daemon = std::process::Command::new(env!("CARGO_BIN_EXE_certwarden-full"));
+    let mut daemon = std::process::Command::new(env!("CARGO_BIN_EXE_certwarden"));
     daemon.arg("--root").arg(&tree.root).arg("daemon").stderr(fs::File::create(&log).unwrap());
     let mut daemon = daemon.spawn().unwrap();
     let pid = Pid::from_raw(i32::try_from(daemon.id()).unwrap());

@@ -259,7 +259,7 @@ fn a_real_prometheus_scrapes_both_ways_and_every_expression_finds_its_data() {
     let tree = node(&root);
     let mut running = Running(Vec::new());
     let certwarden = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_certwarden-full"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_certwarden"));
         command.arg("--root").arg(&tree.root);
         command
     };

@@ -175,7 +175,7 @@ fn who_asks_to_stop_during_the_first_part_gets_it_finished_and_the_second_not_be
 fn plan_shows_both_parts_as_renew_will_carry_them_out() {
     let node = one_expired();
     let run = |args: &[&str]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_certwarden-full"));
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_certwarden"));
         let output = command.arg("--root").arg(node.dir.path()).arg("plan").args(args).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };

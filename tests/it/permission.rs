@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 const NOBODY: u32 = 65534;
 
-/// The programs where everybody may start them; None: only root can become somebody else.
+/// The program where everybody may start it; None: only root can become somebody else.
 fn for_everybody() -> Option<(TempDir, PathBuf)> {
     if !nix::unistd::geteuid().is_root() {
         assert!(std::env::var_os("CERTWARDEN_CI").is_none(), "CI must be root");
@@ -30,12 +30,9 @@ fn for_everybody() -> Option<(TempDir, PathBuf)> {
     }
     let dir = TempDir::new().unwrap();
     open_to_all(dir.path());
-    for program in [env!("CARGO_BIN_EXE_certwarden"), env!("CARGO_BIN_EXE_certwarden-full")] {
-        let own = dir.path().join(Path::new(program).file_name().unwrap());
-        fs::copy(program, &own).unwrap();
-        open_to_all(&own);
-    }
     let program = dir.path().join("certwarden");
+    fs::copy(env!("CARGO_BIN_EXE_certwarden"), &program).unwrap();
+    open_to_all(&program);
     Some((dir, program))
 }
 
@@ -82,7 +79,7 @@ const ALL: [&[&str]; 18] = [
 
 #[test]
 fn whoever_may_not_read_is_told_to_be_root_and_nothing_else_by_every_command() {
-    let Some((_programs, certwarden)) = for_everybody() else { return };
+    let Some((_dir, certwarden)) = for_everybody() else { return };
     // as kubeadm leaves it; then with one thing only that others may not read
     let kubeadms = |_: &Tree| {};
     let one_key = |t: &Tree| {
@@ -124,7 +121,7 @@ fn open_up(path: &Path) {
 
 #[test]
 fn a_configuration_and_a_state_that_may_not_be_read_are_no_faults_of_theirs() {
-    let Some((_programs, certwarden)) = for_everybody() else { return };
+    let Some((_dir, certwarden)) = for_everybody() else { return };
     let (_dir, tree) = tree(Options::default());
     tree.write("/etc/certwarden/certwarden.toml", "mode = \"observe\"\n", 0o600);
     tree.write("/var/lib/certwarden/state.json", "{}", 0o600);
@@ -151,7 +148,7 @@ fn a_configuration_and_a_state_that_may_not_be_read_are_no_faults_of_theirs() {
 
 #[test]
 fn whoever_may_read_all_of_it_gets_answers_and_may_not_write_says_so() {
-    let Some((_programs, certwarden)) = for_everybody() else { return };
+    let Some((_dir, certwarden)) = for_everybody() else { return };
     let (_dir, tree) = tree(Options { left: 20 * DAY, ..Options::default() });
     walk(&tree.root, &|path| open_up(path));
     let before = snapshot(&tree.root);

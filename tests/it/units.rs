@@ -34,6 +34,25 @@ fn the_apparmor_profile_allows_what_the_unit_allows() {
 }
 
 #[test]
+fn there_is_one_program_and_the_units_and_the_apparmor_profile_are_of_it() {
+    let install = text("tools/install");
+    let executable = |l: &str| Some(l.strip_prefix("put 755 ")?.split_whitespace().nth(1)?.to_owned());
+    let executables: Vec<String> = install.lines().filter_map(executable).collect();
+    let (scripts, programs): (Vec<&String>, Vec<&String>) =
+        executables.iter().partition(|path| path.starts_with("/usr/libexec/certwarden/"));
+    assert_eq!(programs, ["/usr/bin/certwarden"], "/usr/lib/certwarden holds settings only");
+    for script in scripts {
+        let source = text(&format!("packaging/{}", script.rsplit('/').next().unwrap()));
+        assert!(source.starts_with("#!/bin/sh\n"), "{script}");
+    }
+    for name in ["", "-recover", "-check", "-export", "-watch"] {
+        let unit = text(&format!("systemd/certwarden{name}.service"));
+        assert!(directive(&unit, "ExecStart").contains("/usr/bin/certwarden"), "certwarden{name}.service");
+    }
+    assert!(text("packaging/examples/apparmor-profile").contains("\nprofile certwarden /usr/bin/certwarden flags="));
+}
+
+#[test]
 fn the_recovery_at_boot_comes_after_the_mount_of_whatever_it_may_write() {
     let unit = text("systemd/certwarden-recover.service");
     let writable = directive(&unit, "ReadWritePaths");

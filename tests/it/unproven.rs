@@ -271,7 +271,7 @@ fn check_and_history_say_so_and_the_command_line_accepts_it() {
     let node = never_ready();
     let id = node.ids().pop().unwrap();
     let run = |args: &[&str]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_certwarden-full"));
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_certwarden"));
         let done = command.arg("--root").arg(node.dir.path()).args(args).output().unwrap();
         let text = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
         (done.status.code().unwrap(), text)

@@ -8,8 +8,7 @@ use openssl::pkey::{PKey, Private, Public};
 use openssl::rsa::Rsa;
 use openssl::sign::Verifier;
 use openssl::x509::X509;
-use x509_parser::certificate::{X509Certificate, X509CertificateParser};
-use x509_parser::nom::Parser as _;
+use x509_parser::asn1_rs::{Any, FromDer as _};
 use x509_parser::oid_registry as oid;
 
 /// Whether the signature of a certificate (DER) is this key's.
@@ -17,25 +16,76 @@ pub(super) fn signed(key: &PKey<Public>, certificate: &[u8]) -> bool {
     verify(key, certificate).unwrap_or(false)
 }
 
-/// With the parts of the certificate as x509-parser finds them where the algorithm is a usual one: `d2i_X509` decodes the
-/// subject's public key too, which takes OpenSSL 3 longer than the signature.
+/// With the parts of the certificate where the algorithm is a usual one: `d2i_X509` decodes the subject's public key too,
+/// which takes OpenSSL 3 longer than the signature.
 fn verify(key: &PKey<Public>, certificate: &[u8]) -> Option<bool> {
-    let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
-    let (_, parsed) = parser.parse(certificate).ok().filter(|(rest, _)| rest.is_empty())?;
-    // named twice, the second time unsigned: they must be the same (RFC 5280 §4.1.1.2), else neither Go nor OpenSSL takes it
-    if parsed.signature_algorithm != parsed.tbs_certificate.signature {
-        return Some(false);
+    let Signed { content, algorithm, signature } = Signed::of(certificate)?;
+    match digest(algorithm) {
+        Some(digest) => Verifier::new(digest, key).ok()?.verify_oneshot(signature, content).ok(),
+        None => X509::from_der(certificate).ok()?.verify(key).ok(),
     }
-    let Some(digest) = digest(&parsed) else { return X509::from_der(certificate).ok()?.verify(key).ok() };
-    // signatures are whole bytes
-    let signature = Some(&parsed.signature_value).filter(|s| s.unused_bits == 0)?;
-    Verifier::new(digest, key).ok()?.verify_oneshot(&signature.data, parsed.tbs_certificate.as_ref()).ok()
+}
+
+/// The parts of a certificate that a signature is about.
+struct Signed<'a> {
+    content: &'a [u8],
+    /// The content of its OID.
+    algorithm: &'a [u8],
+    signature: &'a [u8],
+}
+
+impl<'a> Signed<'a> {
+    /// None if it has not the form of a certificate (RFC 5280 §4.1), which OpenSSL would not read either.
+    fn of(certificate: &'a [u8]) -> Option<Self> {
+        let mut behind = certificate;
+        let mut parts = element(&mut behind, SEQUENCE).filter(|_| behind.is_empty())?.content;
+        let (content, algorithm) = (element(&mut parts, SEQUENCE)?, element(&mut parts, SEQUENCE)?);
+        // named twice, the second time unsigned: they must be the same (RFC 5280 §4.1.1.2), else neither Go nor OpenSSL takes it
+        let mut within = content.content;
+        let first = std::iter::from_fn(|| next(&mut within)).find(|e| e.is(SEQUENCE));
+        first.filter(|e| e.whole == algorithm.whole)?;
+        let mut named = algorithm.content;
+        let oid = element(&mut named, OID)?;
+        // signatures are whole bytes: no bits unused
+        let signature = element(&mut parts, BIT_STRING)?.content.strip_prefix(&[0]).filter(|_| parts.is_empty())?;
+        Some(Self { content: content.whole, algorithm: oid.content, signature })
+    }
+}
+
+/// Identifiers of elements (X.690 §8.1.2), all of the universal class; a sequence is constructed.
+const BIT_STRING: u8 = 0x03;
+const OID: u8 = 0x06;
+const SEQUENCE: u8 = 0x30;
+
+/// An element of DER.
+struct Element<'a> {
+    /// With its header.
+    whole: &'a [u8],
+    content: &'a [u8],
+}
+
+impl Element<'_> {
+    fn is(&self, identifier: u8) -> bool {
+        self.whole.first() == Some(&identifier)
+    }
+}
+
+/// Takes the first element of `bytes`.
+fn next<'a>(bytes: &mut &'a [u8]) -> Option<Element<'a>> {
+    let (rest, any) = Any::from_der(bytes).ok()?;
+    let whole = bytes.get(..bytes.len() - rest.len())?;
+    *bytes = rest;
+    Some(Element { whole, content: any.data })
+}
+
+/// The same if it is one of these.
+fn element<'a>(bytes: &mut &'a [u8], identifier: u8) -> Option<Element<'a>> {
+    next(bytes).filter(|e| e.is(identifier))
 }
 
 /// None for an algorithm that has parameters of its own, or is not used.
-fn digest(certificate: &X509Certificate<'_>) -> Option<MessageDigest> {
-    let algorithm = &certificate.signature_algorithm.algorithm;
-    let is = |oids: [&oid::Oid<'_>; 2]| oids.contains(&algorithm);
+fn digest(algorithm: &[u8]) -> Option<MessageDigest> {
+    let is = |oids: [&oid::Oid<'_>; 2]| oids.iter().any(|oid| oid.as_bytes() == algorithm);
     if is([&oid::OID_PKCS1_SHA256WITHRSA, &oid::OID_SIG_ECDSA_WITH_SHA256]) {
         Some(MessageDigest::sha256())
     } else if is([&oid::OID_PKCS1_SHA384WITHRSA, &oid::OID_SIG_ECDSA_WITH_SHA384]) {
