@@ -21,10 +21,10 @@ use crate::verify::health::health;
 use crate::verify::node::NodeWatch;
 use crate::verify::served::{Expected, served};
 
-use super::container::newest_running;
-use super::pods;
-use super::prove::on_disk;
 use super::run::{Run, Stop};
+use super::steps::container::newest_running;
+use super::steps::pods;
+use super::steps::verify::on_disk;
 use super::store::TxnDir;
 
 /// The node before anything was touched: what "no worse" is measured by. Kept with the transaction, because another

@@ -22,7 +22,8 @@ use super::lock::{Lock, LockError};
 use super::progress::Progress;
 use super::run::{Run, Stop};
 use super::state::StateError;
-use super::{retention, store, story, unit, unwind};
+use super::steps::unit;
+use super::{retention, store, story, unwind};
 
 /// Some requests to each of some API servers, none of which answers; workers that are at work are waited for besides.
 const TURN_LIMIT: Duration = Duration::from_secs(300);

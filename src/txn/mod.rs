@@ -10,16 +10,11 @@
 //! Each word below the line is a record in the ledger, durable before the act above it begins. A process that
 //! dies anywhere leaves a ledger from which [`recover`] finishes the story.
 
-pub mod activate;
 pub mod acts;
 pub mod before;
 pub mod calm;
 pub mod cluster;
-pub mod container;
-mod copies;
 pub mod engine;
-mod etcd;
-mod exits;
 pub mod files;
 pub mod foresight;
 #[cfg(any(test, fuzzing))]
@@ -27,18 +22,16 @@ pub(crate) mod fuzz;
 pub mod history;
 pub mod ledger;
 pub mod lock;
-mod pods;
 pub mod progress;
-mod prove;
 pub mod recover;
 pub mod retention;
 mod retry;
 pub mod run;
 pub mod session;
 pub mod state;
+mod steps;
 pub mod stop;
 pub mod store;
 mod story;
-mod unit;
 pub mod unproven;
 pub mod unwind;

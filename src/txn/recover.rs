@@ -22,8 +22,9 @@ use super::ledger::Ledger;
 use super::lock::Lock;
 use super::run::{Run, Stop};
 use super::state::{DaemonState, Loaded};
+use super::steps::verify as prove;
 use super::store::{self, TxnDir};
-use super::{files, prove, retention, retry, story, unwind};
+use super::{files, retention, retry, story, unwind};
 
 /// A plan has some tens of steps; far above any.
 const MAX_PLAN: u64 = 16 << 20;

@@ -23,23 +23,17 @@ use crate::verify::node::Restart;
 use crate::verify::prove::prove;
 
 use super::cluster::Held;
-use super::container::{Stopped, Who, replace};
 use super::engine::Engine;
 use super::ledger::Ledger;
-use super::pods;
+use super::steps::container::{Stopped, Who, replace};
+use super::steps::{activate, pods, refresh as copies, verify as checks};
 use super::store::TxnDir;
-use super::{activate, before, copies, files, prove as checks, story};
+use super::{before, files, story};
 
 pub use super::stop::Stop;
 
-mod hold;
-mod prepare;
-mod turn;
-
-pub(super) use prepare::refusal;
-
 /// Time limit of a step that works on files only: generous, because fsync on a loaded disk is slow.
-const FILES_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const FILES_LIMIT: Duration = Duration::from_secs(60);
 
 /// Whose work a run goes on with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -90,11 +84,11 @@ pub struct Run<'a> {
     pub activated: Vec<Component>,
     /// The cluster's, where it had to be had.
     pub lock: Option<Held<'a>>,
-    staged: Option<Staged>,
+    pub(super) staged: Option<Staged>,
     /// What kubeadm was to make: its own did not come to anything.
-    signed_instead: bool,
+    pub(super) signed_instead: bool,
     /// From when to when each staged credential is valid, by name.
-    validity: BTreeMap<String, (Timestamp, Timestamp)>,
+    pub(super) validity: BTreeMap<String, (Timestamp, Timestamp)>,
 }
 
 impl std::fmt::Debug for Run<'_> {

@@ -36,8 +36,9 @@ use super::ledger::Ledger;
 use super::progress::Progress;
 use super::recover::Reach;
 use super::state::DaemonState;
+use super::steps::unit;
 use super::store::{self, TxnDir};
-use super::{unit, unproven};
+use super::unproven;
 
 /// A node, looked at.
 #[derive(Debug)]

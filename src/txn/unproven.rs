@@ -18,8 +18,9 @@ use super::ledger::Ledger;
 use super::lock::Lock;
 use super::recover::reachable;
 use super::run::{Origin, Run, Stop};
+use super::steps::unit;
 use super::store::{self, TxnDir};
-use super::{history, retention, story, unit};
+use super::{history, retention, story};
 
 /// A transaction in the state `unproven`.
 #[derive(Clone, Debug)]

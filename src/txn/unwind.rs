@@ -7,11 +7,11 @@ use crate::model::ledger::State;
 use crate::model::plan::{Check, Step};
 use crate::model::report::{Outcome, Report};
 
-use super::container::{Who, replace};
-use super::pods;
 use super::run::{Run, Stop};
 use super::state::{DaemonState, ObserveOnly, StateError};
-use super::{activate, before, files, prove, retry, story, unit, unproven};
+use super::steps::container::{Who, replace};
+use super::steps::{activate, pods, unit, verify as prove};
+use super::{before, files, retry, story, unproven};
 
 /// The step of a rollback that puts the files back.
 pub const FILES: &str = "put the files back";

@@ -6,8 +6,8 @@ use crate::model::gate::Gate;
 use crate::model::inventory::Role;
 use crate::verify::etcd;
 
-use super::prove::old_still_work;
-use super::run::{Run, Stop};
+use super::verify::old_still_work;
+use crate::txn::run::{Run, Stop};
 
 const WHY: &str = "etcd did not take its new certificates by itself, and";
 

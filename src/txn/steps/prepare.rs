@@ -12,17 +12,17 @@ use crate::renew::{self, RenewError, Staged, choice};
 
 use std::os::unix::fs::MetadataExt as _;
 
-use super::super::ledger::{Begun, Ledger};
-use super::super::{files, story};
-use super::{FILES_LIMIT, Run, Stop};
+use crate::txn::ledger::{Begun, Ledger};
+use crate::txn::run::{FILES_LIMIT, Run, Stop};
+use crate::txn::{files, story};
 
-/// How [`Before::refused`](super::super::before::Before::refused) names a credential and who refuses it.
+/// How [`Before::refused`](crate::txn::before::Before::refused) names a credential and who refuses it.
 pub(in crate::txn) fn refusal(name: &str, proof: &Proof) -> String {
     format!("{name}: {}", proof.describe())
 }
 
 impl Run<'_> {
-    pub(super) fn back_up(&mut self) -> Result<(), Stop> {
+    pub(in crate::txn) fn back_up(&mut self) -> Result<(), Stop> {
         let host = self.engine.host;
         self.engine.progress.step("backing up", FILES_LIMIT);
         let plan = serde_json::to_vec_pretty(self.plan)?;
@@ -45,7 +45,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    pub(super) fn stage(&mut self) -> Result<(), Stop> {
+    pub(in crate::txn) fn stage(&mut self) -> Result<(), Stop> {
         let limit = self.engine.policy.exec.kubeadm_timeout.0;
         let each = u32::try_from(self.plan.items.len()).unwrap_or(u32::MAX);
         let limit = limit.saturating_mul(each) + self.engine.policy.kubelet.request_timeout.0 + FILES_LIMIT;
@@ -91,7 +91,7 @@ impl Run<'_> {
         Ok(staged)
     }
 
-    pub(super) fn validate(&mut self) -> Result<(), Stop> {
+    pub(in crate::txn) fn validate(&mut self) -> Result<(), Stop> {
         let host = self.engine.host;
         self.engine.progress.step("validating what was staged", FILES_LIMIT);
         let mut staged = self.staged.take().unwrap_or_default();
@@ -142,7 +142,7 @@ impl Run<'_> {
         self.plan.items.iter().map(of).collect()
     }
 
-    pub(super) fn rehearse(&mut self, name: &str, proof: &Proof) -> Result<(), Stop> {
+    pub(in crate::txn) fn rehearse(&mut self, name: &str, proof: &Proof) -> Result<(), Stop> {
         for proof in self.as_members_dial(name, proof) {
             self.engine.progress.step(format!("rehearsing {name} against {}", proof.describe()), FILES_LIMIT);
             let seen = self.put_to_use(name, &proof, When::Rehearsal)?;

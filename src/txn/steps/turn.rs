@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::model::gate::{Gate, Refusal, standing};
 
-use super::super::cluster::Held;
-use super::{Run, Stop};
+use crate::txn::cluster::Held;
+use crate::txn::run::{Run, Stop};
 
 /// More than telling takes, and than renewing the lock.
 const TELLING: Duration = Duration::from_secs(60);
@@ -13,7 +13,7 @@ const TELLING: Duration = Duration::from_secs(60);
 impl Run<'_> {
     /// The last moment at which nothing is lost: a lock that is not ours for certain, from now on and for its whole duration,
     /// ends the transaction.
-    pub(super) fn still_our_turn(&mut self) -> Result<(), Stop> {
+    pub(in crate::txn) fn still_our_turn(&mut self) -> Result<(), Stop> {
         let Some(lock) = self.lock.as_ref() else { return Ok(()) };
         let Err(doubt) = lock.keep() else { return Ok(()) };
         let reason = format!("the cluster's lock was lost: {doubt}");

@@ -19,8 +19,8 @@ use crate::verify::node::{Restart, sample};
 use crate::verify::unit::{UnitUnproven, await_stable};
 
 use super::container::GRACE;
-use super::run::{Run, Stop};
-use super::story;
+use crate::txn::run::{Run, Stop};
+use crate::txn::story;
 
 /// When in a second the kubelet is restarted. Heartbeats have whole seconds: a kubelet that ends late in one posts its
 /// last status in it, and the next one posts its first in the following second, so that the two can be told apart. It

@@ -17,10 +17,11 @@ use crate::verify::node::{NEXT_REPORT, NodeWatch, Restart};
 use crate::verify::served::{Expected, await_served};
 use crate::verify::{aggregate, health};
 
-use super::before::{EtcdBefore, identity_for};
 use super::container::Who;
 use super::exits::Exits;
-use super::run::{Run, Stop, refusal};
+use super::prepare::refusal;
+use crate::txn::before::{EtcdBefore, identity_for};
+use crate::txn::run::{Run, Stop};
 
 /// For a component that was not healthy before either: time for its start, so that it can show that it has recovered.
 const ILL: Duration = Duration::from_secs(30);

@@ -1,14 +1,14 @@
 //! The kubelet is stopped while its own link is exchanged.
 
-use super::{Run, Stop};
+use super::unit;
 use crate::model::component::Component;
 use crate::model::plan::{Activation, Step};
-use crate::txn::unit;
+use crate::txn::run::{Run, Stop};
 
 impl Run<'_> {
     /// A kubelet could rotate in the middle of the exchange of its own link: it is stopped meanwhile. The ledger says
     /// `committing`, so that whoever comes after a crash starts it again.
-    pub(super) fn hold_kubelet(&mut self) -> Result<(), Stop> {
+    pub(in crate::txn) fn hold_kubelet(&mut self) -> Result<(), Stop> {
         let Some(kubelet) = self.unit_to_hold() else { return Ok(()) };
         self.begun.push(Component::Kubelet);
         unit::hold_unit(self, &kubelet)

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use crate::model::report::PodsSeen;
 
-use super::run::Run;
+use crate::txn::run::Run;
 
 /// The pods that run on this node, as `namespace/name`; None: the runtime did not answer.
 pub fn running(run: &Run<'_>) -> Option<BTreeSet<String>> {

@@ -13,9 +13,10 @@ use crate::model::plan::{PlannedStep, Step};
 use crate::model::report::{Consumer, Restarted};
 
 use super::exits::Exits;
-use super::run::{Run, Stop};
 use super::unit::restart_unit;
-use super::{etcd, prove, story};
+use super::{etcd, verify};
+use crate::txn::run::{Run, Stop};
+use crate::txn::story;
 
 /// As the kubelet gives a static pod (kubernetes: `DefaultTerminationGracePeriodSeconds`).
 pub const GRACE: Duration = Duration::from_secs(30);
@@ -71,7 +72,7 @@ impl Who {
 
     /// Whether it was down before although its certificates were good: what ails it is none of our business.
     fn is_excused(&self, run: &Run<'_>) -> bool {
-        self.was_down && prove::old_still_work(run, run.swapped_at)
+        self.was_down && verify::old_still_work(run, run.swapped_at)
     }
 
     /// Whether it may stay away when it was asked to come back. So may a pod that is none of the components, if it was ill
@@ -84,7 +85,7 @@ impl Who {
             let age = run.swapped_at.as_nanosecond().saturating_sub(i128::from(c.created_ns));
             c.attempt > 0 && age < STEADY.as_nanos().cast_signed()
         };
-        self.was_down || old.is_some_and(fresh) || !prove::old_still_work(run, run.swapped_at)
+        self.was_down || old.is_some_and(fresh) || !verify::old_still_work(run, run.swapped_at)
     }
 
     /// Whether what happens to it now is our doing: it was well before, and so was what it needs. In the dark it may
@@ -95,7 +96,7 @@ impl Who {
             Some(c @ (Component::Etcd | Component::KubeApiserver)) => served(c),
             _ => run.before.node.is_some(),
         };
-        well && self.before.is_some() && prove::old_still_work(run, run.swapped_at)
+        well && self.before.is_some() && verify::old_still_work(run, run.swapped_at)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::host::cri::{Container, Exit};
 use crate::model::plain;
 
 use super::container::Who;
-use super::run::Run;
+use crate::txn::run::Run;
 
 /// So many containers that ended since the swap are a crash loop: the third comes after 10 s of the kubelet's back-off.
 const LOOP: usize = 3;

@@ -11,12 +11,12 @@ use crate::verify::gates::{no_other_of, pending_change};
 use crate::verify::served::{Expected, await_served};
 
 use super::container::{GRACE, Stopped, Who, await_replaced, limit, replace, stop};
-use super::engine::Engine;
 use super::exits::Exits;
-use super::prove::{await_health, on_disk};
-use super::run::{Run, Stop};
-use super::story;
 use super::unit::restart_unit;
+use super::verify::{await_health, on_disk};
+use crate::txn::engine::Engine;
+use crate::txn::run::{Run, Stop};
+use crate::txn::story;
 
 /// Within this a server that is there at all has answered.
 const SILENT: Duration = Duration::from_secs(5);
