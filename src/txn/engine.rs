@@ -3,7 +3,6 @@
 //! One engine runs on one thread and blocks there; `cli` calls it on its only thread, the daemon on one of its own.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -16,17 +15,14 @@ use crate::model::plan::{Plan, Skipped};
 use crate::model::policy::Policy;
 use crate::model::report::{Outcome, Report};
 
-use super::cluster::{Cluster, Held};
 use super::ledger::LedgerError;
 use super::lock::{Lock, LockError};
 use super::progress::Progress;
 use super::run::{Run, Stop};
 use super::state::StateError;
 use super::steps::unit;
+use super::turn::{Take, Turn};
 use super::{retention, store, story, unwind};
-
-/// Some requests to each of some API servers, none of which answers; workers that are at work are waited for besides.
-const TURN_LIMIT: Duration = Duration::from_secs(300);
 
 /// What the engine works with.
 #[derive(Clone, Copy, Debug)]
@@ -35,23 +31,19 @@ pub struct Engine<'a> {
     pub policy: &'a Policy,
     pub inventory: &'a Inventory,
     pub progress: &'a Progress,
-    /// The cluster that is told of it, and whose lock is kept meanwhile; None: there is nobody to tell.
-    pub cluster: Option<&'a Cluster<'a>>,
+    /// This node's turn among others, which is kept meanwhile; None: there is nobody to tell.
+    pub turn: Option<&'a dyn Turn>,
 }
 
 /// How a plan is to be carried out.
 #[derive(Clone, Debug, Default)]
-pub struct Options<'a> {
+pub struct Options {
     /// Stage, validate, rehearse, report, discard.
     pub dry_run: bool,
     /// Soft gates that the operator overrides.
     pub forced: Vec<Gate>,
     /// Gates found closed before the engine was asked, by `verify::gates`.
     pub refusals: Vec<Refusal>,
-    /// Who is told of it.
-    pub cluster: Option<&'a Cluster<'a>>,
-    /// The cluster's lock is taken first.
-    pub needs_lock: bool,
     /// What was noticed before: sentences for the report.
     pub notes: Vec<String>,
 }
@@ -75,11 +67,11 @@ pub enum EngineError {
 }
 
 impl Engine<'_> {
-    /// Carries out the plan under the lock.
+    /// Carries out the plan under the lock of this node, after `take` has taken its turn among others; None: there are none.
     ///
     /// # Errors
     /// [`EngineError`] if nothing was begun.
-    pub fn carry_out(&self, plan: &Plan, options: &Options<'_>) -> Result<Report, EngineError> {
+    pub fn carry_out(&self, plan: &Plan, options: &Options, take: Option<&Take<'_>>) -> Result<Report, EngineError> {
         let started = self.host.clock.now();
         if let Some(not_begun) = not_begun(plan, started) {
             return Ok(not_begun);
@@ -91,23 +83,22 @@ impl Engine<'_> {
         if let Some(refused) = self.refused(plan, options) {
             return Ok(Report { left_out: plan.left_out().cloned().collect(), ..refused });
         }
-        let lock = match self.turn(plan, options) {
-            Ok(lock) => lock,
-            Err(refusal) => return Ok(self.refusal(vec![*refusal])),
+        let turn = match take.map(|take| take(&|| self.should_stop())).transpose() {
+            Ok(turn) => turn,
+            Err(refusal) => return Ok(self.refusal(vec![refusal])),
         };
         let dir = match store::create(&self.host.root, started) {
             Ok(dir) => dir,
             Err(e) => {
                 // nothing was begun: the others need not wait until it ends by itself
-                if let Some(lock) = lock {
-                    lock.give_up();
+                if let Some(turn) = turn {
+                    turn.give_up();
                 }
                 return Err(e.into());
             }
         };
         story::opened(&dir.id, plan, self.host.by.as_deref());
-        let mut run = Run::new(Engine { cluster: options.cluster, ..*self }, plan, dir);
-        run.lock = lock;
+        let mut run = Run::new(Engine { turn: turn.as_deref(), ..*self }, plan, dir);
         run.forced.clone_from(&options.forced);
         run.report.left_out.extend(plan.left_out().cloned());
         run.report.notes.extend(options.notes.iter().cloned());
@@ -120,25 +111,21 @@ impl Engine<'_> {
         };
         report.started_at = started;
         report.ended_at = self.host.clock.now();
-        let told = match run.lock.take() {
-            Some(lock) => lock.end(&report),
-            None => options.cluster.map(|cluster| cluster.end_without_lock(&report)).unwrap_or_default(),
-        };
-        report.notes.extend(told);
+        report.notes.extend(turn.map(|turn| turn.end(&report)).unwrap_or_default());
         retention::keep_report(&self.host.root, &report, options.dry_run);
         retention::apply(&self.host.root, &self.policy.state, retention::asked_time(self.host));
         Ok(report)
     }
 
-    /// Whether whoever drives the engine wants it to end now. Asked in every wait, so that the cluster's lock is renewed here.
+    /// Whether whoever drives the engine wants it to end now. Asked in every wait, so that this node's turn is kept here.
     pub fn should_stop(&self) -> bool {
-        if let Some(cluster) = self.cluster {
-            cluster.beat();
+        if let Some(turn) = self.turn {
+            turn.beat();
         }
         self.progress.should_stop()
     }
 
-    fn refused(&self, plan: &Plan, options: &Options<'_>) -> Option<Report> {
+    fn refused(&self, plan: &Plan, options: &Options) -> Option<Report> {
         let now = self.host.clock.now();
         if let Some(violation) = audit(plan, self.inventory).first() {
             story::refused(&violation.to_string());
@@ -146,21 +133,6 @@ impl Engine<'_> {
         }
         let refusals = standing(&options.refusals, &options.forced, plan.emergency);
         if refusals.is_empty() { None } else { Some(self.refusal(refusals)) }
-    }
-
-    /// The cluster's lock, where it has to be had. None: it need not, or an emergency or a person goes without.
-    fn turn<'l>(&self, plan: &Plan, options: &Options<'l>) -> Result<Option<Held<'l>>, Box<Refusal>> {
-        let Some(cluster) = options.cluster.filter(|_| options.needs_lock) else { return Ok(None) };
-        self.progress.step("asking for the cluster's lock", TURN_LIMIT + cluster.lasts());
-        let refusal = match cluster.take(plan, &options.forced, &|| self.should_stop()) {
-            Ok(held) => return Ok(Some(held)),
-            Err(refusal) => refusal,
-        };
-        if standing(std::slice::from_ref(&refusal), &options.forced, plan.emergency).is_empty() {
-            story::without_lock(&refusal);
-            return Ok(None);
-        }
-        Err(Box::new(refusal))
     }
 
     fn refusal(&self, refusals: Vec<Refusal>) -> Report {

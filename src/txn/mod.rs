@@ -33,5 +33,6 @@ mod steps;
 pub mod stop;
 pub mod store;
 mod story;
+pub mod turn;
 pub mod unproven;
 pub mod unwind;

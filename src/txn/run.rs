@@ -22,7 +22,6 @@ use crate::verify::material::material;
 use crate::verify::node::Restart;
 use crate::verify::prove::prove;
 
-use super::cluster::Held;
 use super::engine::Engine;
 use super::ledger::Ledger;
 use super::steps::container::{Stopped, Who, replace};
@@ -82,8 +81,6 @@ pub struct Run<'a> {
     pub stopped_early: BTreeMap<Component, Stopped>,
     /// Components whose activation has ended well.
     pub activated: Vec<Component>,
-    /// The cluster's, where it had to be had.
-    pub lock: Option<Held<'a>>,
     pub(super) staged: Option<Staged>,
     /// What kubeadm was to make: its own did not come to anything.
     pub(super) signed_instead: bool,
@@ -123,7 +120,6 @@ impl<'a> Run<'a> {
             stopped: Vec::new(),
             stopped_early: BTreeMap::new(),
             activated: Vec::new(),
-            lock: None,
             staged: None,
             signed_instead: false,
             validity: BTreeMap::new(),

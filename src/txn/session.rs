@@ -2,6 +2,7 @@
 //! here, so that they cannot drift apart.
 
 mod planning;
+mod turn;
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -29,7 +30,7 @@ use crate::verify::gates::{self, View};
 use crate::verify::requests;
 
 use super::calm;
-use super::cluster::{Cluster, Look};
+use super::cluster::{Cluster, Look, OurTurn};
 use super::engine::{Engine, EngineError, Options};
 use super::history;
 use super::ledger::Ledger;
@@ -38,6 +39,7 @@ use super::recover::Reach;
 use super::state::DaemonState;
 use super::steps::unit;
 use super::store::{self, TxnDir};
+use super::turn::{Take, Turn};
 use super::unproven;
 
 /// A node, looked at.
@@ -204,9 +206,18 @@ impl<'a> Session<'a> {
             refusals.extend(self.meanwhile(plan));
         }
         let cluster = cluster.as_ref().filter(|_| seen.tells);
-        let (forced, needs_lock) = (forced.to_vec(), seen.needs_lock);
-        let options = Options { dry_run, forced, refusals, cluster, needs_lock, notes: seen.notes };
-        let report = self.engine(progress).carry_out(plan, &options)?;
+        let take = cluster.map(|cluster| {
+            move |stop: &dyn Fn() -> bool| -> Result<Box<dyn Turn + '_>, Refusal> {
+                let ours = if seen.needs_lock {
+                    turn::take(cluster, plan, forced, progress, stop)?
+                } else {
+                    OurTurn::without_lock(cluster)
+                };
+                Ok(Box::new(ours))
+            }
+        });
+        let options = Options { dry_run, forced: forced.to_vec(), refusals, notes: seen.notes };
+        let report = self.engine(progress).carry_out(plan, &options, take.as_ref().map(|take| take as &Take<'_>))?;
         if let (Source::Identity { .. }, Outcome::Verified | Outcome::Degraded, Some(item)) =
             (&plan.source, report.outcome, plan.items.first())
         {
@@ -271,7 +282,9 @@ impl<'a> Session<'a> {
         let cluster = self.cluster();
         let held = cluster.as_ref().and_then(Cluster::adopt);
         let told = cluster.as_ref().filter(|cluster| held.is_some() || cluster.has_company());
-        let mut report = Engine { cluster: told, ..self.engine(progress) }.recover(reach, operator)?;
+        let ours = told.map(OurTurn::without_lock);
+        let turn = ours.as_ref().map(|ours| ours as &dyn Turn);
+        let mut report = Engine { turn, ..self.engine(progress) }.recover(reach, operator)?;
         if let (Some(report), Some(cluster)) = (&mut report, &cluster) {
             let notes = match held.or_else(|| cluster.adopt()) {
                 Some(held) => held.end(report),
@@ -315,7 +328,7 @@ impl<'a> Session<'a> {
     }
 
     fn engine<'s>(&'s self, progress: &'s Progress) -> Engine<'s> {
-        Engine { host: self.host, policy: self.policy, inventory: &self.inventory, progress, cluster: None }
+        Engine { host: self.host, policy: self.policy, inventory: &self.inventory, progress, turn: None }
     }
 }
 

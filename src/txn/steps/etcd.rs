@@ -45,7 +45,7 @@ fn hint_of_several(run: &Run<'_>) -> Option<&'static str> {
     let before = || run.before.etcd.as_ref().is_some_and(|was| was.total > 1);
     let flags = run.engine.inventory.node.static_pods.get(&Component::Etcd).map(|pod| &pod.flags);
     let initial = || flags.and_then(|f| f.get("initial-cluster")).is_some_and(|list| list.contains(','));
-    let company = || run.engine.inventory.node.role == Role::ControlPlane && run.engine.cluster.is_some();
+    let company = || run.engine.inventory.node.role == Role::ControlPlane && run.engine.turn.is_some();
     let hints: [(&dyn Fn() -> bool, &str); 3] = [
         (&before, "what it listed before"),
         (&initial, "its flag --initial-cluster"),
@@ -58,11 +58,11 @@ fn hint_of_several(run: &Run<'_>) -> Option<&'static str> {
 /// it is the quorum only that is asked for.
 fn is_reserved(run: &mut Run<'_>) -> Result<(), Stop> {
     let control_plane = run.engine.inventory.node.role == Role::ControlPlane;
-    let Some(cluster) = run.engine.cluster.filter(|_| control_plane) else { return Ok(()) };
+    let Some(turn) = run.engine.turn.filter(|_| control_plane) else { return Ok(()) };
     if run.forced.contains(&Gate::ClusterLock) {
         return Ok(());
     }
-    let Err(doubt) = cluster.is_sure(run.engine.policy.verify.timeout.0) else { return Ok(()) };
+    let Err(doubt) = turn.is_sure(run.engine.policy.verify.timeout.0) else { return Ok(()) };
     let doubt = format!("the cluster's lock is not certain to be this node's: {doubt}");
     // the way back, and what has no way back, cannot wait; that a member can be spared has just been seen
     if run.going_back || !old_still_work(run, run.now_at_least()) {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::model::gate::{Gate, Refusal, standing};
 
-use crate::txn::cluster::Held;
 use crate::txn::run::{Run, Stop};
+use crate::txn::turn::Turn;
 
 /// More than telling takes, and than renewing the lock.
 const TELLING: Duration = Duration::from_secs(60);
@@ -14,11 +14,11 @@ impl Run<'_> {
     /// The last moment at which nothing is lost: a lock that is not ours for certain, from now on and for its whole duration,
     /// ends the transaction.
     pub(in crate::txn) fn still_our_turn(&mut self) -> Result<(), Stop> {
-        let Some(lock) = self.lock.as_ref() else { return Ok(()) };
-        let Err(doubt) = lock.keep() else { return Ok(()) };
+        let Some(turn) = self.engine.turn else { return Ok(()) };
+        let Err(doubt) = turn.keep() else { return Ok(()) };
         let reason = format!("the cluster's lock was lost: {doubt}");
         // in an emergency as well: whoever has it now is at work, or about to be
-        let doubts_emergency = !lock.goes_on(&doubt);
+        let doubts_emergency = !turn.goes_on(&doubt);
         let refusal = Refusal::new(Gate::ClusterLock, reason, "it is tried again");
         let refusal = Refusal { doubts_emergency, ..refusal };
         match standing(&[refusal], &self.forced, self.plan.emergency).first() {
@@ -34,7 +34,7 @@ impl Run<'_> {
     /// After the commit the transaction goes on to its proven end, with or without the lock: half of it is worse for everybody
     /// than two at a time. Renewed before each restart, it is kept for as long as it takes.
     pub fn keep_lock(&mut self) {
-        if let Some(Err(why)) = self.lock.as_ref().map(Held::keep_if_quick) {
+        if let Some(Err(why)) = self.engine.turn.map(Turn::keep_if_quick) {
             let note = format!("the cluster's lock was not certain to be ours after the commit: {why}");
             if !self.report.notes.contains(&note) {
                 self.report.notes.push(note);
@@ -44,9 +44,9 @@ impl Run<'_> {
 
     /// The others learn of a way back before its first restart, and not from a node that may not come up again.
     pub fn tell_rolling_back(&self, reason: &str) {
-        if let Some(cluster) = self.engine.cluster {
+        if let Some(turn) = self.engine.turn {
             self.engine.progress.step("telling the other nodes", TELLING);
-            cluster.rolling_back(self.engine.host.clock.now(), reason);
+            turn.rolling_back(self.engine.host.clock.now(), reason);
         }
     }
 }
