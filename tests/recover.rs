@@ -15,6 +15,7 @@ use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::symlink;
 
+use certwarden::app::session::SessionError;
 use certwarden::model::gate::Gate;
 use certwarden::model::ledger::State;
 use certwarden::model::planner::Selection;
@@ -22,7 +23,6 @@ use certwarden::model::report::Outcome;
 use certwarden::txn::engine::EngineError;
 use certwarden::txn::lock::Lock;
 use certwarden::txn::recover::Reach;
-use certwarden::txn::session::SessionError;
 use certwarden::txn::state::DaemonState;
 use certwarden::txn::store::{self, TxnDir};
 use certwarden::txn::{history, retention};

@@ -13,6 +13,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
+use certwarden::fleet::calm;
 use certwarden::model::assess::assess;
 use certwarden::model::gate::{Gate, standing};
 use certwarden::model::inventory::{Content, Inventory, Owner};
@@ -23,7 +24,6 @@ use certwarden::model::planner::Selection;
 use certwarden::model::policy::{Mode, Span};
 use certwarden::model::report::{self, Outcome, Report};
 use certwarden::model::schedule::{self, Schedule, Who};
-use certwarden::txn::calm;
 use certwarden::txn::recover::Reach;
 use certwarden::txn::state::DaemonState;
 use fake::node::{Node, assert_outcome, assert_unchanged};

@@ -15,6 +15,7 @@ mod support;
 use std::fs;
 use std::sync::Arc;
 
+use certwarden::app::session::SessionError;
 use certwarden::daemon::{NodeWork, Work};
 use certwarden::model::assess::Severity;
 use certwarden::model::component::Component;
@@ -25,7 +26,6 @@ use certwarden::model::report::{Outcome, Report};
 use certwarden::txn::engine::EngineError;
 use certwarden::txn::ledger::Ledger;
 use certwarden::txn::recover::Reach;
-use certwarden::txn::session::SessionError;
 use certwarden::txn::state::DaemonState;
 use certwarden::txn::store::TxnDir;
 use certwarden::txn::{history, unproven};

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::args::Output;
 use super::output::{USAGE, complain, print_json, print_painted};
 use super::terminal;
+use crate::app::session::Session;
 use crate::model::assess::Severity;
 use crate::model::diagnose::facts::{Certificate, Keeper};
 use crate::model::diagnose::{self, Diagnosis, Playbook, RootCause, Step};
@@ -12,7 +13,6 @@ use crate::model::plan::Skipped;
 use crate::model::planner::Selection;
 use crate::model::similar::question;
 use crate::observe::watch;
-use crate::txn::session::Session;
 use crate::txn::state::DaemonState;
 use crate::verify::diagnose::{Look, clients, facts};
 

@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::app::session::{PlanError, Session, SessionError};
 use crate::collect::{Manager, OpenSsl};
 use crate::host::fs::{FsError, Root};
 use crate::host::{Host, core_dump, journal, process};
@@ -48,7 +49,6 @@ use crate::txn::engine::EngineError;
 use crate::txn::lock::LockError;
 use crate::txn::progress::Progress;
 use crate::txn::recover::Reach;
-use crate::txn::session::{PlanError, Session, SessionError};
 use crate::txn::state::DaemonState;
 use crate::verify::endpoints;
 use crate::{config as configuration, daemon, renew};

@@ -7,7 +7,10 @@ use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::app::session::Session;
 use crate::collect::collect;
+use crate::fleet::calm;
+use crate::fleet::pause;
 use crate::host::Host;
 use crate::model::assess::{Assessment, Judged, Severity, assess};
 use crate::model::cause::chain;
@@ -23,13 +26,10 @@ use crate::model::repair::{CLIENT, Choice};
 use crate::model::report::{Outcome, Report};
 use crate::model::schedule::{back_off_until, repaired_until, retry_at};
 use crate::observe::{Attention, CheckSeen, NextEnd, Verdict, Waits};
-use crate::txn::calm;
-use crate::txn::cluster::pause;
 use crate::txn::engine::EngineError;
 use crate::txn::lock::LockError;
 use crate::txn::progress::Progress;
 use crate::txn::recover::Reach;
-use crate::txn::session::Session;
 use crate::txn::state::DaemonState;
 use crate::txn::{retention, store, unproven};
 use crate::verify::{endpoints, gates};

@@ -12,8 +12,6 @@
 
 pub mod acts;
 pub mod before;
-pub mod calm;
-pub mod cluster;
 pub mod engine;
 pub mod files;
 pub mod foresight;
@@ -27,9 +25,8 @@ pub mod recover;
 pub mod retention;
 mod retry;
 pub mod run;
-pub mod session;
 pub mod state;
-mod steps;
+pub mod steps;
 pub mod stop;
 pub mod store;
 mod story;

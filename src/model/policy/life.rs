@@ -16,7 +16,7 @@ impl Renew {
     /// Seconds left at which something is due that lives for `life` seconds in all.
     pub fn due_before(&self, life: i64) -> i64 {
         if self.renew_before <= self.emergency_before {
-            return self.emergency(life); // outside of windows (`txn::calm`)
+            return self.emergency(life); // outside of windows (`fleet::calm`)
         }
         let by_age = self.renew_before.seconds().min(life.max(0) / DUE);
         let by_window = self.next_window.map_or(0, |next| {

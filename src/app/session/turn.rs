@@ -3,11 +3,10 @@
 use std::slice;
 use std::time::Duration;
 
+use crate::fleet::{Cluster, OurTurn};
 use crate::model::gate::{Gate, Refusal, standing};
 use crate::model::plan::Plan;
-
-use super::super::cluster::{Cluster, OurTurn};
-use super::super::progress::Progress;
+use crate::txn::progress::Progress;
 
 /// Some requests to each of some API servers, none of which answers; running workers are waited for besides.
 const TURN_LIMIT: Duration = Duration::from_secs(300);

@@ -5,6 +5,7 @@
 //! [`CONTROL_PLANE`] is the lock of the control planes; `certwarden-worker-N` are as many as workers may act at once.
 
 mod asker;
+pub mod calm;
 mod held;
 mod look;
 pub mod memory;
@@ -31,7 +32,6 @@ use crate::model::inventory::{Inventory, Role};
 use crate::model::policy::{Lock, Policy};
 use crate::model::schedule::{Who, seed};
 
-use super::calm;
 use asker::Asker;
 pub use held::Held;
 pub use look::{Look, node_of};

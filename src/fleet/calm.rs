@@ -15,7 +15,7 @@ use crate::model::policy::{Lock, Policy, Span, Threshold};
 use crate::model::repair::CLIENT;
 use crate::model::schedule::Who;
 
-use super::cluster::pause;
+use super::pause;
 
 /// This node among many.
 pub fn who(host: &Host, inventory: &Inventory) -> Who {

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use crate::collect::collect;
+use crate::fleet::{Cluster, Look, OurTurn, calm};
 use crate::host::Host;
 use crate::model::assess::{Assessment, assess};
 use crate::model::cause::chain;
@@ -26,21 +27,18 @@ use crate::model::repair::Way;
 use crate::model::report::{Outcome, Report};
 use crate::model::serving;
 use crate::renew;
+use crate::txn::engine::{Engine, EngineError, Options};
+use crate::txn::history;
+use crate::txn::ledger::Ledger;
+use crate::txn::progress::Progress;
+use crate::txn::recover::Reach;
+use crate::txn::state::DaemonState;
+use crate::txn::steps::unit;
+use crate::txn::store::{self, TxnDir};
+use crate::txn::turn::{Take, Turn};
+use crate::txn::unproven;
 use crate::verify::gates::{self, View};
 use crate::verify::requests;
-
-use super::calm;
-use super::cluster::{Cluster, Look, OurTurn};
-use super::engine::{Engine, EngineError, Options};
-use super::history;
-use super::ledger::Ledger;
-use super::progress::Progress;
-use super::recover::Reach;
-use super::state::DaemonState;
-use super::steps::unit;
-use super::store::{self, TxnDir};
-use super::turn::{Take, Turn};
-use super::unproven;
 
 /// A node, looked at.
 #[derive(Debug)]
