@@ -11,7 +11,7 @@ use openssl::asn1::Asn1Time;
 use openssl::base64::encode_block;
 use openssl::pkey::PKey;
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/it/support/mod.rs"]
 mod support;
 
 use support::{DAY, KeyKind, Layout, Options, Tree};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::ExitCode;
 
-#[path = "../tests/support/reliability.rs"]
+#[path = "../tests/it/pages/reliability.rs"]
 mod reliability;
 
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]

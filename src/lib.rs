@@ -1,7 +1,7 @@
 //! certwarden renews the certificates of kubeadm-style Kubernetes nodes in a transaction, proves by
 //! use that they took, and rolls back when they did not. It never makes a node worse than it found it.
 //!
-//! Directories are layers. **Imports point down only** (`tests/layers.rs` fails when one points up):
+//! Directories are layers. **Imports point down only** (`tests/it/layers.rs` fails when one points up):
 //!
 //! | layer | modules | what belongs there |
 //! |---|---|---|

@@ -1,6 +1,6 @@
 //! Five thousand workers whose certificates were born in the same hour, on the code that decides in earnest (`model::fleet`): who asks
 //! when, who waits, who acts. Writes the figures into `docs/fleet.md` and the plot beside it, and fails if one of them is beyond what it
-//! may be (`tests/scale.rs` looks at the most important ones with every `make test`).
+//! may be (`tests/it/scale.rs` looks at the most important ones with every `make test`).
 //!
 //!     cargo run --release --example fleet-simulation
 //!

@@ -1,11 +1,11 @@
 //! Manual pages and shell completions from the code, into a directory (`tools/install` puts them where they belong), or
-//! with `--reference` the pages of `docs/reference`, which `tests/manual.rs` compares.
+//! with `--reference` the pages of `docs/reference`, which `tests/it/manual.rs` compares.
 #![allow(clippy::print_stderr, reason = "a program for people")]
 
 mod pages;
-#[path = "../../tests/support/reference.rs"]
+#[path = "../../tests/it/pages/reference.rs"]
 mod reference;
-#[path = "../../tests/support/versions.rs"]
+#[path = "../../tests/it/pages/versions.rs"]
 mod versions;
 
 use std::io;

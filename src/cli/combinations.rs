@@ -1,5 +1,5 @@
 //! What each command answers where something is due, missing or broken, and why it cannot be renewed here: one table, of which
-//! the reference is made and by which the tests (`tests/left_out.rs`, `tests/permission.rs`) judge the programs.
+//! the reference is made and by which the tests (`tests/it/left_out.rs`, `tests/it/permission.rs`) judge the programs.
 
 use crate::model::assess::Severity as S;
 use crate::model::report::Outcome;

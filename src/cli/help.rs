@@ -1,5 +1,5 @@
 //! Examples under `--help`; the manual pages and the reference show the same text. A command line begins after two
-//! spaces, what it does after six; `tests/manual.rs` parses each of them.
+//! spaces, what it does after six; `tests/it/manual.rs` parses each of them.
 
 pub const MAIN: &str = "\
 Examples:

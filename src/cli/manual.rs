@@ -1,4 +1,4 @@
-//! What manuals say about the command line, asked of the code (`examples/manual.rs`, `tests/manual.rs`).
+//! What manuals say about the command line, asked of the code (`examples/manual.rs`, `tests/it/manual.rs`).
 
 use clap::CommandFactory as _;
 

@@ -5,7 +5,7 @@ use super::finding::{Finding, Problem};
 use super::inventory::Node;
 use super::version::Version;
 
-/// Major and minor of the newest one that docs/versions.toml has a renewal on; tests/versions.rs compares.
+/// Major and minor of the newest one that docs/versions.toml has a renewal on; tests/it/versions.rs compares.
 pub const NEWEST: (u32, u32) = (1, 36);
 
 /// For who runs a cluster that is newer. None where the version cannot be known: a worker's disk does not say it, and a node that is

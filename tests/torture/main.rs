@@ -21,11 +21,11 @@ mod kill;
 mod mutation;
 mod outage;
 mod power;
-#[path = "../support/reliability.rs"]
+#[path = "../it/pages/reliability.rs"]
 mod reliability;
 mod scenario;
 mod strace;
-#[path = "../support/mod.rs"]
+#[path = "../it/support/mod.rs"]
 mod support;
 mod tree;
 

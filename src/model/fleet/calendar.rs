@@ -1,6 +1,6 @@
 //! systemd's calendar expressions (systemd.time(7), "CALENDAR EVENTS"): `Sat *-*-* 02:00 Europe/Berlin`, `Mon..Fri 22:00`,
 //! `*-*~01` (the last day of a month), `*:0/15`, `weekly`. Fractions of seconds are not understood: nobody's window needs them.
-//! `tests/calendar.rs` compares with `systemd-analyze calendar`.
+//! `tests/it/calendar.rs` compares with `systemd-analyze calendar`.
 
 use jiff::civil::{Date, DateTime, Weekday};
 use jiff::tz::TimeZone;
