@@ -27,14 +27,17 @@ use crate::model::repair::Way;
 use crate::model::report::{Outcome, Report};
 use crate::model::serving;
 use crate::renew;
-use crate::txn::engine::{Engine, EngineError, Options};
+use crate::txn::dir::TxnDir;
+use crate::txn::engine::{Context, EngineError};
 use crate::txn::history;
 use crate::txn::ledger::Ledger;
 use crate::txn::progress::Progress;
-use crate::txn::recover::Reach;
+use crate::txn::prove_again;
+use crate::txn::recover::{self, Reach};
 use crate::txn::state::DaemonState;
 use crate::txn::steps::unit;
-use crate::txn::store::{self, TxnDir};
+use crate::txn::store;
+use crate::txn::transact::{self, Options};
 use crate::txn::turn::{Take, Turn};
 use crate::txn::unproven;
 use crate::verify::gates::{self, View};
@@ -215,7 +218,8 @@ impl<'a> Session<'a> {
             }
         });
         let options = Options { dry_run, forced: forced.to_vec(), refusals, notes: seen.notes };
-        let report = self.engine(progress).carry_out(plan, &options, take.as_ref().map(|take| take as &Take<'_>))?;
+        let report =
+            transact::carry_out(self.context(progress), plan, &options, take.as_ref().map(|take| take as &Take<'_>))?;
         if let (Source::Identity { .. }, Outcome::Verified | Outcome::Degraded, Some(item)) =
             (&plan.source, report.outcome, plan.items.first())
         {
@@ -270,7 +274,7 @@ impl<'a> Session<'a> {
     /// [`EngineError`].
     pub fn recover(&self, reach: Reach, operator: bool, progress: &Progress) -> Result<Option<Report>, EngineError> {
         if reach == Reach::FilesOnly || !store::unfinished(&self.host.root).is_ok_and(|open| !open.is_empty()) {
-            let mut report = self.engine(progress).recover(reach, operator)?;
+            let mut report = recover::recover(self.context(progress), reach, operator)?;
             if let Some(report) = report.as_mut().filter(|_| reach == Reach::Full) {
                 self.no_harm_any_more(report);
             }
@@ -282,7 +286,7 @@ impl<'a> Session<'a> {
         let told = cluster.as_ref().filter(|cluster| held.is_some() || cluster.has_company());
         let ours = told.map(OurTurn::without_lock);
         let turn = ours.as_ref().map(|ours| ours as &dyn Turn);
-        let mut report = Engine { turn, ..self.engine(progress) }.recover(reach, operator)?;
+        let mut report = recover::recover(Context { turn, ..self.context(progress) }, reach, operator)?;
         if let (Some(report), Some(cluster)) = (&mut report, &cluster) {
             let notes = match held.or_else(|| cluster.adopt()) {
                 Some(held) => held.end(report),
@@ -303,7 +307,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`SessionError`].
     pub fn accept(&self, id: Option<&str>, who: &str, progress: &Progress) -> Result<Option<Report>, SessionError> {
-        let mut report = self.engine(progress).accept(id, who)?;
+        let mut report = prove_again::accept(self.context(progress), id, who)?;
         match (&mut report, id) {
             (None, Some(id)) => return Err(SessionError::NotUnproven { id: id.to_owned() }),
             (None, None) => {}
@@ -325,8 +329,8 @@ impl<'a> Session<'a> {
         self.assessment.at
     }
 
-    fn engine<'s>(&'s self, progress: &'s Progress) -> Engine<'s> {
-        Engine { host: self.host, policy: self.policy, inventory: &self.inventory, progress, turn: None }
+    fn context<'s>(&'s self, progress: &'s Progress) -> Context<'s> {
+        Context { host: self.host, policy: self.policy, inventory: &self.inventory, progress, turn: None }
     }
 }
 

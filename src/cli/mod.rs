@@ -207,7 +207,7 @@ fn is_about_this_node(command: &Command) -> bool {
     }
 }
 
-/// Started by systemd's timer, because certwarden was killed while it held the kubelet (`txn::unit`).
+/// Started by systemd's timer, because certwarden was killed while it held the kubelet (`txn::steps::unit`).
 fn recover_unattended(session: &Session<'_>, output: Output) -> u8 {
     match session.recover(Reach::Full, false, &watched()) {
         Err(EngineError::Lock(LockError::Busy { .. })) => 0, // it lives, and the timer comes again

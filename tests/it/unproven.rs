@@ -18,7 +18,7 @@ use certwarden::txn::engine::EngineError;
 use certwarden::txn::ledger::Ledger;
 use certwarden::txn::recover::Reach;
 use certwarden::txn::state::DaemonState;
-use certwarden::txn::store::TxnDir;
+use certwarden::txn::dir::TxnDir;
 use certwarden::txn::{history, unproven};
 use fake::Fault;
 use fake::node::{Node, assert_outcome};
