@@ -81,7 +81,7 @@ fn staged_by(run: &Run<'_>, source: &Source) -> Result<Staged, RenewError> {
         policy: run.context.policy,
         workdir: &work,
         now: run.context.host.clock.now(),
-        patience: renew::csr::Patience(&going_on),
+        patience: renew::Patience(&going_on),
     };
     renew::renewer(source).stage(run.context.host, &request)
 }
