@@ -18,6 +18,7 @@ mod server;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use jiff::Timestamp;
 use serde::Serialize;

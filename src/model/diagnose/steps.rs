@@ -2,7 +2,8 @@
 
 use super::Step;
 use super::facts::{By, Certificate, Distrust, Facts, Login, Reach, Seen};
-use super::node::{SERVING, ending, serials, told};
+use super::node::{SERVING, serials};
+use super::words::{ending, told};
 use crate::model::assess::Severity;
 use crate::model::csr::{Request, Stage};
 use crate::model::identity::USER;
