@@ -1,7 +1,7 @@
 //! The assessment: the inventory judged by the policy at an instant. How bad is each entry, what is due.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::finding::{Finding, Problem};
 use super::inventory::{Content, Entry, Inventory};
@@ -13,8 +13,59 @@ use super::tested;
 
 mod time;
 
-pub use super::verdict::{Judged, Severity};
 use time::judge_time;
+pub(super) use time::leaf_severity;
+
+/// How bad it is; the worst is the greatest.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    Ok,
+    Warning,
+    /// Could not be read: nobody knows.
+    Unknown,
+    Critical,
+}
+
+impl Severity {
+    /// As monitoring prints it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Warning => "WARNING",
+            Self::Unknown => "UNKNOWN",
+            Self::Critical => "CRITICAL",
+        }
+    }
+
+    /// Exit code of `check` (DESIGN §8; the Nagios plugin convention).
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Warning => 1,
+            Self::Critical => 2,
+            Self::Unknown => 3,
+        }
+    }
+}
+
+/// One entry, judged.
+#[derive(Clone, Debug, Serialize)]
+pub struct Judged {
+    /// The entry's logical name.
+    pub name: String,
+    pub severity: Severity,
+    /// What is wrong with it: what collecting found, then what the time makes of it.
+    pub findings: Vec<Finding>,
+    /// When it stops working: the earlier of its own end and its CA's. None if it could not be read.
+    pub effective_end: Option<Timestamp>,
+    /// Whole seconds until then; negative afterwards.
+    pub seconds_left: Option<i64>,
+    /// certwarden should renew it now. `renew.exclude` is not considered here: a plan is what somebody asks for.
+    pub due: bool,
+    /// It is due, and so late that soft gates give way.
+    pub emergency: bool,
+}
 
 /// The whole inventory, judged.
 #[derive(Clone, Debug, Serialize)]

@@ -11,7 +11,7 @@ use super::cert::CertFacts;
 use super::component::Component;
 use super::distribution::Distribution;
 use super::finding::Finding;
-use super::on_disk::OnDisk;
+use super::identity::OnDisk;
 use super::version::Version;
 
 /// Everything found on one node at one time.

@@ -4,11 +4,11 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use super::assess::{Judged, Severity, leaf_severity};
 use super::component::Component;
 use super::finding::{Finding, Problem};
 use super::inventory::{Entry, Node, StaticPod};
 use super::policy::Policy;
-use super::verdict::{Judged, Severity, leaf_severity};
 use super::version::Version;
 use super::{consumer, consumer::Uptake};
 

@@ -7,8 +7,26 @@ use super::super::finding::{Finding, Problem};
 use super::super::inventory::{Entry, Owner};
 use super::super::policy::Policy;
 use super::super::repair;
-use super::super::verdict::{Judged, Limits, Severity, by_time, leaf_limits};
-use super::is_out_of_reach;
+use super::{Judged, Severity, is_out_of_reach};
+
+/// What a component signs for itself in memory lives for a year (apiserver: `pkg/server/options/serving.go`).
+const YEAR: i64 = 365 * 86_400;
+
+/// Seconds left at which an entry of this kind is a warning, and at which it is critical.
+#[derive(Clone, Copy)]
+struct Limits {
+    warning: i64,
+    critical: i64,
+}
+
+/// How bad it is that a leaf, which nothing is special about, has so many seconds left of a year.
+pub(in crate::model) fn leaf_severity(left: i64, policy: &Policy) -> Severity {
+    by_time(left, leaf_limits(YEAR, policy))
+}
+
+fn leaf_limits(life: i64, policy: &Policy) -> Limits {
+    Limits { warning: policy.renew.due_before(life), critical: policy.renew.emergency(life) }
+}
 
 fn limits(entry: &Entry, leaf: &CertFacts, policy: &Policy) -> Limits {
     let (renew, emergency) = (policy.renew.renew_before.seconds(), policy.renew.emergency_before.seconds());
@@ -22,6 +40,15 @@ fn limits(entry: &Entry, leaf: &CertFacts, policy: &Policy) -> Limits {
         return Limits { warning, critical: emergency.min(warning / 2) };
     }
     leaf_limits(leaf.measured_life(), policy)
+}
+
+fn by_time(left: i64, limits: Limits) -> Severity {
+    match left {
+        ..=0 => Severity::Critical,
+        l if l <= limits.critical => Severity::Critical,
+        l if l <= limits.warning => Severity::Warning,
+        _ => Severity::Ok,
+    }
 }
 
 pub(super) fn judge_time(

@@ -165,7 +165,7 @@ pub(super) fn odd(parsed: &Parsed<'_>, critical: bool) -> Option<&'static str> {
         GeneralName::Invalid(..) => true,
         _ => false,
     };
-    let known = |base: &GeneralName<'_>| is_name(base);
+    let known = |base: &GeneralName<'_>| super::demands::is_name(base);
     if all().next().is_none() || all().any(bad) {
         Some("its name constraints are malformed")
     } else if critical && !all().all(known) {
@@ -173,14 +173,6 @@ pub(super) fn odd(parsed: &Parsed<'_>, critical: bool) -> Option<&'static str> {
     } else {
         None
     }
-}
-
-/// Whether Go knows this form of a name.
-pub(super) fn is_name(name: &GeneralName<'_>) -> bool {
-    matches!(
-        name,
-        GeneralName::DNSName(_) | GeneralName::IPAddress(_) | GeneralName::RFC822Name(_) | GeneralName::URI(_)
-    )
 }
 
 #[cfg(test)]

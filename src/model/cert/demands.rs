@@ -113,7 +113,7 @@ fn refusals(cert: &X509Certificate<'_>) -> Vec<Refusal> {
         }
         let why = match extension.parsed_extension() {
             ParsedExtension::SubjectAlternativeName(san) => {
-                let unknown = san.general_names.iter().all(|n| !constraints::is_name(n));
+                let unknown = san.general_names.iter().all(|n| !is_name(n));
                 if unknown && extension.critical {
                     Some("its alternative names are of no kind that they know".to_owned())
                 } else {
@@ -190,6 +190,13 @@ fn odd_name(name: &X509Name<'_>) -> Option<&'static str> {
 
 fn printable(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'\''..=b')' | b'+'..=b'/' | b' ' | b':' | b'=' | b'?' | b'*' | b'&')
+}
+
+pub(super) fn is_name(name: &GeneralName<'_>) -> bool {
+    matches!(
+        name,
+        GeneralName::DNSName(_) | GeneralName::IPAddress(_) | GeneralName::RFC822Name(_) | GeneralName::URI(_)
+    )
 }
 
 fn odd_alternative(name: &GeneralName<'_>) -> Option<String> {

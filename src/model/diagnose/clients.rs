@@ -4,8 +4,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::facts::{By, Seen};
+use super::node::told;
 use super::steps::{about, said};
-use super::words::told;
 use super::{Cause, Playbook, Remedy, RootCause, Step};
 use crate::model::assess::Severity;
 

@@ -2,7 +2,7 @@
 
 use super::facts::{Certificate, Facts, Login, Seen};
 use super::klog::Signature;
-use super::words::{ending, short, told};
+use super::node::{ending, short};
 use super::{Cause, Remedy, RootCause};
 use crate::model::assess::Severity;
 use crate::model::finding::Problem;
@@ -133,7 +133,7 @@ pub(super) fn expired(f: &Facts) -> Option<RootCause> {
     let embedded = used.map(|_| "; it is in kubelet.conf itself, where nobody rotates it").unwrap_or_default();
     let text = format!(
         "the kubelet's client certificate has expired {} ago{embedded}",
-        told(f.at.duration_since(leaf.not_after))
+        super::node::told(f.at.duration_since(leaf.not_after))
     );
     let log =
         [Signature::BootstrapExpired, Signature::NoBootstrap, Signature::ClientExpired, Signature::RequestRefused];

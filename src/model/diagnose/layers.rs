@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::facts::Seen;
+use super::node::told;
 use super::steps::{about, said};
-use super::words::told;
 use super::{Cause, Playbook, Remedy, RootCause, Step};
 use crate::model::assess::Severity;
 use crate::model::layers::{Brief, Row};

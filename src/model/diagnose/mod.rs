@@ -18,7 +18,6 @@ mod server;
 mod steps;
 #[cfg(test)]
 mod tests;
-mod words;
 
 use jiff::Timestamp;
 use serde::Serialize;

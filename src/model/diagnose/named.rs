@@ -1,8 +1,7 @@
 //! The playbook of one certificate by its logical name.
 
 use super::facts::{By, Certificate, Facts};
-use super::node::serials;
-use super::words::ending;
+use super::node::{ending, serials};
 use super::{Cause, Playbook, Remedy, RootCause, Step};
 use crate::model::assess::Severity;
 use crate::model::finding::Problem;

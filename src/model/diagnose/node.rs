@@ -4,7 +4,6 @@ use jiff::SignedDuration;
 
 use super::facts::{Certificate, Facts, Keeper, Login, Reach, Seen};
 use super::klog::Signature;
-use super::words::{ending, names, short, told};
 use super::{Cause, Remedy, RootCause};
 use crate::model::assess::Severity;
 use crate::model::component::Component;
@@ -325,4 +324,31 @@ pub(super) fn due(f: &Facts) -> Option<RootCause> {
             .seen(due.iter().map(|c| ending(c)).chain(gates))
             .mended(Remedy::renew(&all)),
     )
+}
+
+pub(super) fn names(list: &[&Certificate]) -> String {
+    list.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// When it ends or ended, and which it is.
+pub(super) fn ending(c: &Certificate) -> String {
+    match &c.leaf {
+        Some(leaf) => format!("{} ({}): not after {}, serial {}", c.name, c.path, leaf.not_after, leaf.serial),
+        None => format!("{} ({})", c.name, c.path),
+    }
+}
+
+pub(super) fn short(at: jiff::Timestamp) -> String {
+    format!("{at:.0}")
+}
+
+/// A difference in the largest unit that tells it.
+pub(super) fn told(d: SignedDuration) -> String {
+    let s = d.abs().as_secs();
+    match s {
+        0..120 => format!("{s} s"),
+        120..7200 => format!("{} min", s / 60),
+        7200..172_800 => format!("{} h", s / 3600),
+        _ => format!("{} d", s / 86_400),
+    }
 }

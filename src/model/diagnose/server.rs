@@ -2,8 +2,7 @@
 
 use super::facts::{Certificate, Distrust, Facts, Part, Reach};
 use super::identity;
-use super::node::serials;
-use super::words::{ending, names};
+use super::node::{ending, names, serials};
 use super::{Cause, Remedy, RootCause};
 use crate::model::assess::Severity;
 use crate::model::component::Component;

@@ -2,8 +2,7 @@
 
 use super::Step;
 use super::facts::{By, Certificate, Distrust, Facts, Login, Reach, Seen};
-use super::node::{SERVING, serials};
-use super::words::{ending, told};
+use super::node::{SERVING, ending, serials, told};
 use crate::model::assess::Severity;
 use crate::model::csr::{Request, Stage};
 use crate::model::identity::USER;

@@ -12,15 +12,36 @@
 //!
 //! Times are of a clock that never steps and goes on in suspend (`CLOCK_BOOTTIME`).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-pub use super::record::{LONGEST, Record};
 pub use super::seen::Seen;
 
+/// A record that claims longer is not believed: configuration does not allow it, so nobody relies on it.
+pub const LONGEST: Duration = Duration::from_secs(3_600);
 /// Requests for one goal: enough for a conflict and two silences, few enough for a server that only ever errs.
 const MOST_CALLS: u8 = 8;
+
+/// The Lease, as far as it matters here.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Record {
+    /// `spec.holderIdentity`; empty: nobody.
+    pub holder: String,
+    /// Who held it last, by annotation: for people, and because nobody has to wait for his own cool-down.
+    pub last: String,
+    /// `spec.leaseDurationSeconds`: for how long it must be seen unchanged before another may take it.
+    pub seconds: u32,
+    /// For people: no decision is made by them.
+    pub acquired: Option<Timestamp>,
+    pub renewed: Option<Timestamp>,
+    pub transitions: u32,
+    /// `metadata.resourceVersion`; empty in a record to be created.
+    pub version: String,
+    /// Carried along, because an update replaces the object.
+    pub annotations: BTreeMap<String, String>,
+}
 
 /// A request.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]

@@ -17,7 +17,6 @@ pub mod lease;
 pub mod notes;
 pub mod outage;
 pub mod peers;
-mod record;
 pub mod seen;
 pub mod slot;
 pub mod turn;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::record::{LONGEST, Record};
+use super::lease::{LONGEST, Record};
 
 /// A record that was seen, and since when it is as it is.
 #[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
