@@ -1,4 +1,4 @@
-//! Many agents as processes against a real API server, with the code that asks for the lock in earnest (`txn::cluster`).
+//! Many agents as processes against a real API server, with the code that asks for the lock in earnest (`fleet`).
 //!
 //!     fleet-agents KUBECONFIG COUNT [AT-ONCE=8]
 //!
@@ -18,6 +18,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use certwarden::fleet::Cluster;
 use certwarden::host::Host;
 use certwarden::host::fs::Root;
 use certwarden::model::fleet::turn;
@@ -26,12 +27,11 @@ use certwarden::model::plan::{Plan, Source};
 use certwarden::model::policy::{Policy, Span};
 use certwarden::model::report::{Outcome, Report};
 use certwarden::model::schedule::Who;
-use certwarden::txn::cluster::Cluster;
 use jiff::{SignedDuration, Timestamp};
 
 const KILLED: u32 = 13;
 const STOPPED: u32 = 7;
-/// `fleet.lease-duration` here; the least that `txn::cluster` takes.
+/// `fleet.lease-duration` here; the least that `fleet` takes.
 const LASTS: Duration = Duration::from_secs(60);
 
 /// `fleet.spread` here.

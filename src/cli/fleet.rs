@@ -9,13 +9,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::args::{Output, PauseArgs, ReachArgs};
 use super::output::{USAGE, complain, fail, print, print_json};
+use crate::app::session::Session;
+use crate::fleet::{Desk, pause as own};
 use crate::model::act::What;
 use crate::model::fleet::notes::Pause;
 use crate::model::plain;
 use crate::observe::fleet::{Fleet, Member};
 use crate::txn::acts;
-use crate::txn::cluster::{Desk, pause as own};
-use crate::txn::session::Session;
 
 /// The cluster cannot be asked.
 const CANNOT_TELL: u8 = 3;
@@ -160,9 +160,9 @@ fn row(node: &Member) -> [String; 6] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::Roster;
     use crate::host::kube::nodes::NodeLine;
     use crate::model::fleet::lease::Record;
-    use crate::txn::cluster::Roster;
 
     #[test]
     fn a_node_without_an_agent_is_shown_as_such_and_who_is_at_work_stands_first_to_the_eye() {

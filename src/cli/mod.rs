@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::app::session::{PlanError, Session, SessionError};
 use crate::host::fs::{FsError, Root};
 use crate::host::{Host, core_dump, journal, process};
 use crate::model::act::What;
@@ -41,7 +42,6 @@ use crate::txn::engine::EngineError;
 use crate::txn::lock::LockError;
 use crate::txn::progress::Progress;
 use crate::txn::recover::Reach;
-use crate::txn::session::{PlanError, Session, SessionError};
 use crate::txn::state::DaemonState;
 use crate::verify::endpoints;
 use crate::{config as configuration, daemon, renew};
@@ -200,7 +200,7 @@ fn is_about_this_node(command: &Command) -> bool {
     }
 }
 
-/// Started by systemd's timer, because certwarden was killed while it held the kubelet (`txn::unit`).
+/// Started by systemd's timer, because certwarden was killed while it held the kubelet (`txn::steps::unit`).
 fn recover_unattended(session: &Session<'_>, output: Output) -> u8 {
     match session.recover(Reach::Full, false, &watched()) {
         Err(EngineError::Lock(LockError::Busy { .. })) => 0, // it lives, and the timer comes again

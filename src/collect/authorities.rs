@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::catalogue::{self, Pair};
-use super::extras::Names;
 use super::load::{self, Authority};
 use super::manifests::Container;
+use super::names::Names;
 use super::{Scene, keys};
 use crate::model::component::Component;
 use crate::model::inventory::{Content, Entry, Form, Owner, Role};
@@ -31,7 +31,7 @@ pub(super) fn find(scene: &Scene<'_>) -> Vec<Authority> {
     let etcd = scene
         .path_flag(Etcd, "trusted-ca-file")
         .or_else(|| scene.path_flag(KubeApiserver, "etcd-cafile"))
-        .or_else(|| super::control_plane::etcd_setting(scene, "ETCD_TRUSTED_CA_FILE"));
+        .or_else(|| super::etcd_env::etcd_setting(scene, "ETCD_TRUSTED_CA_FILE"));
     let (front_wanted, etcd_wanted) = (front.is_some(), etcd.is_some());
     let mut found = Found { scene, keys: Keys::default(), seen: BTreeSet::new(), all: Vec::new() };
     // where nobody takes client certificates and no cluster is known, its CA is missing nowhere

@@ -1,19 +1,17 @@
 //! What kubeadm makes on control-plane nodes: leaves and kubeconfigs; and etcd as a service of its own.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::catalogue::{self, CONFIGS, Config, PAIRS, Pair};
+use super::etcd_env::etcd_setting;
+use super::kubeconfigs::{Wanted, kubeconfig_entry};
 use super::load::{self, Expected};
-use super::{KUBERNETES, Scene, authorities, has_finding, kubeconfigs, pair_form};
+use super::{KUBERNETES, Scene, authorities, forget, has_finding, pair_form};
 use crate::model::component::Component;
 use crate::model::consumer;
 use crate::model::finding::Problem;
-use crate::model::inventory::{Content, Credential, Entry, Form, Owner, Role};
-use crate::model::kubeconfig::{Identity, Kubeconfig};
+use crate::model::inventory::{Content, Entry, Owner, Role};
 use Component::{Etcd, KubeApiserver};
-
-/// etcd's settings where kubespray runs it as a service (`etcd_deployment_type: host`).
-const ETCD_ENV: &str = "/etc/etcd.env";
 
 /// Leaves in files of their own.
 pub(super) fn pairs(scene: &Scene<'_>) -> Vec<Entry> {
@@ -79,13 +77,6 @@ fn front_proxy_name(scene: &Scene<'_>, spec: &Pair) -> Option<String> {
     (!names.contains(',')).then(|| names.to_owned())
 }
 
-/// For what is wrong by kubeadm's measure and meant so by the operator.
-pub(super) fn forget(content: &mut Content, problem: Problem) {
-    if let Content::Readable(Credential { findings, .. }) = content {
-        findings.retain(|f| f.id != problem);
-    }
-}
-
 /// kubeadm's kubeconfigs.
 pub(super) fn configs(scene: &mut Scene<'_>) -> Vec<Entry> {
     if scene.role != Role::ControlPlane {
@@ -119,75 +110,6 @@ fn config(scene: &mut Scene<'_>, spec: &Config) -> Option<Entry> {
     Some(Entry { content, used_by: spec.component.into_iter().filter(|_| running).collect(), ..entry })
 }
 
-/// What is asked of a kubeconfig.
-pub(super) struct Wanted<'a> {
-    pub(super) spec: Option<&'a Config>,
-    pub(super) kubeadms_place: bool,
-}
-
-/// The entry for a component's kubeconfig. None if it holds no certificate.
-pub(super) fn kubeconfig_entry(scene: &mut Scene<'_>, name: &str, path: &Path, wanted: &Wanted<'_>) -> Option<Entry> {
-    let loaded = load::kubeconfig(scene.root, path);
-    if let Ok(Kubeconfig { other_users, .. }) = &loaded
-        && !other_users.is_empty()
-    {
-        let note = format!(
-            "{} has further users ({}): they are kept, and nobody renews them",
-            path.display(),
-            other_users.join(", ")
-        );
-        scene.notes.push(note);
-    }
-    let signer = scene.authority("ca");
-    let expected = Expected {
-        signer,
-        common_name: wanted.spec.map(|s| s.common_name),
-        organizations: wanted.spec.map_or(&[], |s| s.organizations),
-        usages: &["clientAuth"],
-    };
-    let mut form = Form::Kubeconfig { path: path.to_path_buf() };
-    let mut owner = Scene::owner(signer, wanted.kubeadms_place);
-    let wrong_ca = loaded.as_ref().ok().and_then(|config| kubeconfigs::wrong_ca(scene, path, config));
-    let in_clear = loaded.as_ref().ok().and_then(|config| kubeconfigs::in_clear(path, config));
-    let mut content = match loaded {
-        Err(finding) => Content::Unusable(finding),
-        Ok(config) => match &config.identity {
-            Identity::Embedded { cert, key } => load::embedded(scene, path, &config, (cert, key), expected),
-            Identity::Files { .. } => {
-                let (cert, key) = load::referred(path, &config.identity)?;
-                // kubeadm renews embedded identities only
-                owner = Scene::owner(signer, false);
-                let mut content = load::pair(scene, &cert, &key, expected);
-                form = pair_form(cert, key);
-                if let Content::Readable(c) = &mut content {
-                    c.server = config.server;
-                }
-                content
-            }
-            Identity::Apart { .. } => load::apart(scene, path, &config, expected),
-            Identity::Other => {
-                let note = format!("{} authenticates without a certificate: nothing to check", path.display());
-                scene.notes.push(note);
-                scene.notes.extend(in_clear.map(|finding| finding.message));
-                return None;
-            }
-        },
-    };
-    if let Content::Readable(credential) = &mut content {
-        credential.findings.extend(wrong_ca.into_iter().chain(in_clear));
-    }
-    Some(Entry {
-        name: name.to_owned(),
-        form,
-        owner,
-        used_by: Vec::new(),
-        signer: Some("ca".to_owned()),
-        trusted_by: None,
-        impact: wanted.spec.map_or(catalogue::OTHER, |s| s.impact).to_owned(),
-        content,
-    })
-}
-
 /// etcd outside of Kubernetes. Nothing here can activate a new certificate there, so it is somebody else's.
 pub(super) fn systemd_etcd(scene: &Scene<'_>, known: &[Entry]) -> Vec<Entry> {
     let spec = |name: &str| PAIRS.iter().find(|p| p.name == name);
@@ -215,11 +137,4 @@ pub(super) fn systemd_etcd(scene: &Scene<'_>, known: &[Entry]) -> Vec<Entry> {
         })
     });
     entries.collect()
-}
-
-pub(super) fn etcd_setting(scene: &Scene<'_>, name: &str) -> Option<PathBuf> {
-    let text = scene.root.read_text(Path::new(ETCD_ENV)).ok()?;
-    let line = text.lines().rev().find_map(|l| l.trim().strip_prefix(name)?.trim().strip_prefix('='))?;
-    let value = line.trim().trim_matches(['"', '\'']);
-    (!value.is_empty()).then(|| value.into())
 }

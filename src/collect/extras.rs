@@ -1,11 +1,12 @@
 //! What manifests point at besides: serving certificates of controller managers, SNI pairs, other agents' files.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::catalogue;
 use super::load::{self, Authority, Expected};
 use super::manifests::{Container, SNI};
+use super::names::Names;
 use super::{Scene, authorities, egress, kubeconfigs, pair_form};
 use crate::model::component::Component;
 use crate::model::inventory::{Content, Entry, Form, Owner};
@@ -33,29 +34,6 @@ pub(super) fn add(scene: &mut Scene<'_>, leaves: &mut Vec<Entry>, cas: &mut Vec<
     for container in std::mem::take(&mut scene.containers) {
         add_of(scene, &container, &mut names, &mut seen, leaves, cas);
         scene.containers.push(container);
-    }
-}
-
-/// `<component>:<flag>`, numbered from the second on: two manifests may be of one component (kubernetes:
-/// `pkg/kubelet/config/file.go` reads a copy called `.bak`, too).
-#[derive(Default)]
-pub(super) struct Names {
-    used: BTreeSet<String>,
-    times: BTreeMap<String, usize>,
-}
-
-impl Names {
-    pub(super) fn next(&mut self, container: &Container, flag: &str) -> String {
-        let owner = container.component.map_or(container.name.as_str(), |c| c.name());
-        let first = format!("{owner}:{flag}");
-        let times = self.times.entry(first.clone()).or_default();
-        loop {
-            *times += 1;
-            let name = if *times == 1 { first.clone() } else { format!("{first}#{times}") };
-            if self.used.insert(name.clone()) {
-                return name;
-            }
-        }
     }
 }
 

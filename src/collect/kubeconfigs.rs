@@ -7,18 +7,18 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::control_plane::{self, Wanted};
-use super::extras::Names;
+use super::catalogue::{self, Config};
 use super::keys::{self, Issuer};
-use super::load;
+use super::load::{self, Expected};
 use super::manifests::Container;
-use super::{Scene, authorities};
+use super::names::Names;
+use super::{Scene, authorities, forget, pair_form};
 use crate::host::fs::Root;
 use crate::model::cert::{self, CertFacts};
 use crate::model::component::Component;
 use crate::model::finding::{Finding, Problem};
-use crate::model::inventory::{Content, Entry, Owner};
-use crate::model::kubeconfig::{self, Kubeconfig, Material};
+use crate::model::inventory::{Content, Entry, Form, Owner};
+use crate::model::kubeconfig::{self, Identity, Kubeconfig, Material};
 use crate::model::pem;
 use crate::model::yaml;
 
@@ -189,6 +189,75 @@ fn named(document: &Value, paths: &mut Vec<String>) {
     }
 }
 
+/// What is asked of a kubeconfig.
+pub(super) struct Wanted<'a> {
+    pub(super) spec: Option<&'a Config>,
+    pub(super) kubeadms_place: bool,
+}
+
+/// The entry for a component's kubeconfig. None if it holds no certificate.
+pub(super) fn kubeconfig_entry(scene: &mut Scene<'_>, name: &str, path: &Path, wanted: &Wanted<'_>) -> Option<Entry> {
+    let loaded = load::kubeconfig(scene.root, path);
+    if let Ok(Kubeconfig { other_users, .. }) = &loaded
+        && !other_users.is_empty()
+    {
+        let note = format!(
+            "{} has further users ({}): they are kept, and nobody renews them",
+            path.display(),
+            other_users.join(", ")
+        );
+        scene.notes.push(note);
+    }
+    let signer = scene.authority("ca");
+    let expected = Expected {
+        signer,
+        common_name: wanted.spec.map(|s| s.common_name),
+        organizations: wanted.spec.map_or(&[], |s| s.organizations),
+        usages: &["clientAuth"],
+    };
+    let mut form = Form::Kubeconfig { path: path.to_path_buf() };
+    let mut owner = Scene::owner(signer, wanted.kubeadms_place);
+    let wrong_ca = loaded.as_ref().ok().and_then(|config| wrong_ca(scene, path, config));
+    let in_clear = loaded.as_ref().ok().and_then(|config| in_clear(path, config));
+    let mut content = match loaded {
+        Err(finding) => Content::Unusable(finding),
+        Ok(config) => match &config.identity {
+            Identity::Embedded { cert, key } => load::embedded(scene, path, &config, (cert, key), expected),
+            Identity::Files { .. } => {
+                let (cert, key) = load::referred(path, &config.identity)?;
+                // kubeadm renews embedded identities only
+                owner = Scene::owner(signer, false);
+                let mut content = load::pair(scene, &cert, &key, expected);
+                form = pair_form(cert, key);
+                if let Content::Readable(c) = &mut content {
+                    c.server = config.server;
+                }
+                content
+            }
+            Identity::Apart { .. } => load::apart(scene, path, &config, expected),
+            Identity::Other => {
+                let note = format!("{} authenticates without a certificate: nothing to check", path.display());
+                scene.notes.push(note);
+                scene.notes.extend(in_clear.map(|finding| finding.message));
+                return None;
+            }
+        },
+    };
+    if let Content::Readable(credential) = &mut content {
+        credential.findings.extend(wrong_ca.into_iter().chain(in_clear));
+    }
+    Some(Entry {
+        name: name.to_owned(),
+        form,
+        owner,
+        used_by: Vec::new(),
+        signer: Some("ca".to_owned()),
+        trusted_by: None,
+        impact: wanted.spec.map_or(catalogue::OTHER, |s| s.impact).to_owned(),
+        content,
+    })
+}
+
 /// Whether a flag names a kubeconfig.
 pub(super) fn is_flag(flag: &str) -> bool {
     flag.ends_with("kubeconfig")
@@ -203,13 +272,13 @@ pub(super) fn entry(
     names: &mut Names,
 ) -> Option<Entry> {
     let wanted = Wanted { spec: None, kubeadms_place: false };
-    let entry = control_plane::kubeconfig_entry(scene, &names.next(container, flag), path, &wanted)?;
+    let entry = kubeconfig_entry(scene, &names.next(container, flag), path, &wanted)?;
     let used_by: Vec<Component> = container.component.into_iter().collect();
     let mut entry = Entry { used_by, ..entry };
     // of a webhook elsewhere nobody knows who should have issued its client's certificate
     let known = container.component.is_some() && OF_THE_CLUSTER.contains(&flag);
     if !known && super::has_finding(&entry.content, Problem::WrongIssuer) {
-        control_plane::forget(&mut entry.content, Problem::WrongIssuer);
+        forget(&mut entry.content, Problem::WrongIssuer);
         let signer = match &entry.content {
             Content::Readable(c) => scene.authorities.iter().find(|a| keys::leads_to(&c.chain, &a.issuers)),
             _ => None,

@@ -11,14 +11,17 @@ mod copies;
 mod distribution;
 mod doubles;
 mod egress;
+mod etcd_env;
 mod extras;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod issued;
 mod keys;
 mod kubeconfigs;
 mod kubelet;
 mod load;
 mod manifests;
+mod names;
 mod naming;
 mod node_identity;
 mod ownership;
@@ -34,7 +37,7 @@ use crate::host::fs::Root;
 use crate::model::cert::{CertFacts, Refusal};
 use crate::model::component::Component;
 use crate::model::finding::Problem;
-use crate::model::inventory::{Content, Entry, Form, Inventory, Node, Owner, Role};
+use crate::model::inventory::{Content, Credential, Entry, Form, Inventory, Node, Owner, Role};
 use crate::model::policy::Kubeconfigs;
 use crate::model::version::Version;
 pub use kubeconfigs::open_to_all;
@@ -249,6 +252,13 @@ fn pair_form(cert: PathBuf, key: PathBuf) -> Form {
 }
 
 /// Whether the credential was issued by a CA that we know.
+/// For what is wrong by kubeadm's measure and meant so by the operator.
+fn forget(content: &mut Content, problem: Problem) {
+    if let Content::Readable(Credential { findings, .. }) = content {
+        findings.retain(|f| f.id != problem);
+    }
+}
+
 fn has_finding(content: &Content, problem: Problem) -> bool {
     matches!(content, Content::Readable(c) if c.findings.iter().any(|f| f.id == problem))
 }

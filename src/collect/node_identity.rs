@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::catalogue;
+use super::issued::Issued;
 use super::load::{self, Expected};
-use super::naming::Issued;
 use super::{Scene, kubeconfigs, pair_form};
 use crate::host::fs::Root;
 use crate::model::component::Component;

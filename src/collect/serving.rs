@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use super::catalogue;
-use super::control_plane::forget;
 use super::load::{self, Expected};
 use super::node_identity::plain_file;
-use super::{Scene, has_finding, keys, pair_form};
+use super::{Scene, forget, has_finding, keys, pair_form};
 use crate::model::cert::CertFacts;
 use crate::model::component::Component;
 use crate::model::finding::Problem;

@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
+use crate::app::session::Session;
+use crate::fleet::pause;
 use crate::host::Host;
 use crate::model::assess::{Judged, Severity};
 use crate::model::cause::chain;
@@ -22,12 +24,10 @@ use crate::model::repair::{CLIENT, Choice};
 use crate::model::report::{Outcome, Report};
 use crate::model::schedule::{back_off_until, repaired_until, retry_at};
 use crate::observe::{Attention, CheckSeen, NextEnd, Verdict, Waits};
-use crate::txn::cluster::pause;
 use crate::txn::engine::EngineError;
 use crate::txn::lock::LockError;
 use crate::txn::progress::Progress;
 use crate::txn::recover::Reach;
-use crate::txn::session::Session;
 use crate::txn::state::DaemonState;
 use crate::txn::{retention, store, unproven};
 use crate::verify::{endpoints, gates};

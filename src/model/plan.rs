@@ -193,7 +193,7 @@ pub struct PlannedStep {
     pub reason: String,
 }
 
-/// One step. Data only: `txn::engine` knows how each is done and undone.
+/// One step. Data only: `txn::forward` and `txn::unwind` know how each is done and undone.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "step")]
 pub enum Step {

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::fleet::{Roster, node_of};
 use crate::host::kube::nodes::NodeLine;
 use crate::model::fleet::lease::Record;
 use crate::model::fleet::notes::{Harm, Pause};
 use crate::model::plain;
-use crate::txn::cluster::{Roster, node_of};
 
 pub const SCHEMA: &str = "certwarden.fleet/v1";
 /// Any of these says that there is an agent.

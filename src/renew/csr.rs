@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::identity::joined;
+use super::layout::joined;
 use super::{RenewError, Request};
 use crate::host::Host;
 use crate::host::clock::Deadline;
@@ -353,22 +353,3 @@ fn ca_of(host: &Host, path: &Path) -> Option<Vec<u8>> {
     let beside = |file: &Path| host.root.read_secret(&kubeconfig::relative_to(path, file));
     kubeconfig::parse(&text).ok()?.ca?.pem(beside).ok()
 }
-
-/// How long a caller goes on waiting.
-#[derive(Clone, Copy)]
-pub struct Patience<'a>(pub &'a dyn Fn() -> bool);
-
-impl Patience<'_> {
-    fn is_over(self) -> bool {
-        !(self.0)()
-    }
-}
-
-impl std::fmt::Debug for Patience<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Patience")
-    }
-}
-
-/// For those who never wait.
-pub const FOREVER: Patience<'static> = Patience(&|| true);

@@ -4,12 +4,11 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
+use super::layout::{joined, place, refer};
 use super::{RenewError, Renewer, Request, Staged, csr, local};
 use crate::host::Host;
-use crate::host::fs::{FsError, MAX_FILE};
 use crate::model::credential;
 use crate::model::inventory::Form;
-use crate::model::kubeconfig::{self, KubeconfigError};
 use crate::model::plan::Item;
 use crate::model::repair::Way;
 
@@ -79,52 +78,4 @@ fn adopt(host: &Host, file: &Path, embedded: bool) -> Result<Zeroizing<Vec<u8>>,
     let (cert, key) = credential::embedded(&bytes)
         .map_err(|e| RenewError::Graft { path: file.to_path_buf(), detail: e.to_string() })?;
     Ok(joined(&cert, &key))
-}
-
-/// Leaf first, then the key, each with its own last line.
-pub(super) fn joined(cert: &[u8], key: &[u8]) -> Zeroizing<Vec<u8>> {
-    let mut both = Zeroizing::new(Vec::with_capacity(cert.len() + key.len() + 2)); // growing would leave copies behind
-    for part in [cert, key] {
-        both.extend_from_slice(part);
-        if !part.ends_with(b"\n") {
-            both.push(b'\n');
-        }
-    }
-    both
-}
-
-/// The new file, and everything that is to lead to it.
-pub(super) fn place(form: &Form, pem: Zeroizing<Vec<u8>>, staged: &mut Staged) {
-    let Form::Dated { file, link, obstacle } = form else { return };
-    staged.files.insert(file.clone(), pem);
-    for link in [link].into_iter().chain(obstacle) {
-        staged.links.insert(link.clone(), file.clone());
-    }
-}
-
-/// The kubeconfig with references: its own text but for two lines, or anew where it says nothing any more.
-pub(super) fn refer(
-    host: &Host,
-    request: &Request<'_>,
-    item: &Item,
-    (config, link): (&Path, &Path),
-    staged: &mut Staged,
-) -> Result<(), RenewError> {
-    let old = match host.root.read_secret(config) {
-        Err(FsError::NotFound { .. } | FsError::Dangling { .. }) => Zeroizing::default(),
-        other => other?,
-    };
-    let graft = |e: KubeconfigError| RenewError::Graft { path: config.to_path_buf(), detail: e.to_string() };
-    let text = std::str::from_utf8(&old).ok().filter(|t| kubeconfig::parse(t).is_ok());
-    let new = if let Some(text) = text {
-        kubeconfig::referring(text, link).map_err(graft)?.as_bytes().to_vec()
-    } else {
-        let server = request.node.kubelet.identity.server.as_deref();
-        let nowhere = || RenewError::CannotSign { name: item.name.clone(), detail: "no API server is known".into() };
-        let ca = host.root.read(&item.ca, MAX_FILE)?;
-        staged.notes.push(format!("{} was made anew: it said nothing any more", config.display()));
-        kubeconfig::fresh(server.ok_or_else(nowhere)?, &ca, link).into_bytes()
-    };
-    staged.files.insert(config.to_path_buf(), Zeroizing::new(new));
-    Ok(())
 }

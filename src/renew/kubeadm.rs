@@ -12,10 +12,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::csr::FOREVER;
+use super::layout::grafted;
 use super::local::Local;
 use super::staging::{Answer, Done, Name, Order};
-use super::{RenewError, Renewer, Request, Staged, cluster_config, successor};
+use super::{FOREVER, RenewError, Renewer, Request, Staged, cluster_config, successor};
 use crate::host::Host;
 use crate::host::crypto;
 use crate::host::exec::{Invocation, Program};
@@ -269,15 +269,6 @@ pub(super) fn takes_another(host: &Host, path: &Path) -> Result<(), RenewError> 
     let old = host.root.read_secret(path)?;
     let (cert, key) = credential::embedded(&old).map_err(|e| graft(e.to_string()))?;
     grafted(path, &old, &cert, &key).map(drop)
-}
-
-/// The old kubeconfig with a new certificate and key, and every other byte as it was.
-pub(super) fn grafted(path: &Path, old: &[u8], cert: &[u8], key: &[u8]) -> Result<Zeroizing<Vec<u8>>, RenewError> {
-    let graft = |detail: String| RenewError::Graft { path: path.to_path_buf(), detail };
-    let text = credential::text(old).map_err(|e| graft(e.to_string()))?;
-    let (cert, key) = successor::embedded(old, cert, key);
-    let new = kubeconfig::graft(text, &cert, &key).map_err(|e| graft(e.to_string()))?;
-    Ok(Zeroizing::new(new.as_bytes().to_vec()))
 }
 
 fn write_new(path: &PathBuf, bytes: &[u8]) -> Result<(), RenewError> {

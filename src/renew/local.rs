@@ -3,7 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
-use super::{RenewError, Renewer, Request, Staged, identity, successor};
+use super::layout::{self, grafted, joined};
+use super::{RenewError, Renewer, Request, Staged, successor};
 use crate::host::Host;
 use crate::host::crypto::{self, Signed, Subject};
 use crate::host::fs::MAX_FILE;
@@ -27,11 +28,11 @@ impl Renewer for Local {
         for item in request.items {
             match &item.form {
                 Form::Dated { .. } => {
-                    identity::place(&item.form, sign_node(host, request, item)?, &mut staged);
+                    layout::place(&item.form, sign_node(host, request, item)?, &mut staged);
                     continue;
                 }
                 Form::Reference { config, link, .. } => {
-                    identity::refer(host, request, item, (config, link), &mut staged)?;
+                    layout::refer(host, request, item, (config, link), &mut staged)?;
                     continue;
                 }
                 _ => {}
@@ -132,7 +133,7 @@ pub(super) fn sign_node(host: &Host, request: &Request<'_>, item: &Item) -> Resu
     let subject = Subject { organization: GROUP, common_name: &common_name };
     let signed = crypto::sign_client(subject, &bundle, &ca_key, from, to)
         .map_err(|source| RenewError::Sign { name: item.name.clone(), source })?;
-    Ok(identity::joined(&signed.cert, &signed.key))
+    Ok(joined(&signed.cert, &signed.key))
 }
 
 /// The certificate of the bundle that the key belongs to: of several, as after a CA was issued again for its old key,
@@ -173,7 +174,7 @@ fn place(host: &Host, item: &Item, old: &[u8], signed: Signed, staged: &mut Stag
             staged.files.insert(key_path.clone(), key);
         }
         Form::Kubeconfig { path } => {
-            let file = super::kubeadm::grafted(path, old, &cert, &key)?;
+            let file = grafted(path, old, &cert, &key)?;
             staged.files.insert(path.clone(), file);
         }
         Form::Combined { path } => {

@@ -8,6 +8,7 @@ pub(crate) mod fuzz;
 pub mod generation;
 pub mod identity;
 pub mod kubeadm;
+mod layout;
 pub mod local;
 pub mod staging;
 mod successor;
@@ -59,8 +60,27 @@ pub struct Request<'a> {
     pub workdir: &'a Path,
     pub now: Timestamp,
     /// Whether to go on waiting for somebody else's answer.
-    pub patience: csr::Patience<'a>,
+    pub patience: Patience<'a>,
 }
+
+/// How long a caller goes on waiting.
+#[derive(Clone, Copy)]
+pub struct Patience<'a>(pub &'a dyn Fn() -> bool);
+
+impl Patience<'_> {
+    fn is_over(self) -> bool {
+        !(self.0)()
+    }
+}
+
+impl std::fmt::Debug for Patience<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Patience")
+    }
+}
+
+/// For those who never wait.
+pub const FOREVER: Patience<'static> = Patience(&|| true);
 
 /// Why there are no new credentials. Nothing live has been touched.
 #[derive(Debug, thiserror::Error)]

@@ -1,61 +1,40 @@
-//! The engine: carries out a plan, step by step, and undoes it if a step fails. It makes no choices.
+//! What a transaction works with, and why one could not begin.
 //!
-//! One engine runs on one thread and blocks there; `cli` calls it on its only thread, the daemon on one of its own.
-
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use jiff::Timestamp;
+//! A transaction runs on one thread and blocks there; `cli` carries it out on its only thread, the daemon on one of its own.
 
 use crate::host::Host;
 use crate::host::fs::FsError;
-use crate::model::audit::audit;
-use crate::model::gate::{Gate, Refusal, standing};
 use crate::model::inventory::Inventory;
-use crate::model::plan::{Plan, Skipped};
 use crate::model::policy::Policy;
-use crate::model::report::{Outcome, Report};
 
-use super::cluster::{Cluster, Held};
 use super::ledger::LedgerError;
-use super::lock::{Lock, LockError};
+use super::lock::LockError;
 use super::progress::Progress;
-use super::run::{Run, Stop};
 use super::state::StateError;
-use super::{retention, store, story, unit, unwind};
+use super::turn::Turn;
 
-/// Some requests to each of some API servers, none of which answers; workers that are at work are waited for besides.
-const TURN_LIMIT: Duration = Duration::from_secs(300);
-
-/// What the engine works with.
+/// What a transaction works with.
 #[derive(Clone, Copy, Debug)]
-pub struct Engine<'a> {
+pub struct Context<'a> {
     pub host: &'a Host,
     pub policy: &'a Policy,
     pub inventory: &'a Inventory,
     pub progress: &'a Progress,
-    /// The cluster that is told of it, and whose lock is kept meanwhile; None: there is nobody to tell.
-    pub cluster: Option<&'a Cluster<'a>>,
+    /// This node's turn among others, which is kept meanwhile; None: there is nobody to report to.
+    pub turn: Option<&'a dyn Turn>,
 }
 
-/// How a plan is to be carried out.
-#[derive(Clone, Debug, Default)]
-pub struct Options<'a> {
-    /// Stage, validate, rehearse, report, discard.
-    pub dry_run: bool,
-    /// Soft gates that the operator overrides.
-    pub forced: Vec<Gate>,
-    /// Gates found closed before the engine was asked, by `verify::gates`.
-    pub refusals: Vec<Refusal>,
-    /// Who is told of it.
-    pub cluster: Option<&'a Cluster<'a>>,
-    /// The cluster's lock is taken first.
-    pub needs_lock: bool,
-    /// What was noticed before: sentences for the report.
-    pub notes: Vec<String>,
+impl Context<'_> {
+    /// Whether whoever drives it wants the transaction to end now. Asked in every wait, so that this node's turn is kept here.
+    pub fn should_stop(&self) -> bool {
+        if let Some(turn) = self.turn {
+            turn.beat();
+        }
+        self.progress.should_stop()
+    }
 }
 
-/// Why the engine could not even begin. Everything later is told in a [`Report`].
+/// Why a transaction could not even begin. Everything later is in its report.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     #[error(transparent)]
@@ -71,178 +50,4 @@ pub enum EngineError {
     Unfinished { id: String },
     #[error("several transactions are not proven: {ids}; name the one to accept")]
     SeveralUnproven { ids: String },
-}
-
-impl Engine<'_> {
-    /// Carries out the plan under the lock.
-    ///
-    /// # Errors
-    /// [`EngineError`] if nothing was begun.
-    pub fn carry_out(&self, plan: &Plan, options: &Options<'_>) -> Result<Report, EngineError> {
-        let started = self.host.clock.now();
-        if let Some(not_begun) = not_begun(plan, started) {
-            return Ok(not_begun);
-        }
-        let _lock = Lock::take(&self.host.root, if options.dry_run { "renew --dry-run" } else { "renew" })?;
-        if let Some((dir, _)) = store::unfinished(&self.host.root)?.into_iter().next() {
-            return Err(EngineError::Unfinished { id: dir.id });
-        }
-        if let Some(refused) = self.refused(plan, options) {
-            return Ok(Report { left_out: plan.left_out().cloned().collect(), ..refused });
-        }
-        let lock = match self.turn(plan, options) {
-            Ok(lock) => lock,
-            Err(refusal) => return Ok(self.refusal(vec![*refusal])),
-        };
-        let dir = match store::create(&self.host.root, started) {
-            Ok(dir) => dir,
-            Err(e) => {
-                // nothing was begun: the others need not wait until it ends by itself
-                if let Some(lock) = lock {
-                    lock.give_up();
-                }
-                return Err(e.into());
-            }
-        };
-        story::opened(&dir.id, plan, self.host.by.as_deref());
-        let mut run = Run::new(Engine { cluster: options.cluster, ..*self }, plan, dir);
-        run.lock = lock;
-        run.forced.clone_from(&options.forced);
-        run.report.left_out.extend(plan.left_out().cloned());
-        run.report.notes.extend(options.notes.iter().cloned());
-        run.report.notes.extend(by_reason("not renewed: ", plan.skipped.iter().filter(|s| !s.due)));
-        let left_alone = plan.others.iter().filter(|o| !plan.restarts(&o.container));
-        run.report.notes.extend(left_alone.map(|o| format!("left alone: {}", o.sentence())));
-        let mut report = match run.all(options.dry_run) {
-            Ok(outcome) => run.close(outcome),
-            Err(stop) => stopped(&mut run, stop, options.dry_run),
-        };
-        report.started_at = started;
-        report.ended_at = self.host.clock.now();
-        let told = match run.lock.take() {
-            Some(lock) => lock.end(&report),
-            None => options.cluster.map(|cluster| cluster.end_without_lock(&report)).unwrap_or_default(),
-        };
-        report.notes.extend(told);
-        retention::keep_report(&self.host.root, &report, options.dry_run);
-        retention::apply(&self.host.root, &self.policy.state, retention::asked_time(self.host));
-        Ok(report)
-    }
-
-    /// Whether whoever drives the engine wants it to end now. Asked in every wait, so that the cluster's lock is renewed here.
-    pub fn should_stop(&self) -> bool {
-        if let Some(cluster) = self.cluster {
-            cluster.beat();
-        }
-        self.progress.should_stop()
-    }
-
-    fn refused(&self, plan: &Plan, options: &Options<'_>) -> Option<Report> {
-        let now = self.host.clock.now();
-        if let Some(violation) = audit(plan, self.inventory).first() {
-            story::refused(&violation.to_string());
-            return Some(Report::new(Outcome::Refused, violation.to_string(), now));
-        }
-        let refusals = standing(&options.refusals, &options.forced, plan.emergency);
-        if refusals.is_empty() { None } else { Some(self.refusal(refusals)) }
-    }
-
-    /// The cluster's lock, where it has to be had. None: it need not, or an emergency or a person goes without.
-    fn turn<'l>(&self, plan: &Plan, options: &Options<'l>) -> Result<Option<Held<'l>>, Box<Refusal>> {
-        let Some(cluster) = options.cluster.filter(|_| options.needs_lock) else { return Ok(None) };
-        self.progress.step("asking for the cluster's lock", TURN_LIMIT + cluster.lasts());
-        let refusal = match cluster.take(plan, &options.forced, &|| self.should_stop()) {
-            Ok(held) => return Ok(Some(held)),
-            Err(refusal) => refusal,
-        };
-        if standing(std::slice::from_ref(&refusal), &options.forced, plan.emergency).is_empty() {
-            story::without_lock(&refusal);
-            return Ok(None);
-        }
-        Err(Box::new(refusal))
-    }
-
-    fn refusal(&self, refusals: Vec<Refusal>) -> Report {
-        let now = self.host.clock.now();
-        let first = refusals.first().map(ToString::to_string).unwrap_or_default();
-        refusals.iter().for_each(story::closed_gate);
-        let more = if refusals.len() > 1 { format!(" (and {} more)", refusals.len() - 1) } else { String::new() };
-        let mut report = Report::new(Outcome::Refused, format!("gate {first}{more}"), now);
-        report.refusals = refusals;
-        report
-    }
-}
-
-/// A step failed or the process is asked to stop.
-fn stopped(run: &mut Run<'_>, stop: Stop, dry_run: bool) -> Report {
-    if !run.touched() {
-        let reason = match stop {
-            Stop::Failed(reason) | Stop::Passing(reason) | Stop::Unrecorded(reason) => reason,
-            Stop::Asked => "stopped before anything live was touched".to_owned(),
-        };
-        run.discard(&reason, dry_run);
-        return run.close_with(Outcome::Refused, reason);
-    }
-    match stop {
-        Stop::Failed(reason) | Stop::Passing(reason) => unwind::roll_back(run, &reason),
-        Stop::Unrecorded(why) => unrecorded(run, &why),
-        Stop::Asked => {
-            unit::release(run);
-            let reason = "the new files are in place; the next start activates and verifies them".to_owned();
-            story::interrupted(&run.dir.id, &reason);
-            run.close_with(Outcome::Interrupted, reason)
-        }
-    }
-}
-
-/// Everything is proven, and the record of it is missing: whoever comes next proves it again and records it.
-pub fn unrecorded(run: &mut Run<'_>, why: &str) -> Report {
-    unit::release(run);
-    let reason = format!(
-        "the new files are in place and proven, which could not be recorded ({why}); the next recovery does it"
-    );
-    story::interrupted(&run.dir.id, &reason);
-    run.close_with(Outcome::Interrupted, reason)
-}
-
-/// Of a plan that there is nothing to do by, or not all that it has to do together.
-fn not_begun(plan: &Plan, at: Timestamp) -> Option<Report> {
-    let blocks = by_reason("left out: ", plan.skipped.iter().filter(|s| s.blocks));
-    let due = by_reason("", plan.left_out());
-    let (outcome, reason) = if !blocks.is_empty() {
-        let others = if plan.is_empty() { "" } else { "; name the others to renew them without it" };
-        let reason = format!("{}{others}", blocks.join("; "));
-        story::refused(&reason);
-        (Outcome::Refused, reason)
-    } else if !plan.is_empty() {
-        return None;
-    } else if !due.is_empty() {
-        (Outcome::LeftOut, format!("what is due or broken is not renewed here: {}", due.join("; ")))
-    } else {
-        (Outcome::NothingToDo, nothing(plan))
-    };
-    let mut report = Report::new(outcome, reason, at);
-    report.left_out = plan.skipped.iter().filter(|s| s.due || s.blocks).cloned().collect();
-    let others = plan.skipped.iter().filter(|s| !(s.due || s.blocks));
-    report.notes.extend(others.filter_map(|s| Some(format!("{} needs {}", s.name, s.needed.as_ref()?))));
-    Some(report)
-}
-
-/// A sentence for each reason, with everything that it keeps from being renewed.
-fn by_reason<'a>(head: &str, skipped: impl Iterator<Item = &'a Skipped>) -> Vec<String> {
-    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for s in skipped {
-        by_reason.entry(&s.reason).or_default().push(&s.name);
-    }
-    by_reason.iter().map(|(reason, names)| format!("{head}{}: {reason}", names.join(", "))).collect()
-}
-
-/// Where there is nothing to do: what is not due either is told where it was asked for.
-fn nothing(plan: &Plan) -> String {
-    let excluded = match plan.excluded.as_slice() {
-        [] => String::new(),
-        names => format!(" but what renew.exclude names: {}", names.join(", ")),
-    };
-    let others: Vec<String> = by_reason("; not renewed here: ", plan.skipped.iter());
-    format!("nothing is due{excluded}{}", others.concat())
 }

@@ -7,8 +7,9 @@ use crate::host::fs::{FsError, Root};
 use crate::model::ledger::State;
 use crate::model::report::Report;
 
+use super::dir::TxnDir;
 use super::ledger::Ledger;
-use super::store::{self, TxnDir};
+use super::store;
 
 /// One transaction, for people.
 #[derive(Debug, Serialize)]

@@ -9,7 +9,7 @@ use crate::host::fs::{FsError, Root};
 use crate::model::component::Component;
 use crate::model::ledger::{FileRecord, Record, SCHEMA, State};
 
-use super::store::TxnDir;
+use super::dir::TxnDir;
 
 /// A ledger has some ten records; file lists and attributes make them long, but not this long.
 const MAX_LEDGER: u64 = 8 << 20;

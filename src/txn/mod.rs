@@ -9,36 +9,37 @@
 //! ```
 //! Each word below the line is a record in the ledger, durable before the act above it begins. A process that
 //! dies anywhere leaves a ledger from which [`recover`] finishes the story.
+//!
+//! [`transact`], [`recover`] and [`prove_again`] begin and end a transaction; `forward` and `unwind` know the order of the
+//! [`steps`]; a step works on the [`run`]. Each file imports only what stands below it.
 
-pub mod activate;
 pub mod acts;
 pub mod before;
-pub mod calm;
-pub mod cluster;
-pub mod container;
-mod copies;
+pub mod dir;
 pub mod engine;
-mod etcd;
-mod exits;
 pub mod files;
 pub mod foresight;
+mod forward;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 pub mod history;
 pub mod ledger;
+pub mod live;
 pub mod lock;
-mod pods;
 pub mod progress;
-mod prove;
+pub mod prove_again;
 pub mod recover;
+mod resume;
 pub mod retention;
 mod retry;
 pub mod run;
-pub mod session;
 pub mod state;
+pub mod steps;
 pub mod stop;
 pub mod store;
 mod story;
-mod unit;
+pub mod swap;
+pub mod transact;
+pub mod turn;
 pub mod unproven;
-pub mod unwind;
+mod unwind;

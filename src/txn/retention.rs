@@ -13,10 +13,11 @@ use crate::model::ledger::State;
 use crate::model::policy::State as Rules;
 use crate::model::report::Report;
 
+use super::dir::TxnDir;
 use super::ledger::Ledger;
 use super::lock::Lock;
-use super::store::{self, STATE_DIR, TxnDir};
-use super::{files, unproven};
+use super::store::{self, STATE_DIR};
+use super::{swap, unproven};
 
 /// A file being written is complete within seconds; one that is older was left by a process that died. They are named at
 /// random, since the daemon and a person's command may both write `state.json`.
@@ -140,7 +141,7 @@ fn forget_keys(root: &Root, dir: &TxnDir) {
 /// Keys must not stay beside the live ones because a file could not be removed at once.
 fn sweep_live(root: &Root, dir: &TxnDir, state: State) {
     let Ok(Some(ledger)) = Ledger::load(root, dir) else { return };
-    let sweep = if state == State::RollbackFailed { files::sweep_new } else { files::sweep };
+    let sweep = if state == State::RollbackFailed { swap::sweep_new } else { swap::sweep };
     if let Err(e) = sweep(root, ledger.files()) {
         tracing::warn!(cw_txn = dir.id, "what lies beside the live files could not be removed: {}", chain(&e));
     }

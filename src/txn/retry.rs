@@ -4,9 +4,17 @@
 use crate::model::cause::chain;
 use crate::model::report::{Outcome, Report};
 
-use super::run::{Origin, Run, Stop};
+use super::run::{Origin, Run};
+use super::stop::Stop;
 use super::story;
-use super::unwind::{FILES, Failure, RECORD};
+
+/// The step of a rollback that puts the files back.
+pub const FILES: &str = "put the files back";
+/// The step that records its end.
+pub const RECORD: &str = "record the end";
+
+/// A step of a rollback and why it failed.
+pub type Failure = (String, Stop);
 
 /// The report of a rollback that is tried again, instead of that of one that failed; None: it has failed.
 ///
@@ -24,9 +32,9 @@ pub fn instead(run: &mut Run<'_>, errors: &[Failure]) -> Option<Report> {
     if !resumed || errors.iter().any(failed_before) {
         return None;
     }
-    let at = run.engine.host.clock.now();
+    let at = run.context.host.clock.now();
     let steps = errors.iter().map(|(step, _)| step.clone()).collect();
-    let root = &run.engine.host.root;
+    let root = &run.context.host.root;
     if let Some(Err(e)) = run.ledger.as_mut().map(|l| l.failed(root, at, &why, steps)) {
         run.report.notes.push(format!("and it could not be recorded: {}", chain(&e)));
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use file::{Damage, Loaded, StateError};
 
+use crate::host::Host;
 use crate::host::fs::Root;
 use crate::model::cause::chain;
 use crate::model::decided::Decided;
@@ -164,6 +165,13 @@ impl DaemonState {
             tracing::warn!("the end of this transaction cannot be remembered for the daemon: {}", chain(&e));
         }
     }
+}
+
+/// An operator's recovery succeeded: the daemon may act again.
+pub fn clear_observe_only(host: &Host) -> Result<(), StateError> {
+    let now = host.clock.now();
+    // the time also where the disk knows of no failure: a running daemon that could not save one is to heed this, too
+    DaemonState::change(&host.root, |state| (state.observe_only, state.decided_at) = (None, Some(now))).map(drop)
 }
 
 #[cfg(test)]

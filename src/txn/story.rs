@@ -55,11 +55,6 @@ pub(super) fn closed_gate(refusal: &Refusal) {
     );
 }
 
-/// An emergency, or a person, does not wait for its turn.
-pub(super) fn without_lock(refusal: &Refusal) {
-    tracing::warn!("going on without the cluster's lock: {refusal}");
-}
-
 pub(super) fn step(txn: &str, step: &str) {
     tracing::debug!(MESSAGE_ID = id::STEP_BEGUN.as_str(), cw_txn = txn, cw_step = step, "{step}");
 }

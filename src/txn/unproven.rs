@@ -13,13 +13,10 @@ use crate::model::inventory::Inventory;
 use crate::model::ledger::{State, says_the_same};
 use crate::model::report::{Outcome, Report};
 
-use super::engine::{Engine, EngineError};
+use super::dir::TxnDir;
 use super::ledger::Ledger;
-use super::lock::Lock;
-use super::recover::reachable;
-use super::run::{Origin, Run, Stop};
-use super::store::{self, TxnDir};
-use super::{history, retention, story, unit};
+use super::run::Run;
+use super::{store, story};
 
 /// A transaction in the state `unproven`.
 #[derive(Clone, Debug)]
@@ -91,7 +88,7 @@ pub fn tell(assessment: &mut Assessment, inventory: &Inventory, unproven: &[Unpr
 }
 
 /// The new files stay. With what was known before in all but numbers, nothing is recorded and nobody told.
-pub(super) fn stays(run: &mut Run<'_>, reason: &str) -> Report {
+pub fn stays(run: &mut Run<'_>, reason: &str) -> Report {
     let left = run.still_left();
     let known = run.ledger.as_ref().filter(|l| l.state() == State::Unproven).is_some_and(|l| {
         let before = l.records().last().and_then(|r| r.reason.as_deref()).unwrap_or_default();
@@ -102,86 +99,9 @@ pub(super) fn stays(run: &mut Run<'_>, reason: &str) -> Report {
         return run.close_with(Outcome::Degraded, reason.to_owned());
     }
     story::degraded(&run.dir.id, reason);
-    let (root, at) = (&run.engine.host.root, run.engine.host.clock.now());
+    let (root, at) = (&run.context.host.root, run.context.host.clock.now());
     if let Some(Err(e)) = run.ledger.as_mut().map(|l| l.unproven(root, at, reason, left)) {
         run.report.notes.push(format!("and it could not be recorded: {}", chain(&e)));
     }
     run.close_with(Outcome::Degraded, reason.to_owned())
-}
-
-impl Engine<'_> {
-    /// Verifies again what is not proven, and goes on with what has not taken it up. The report is that of the newest
-    /// transaction with news, or of the newest; None: everything is proven.
-    pub(super) fn prove_again(&self) -> Option<Report> {
-        let mut told: Option<Report> = None;
-        for unproven in list(&self.host.root) {
-            if self.should_stop() {
-                break;
-            }
-            let Some(report) = self.prove_one(unproven) else { continue };
-            if !report.repeated || told.as_ref().is_none_or(|t| t.repeated) {
-                told = Some(report);
-            }
-        }
-        told
-    }
-
-    fn prove_one(&self, unproven: Unproven) -> Option<Report> {
-        let started = self.host.clock.now();
-        story::proving_again(&unproven.dir.id);
-        let (plan, note) = self.plan_of(&unproven.dir, &unproven.ledger);
-        if self.needs_the_node(&plan) {
-            return None;
-        }
-        let mut run = Run::resume(*self, &plan, unproven.ledger);
-        run.origin = Origin::ProvenAgain;
-        run.report.notes.extend(note);
-        self.progress.committing();
-        let done = reachable(&run).and_then(|()| run.activate_and_verify());
-        unit::release(&mut run);
-        let mut report = match done {
-            Ok(outcome) => run.close(outcome),
-            Err(Stop::Asked) => return None,
-            Err(stop) => {
-                let why = stop.sentence();
-                stays(&mut run, &format!("{why}; the old certificates have expired, so the new ones stay"))
-            }
-        };
-        report.started_at = started;
-        report.ended_at = self.host.clock.now();
-        if !report.repeated {
-            retention::keep_report(&self.host.root, &report, false);
-        }
-        Some(report)
-    }
-
-    /// Closes an unproven transaction by a person's word: this one, or the only one there is. None: there is none, or not this.
-    ///
-    /// # Errors
-    /// [`EngineError`]; several and none named is [`EngineError::SeveralUnproven`].
-    pub fn accept(&self, id: Option<&str>, who: &str) -> Result<Option<Report>, EngineError> {
-        let root = &self.host.root;
-        let _lock = Lock::take(root, "recover --accept")?;
-        let mut all = list(root);
-        if let Some(id) = id {
-            all.retain(|u| u.dir.id == id);
-        }
-        let Some(mut unproven) = all.pop() else { return Ok(None) };
-        unproven.ledger = unproven.ledger.driven_by(self.host.by.clone());
-        if !all.is_empty() {
-            let ids = all.into_iter().chain([unproven]).map(|u| u.dir.id).collect::<Vec<_>>().join(", ");
-            return Err(EngineError::SeveralUnproven { ids });
-        }
-        let sentence = format!("accepted by {who}, not proven: {}", unproven.reason());
-        let at = self.host.clock.now();
-        unproven.ledger.enter(root, State::Accepted, at, Some(&sentence))?;
-        story::accepted(&unproven.dir.id, &sentence);
-        let transaction = Some(unproven.dir.id.clone());
-        if let Some(kept) = history::report(root, &unproven.dir.id) {
-            let kept = Report { outcome: Outcome::Committed, reason: sentence.clone(), ended_at: at, ..kept };
-            retention::keep_report(root, &kept, false);
-        }
-        retention::apply(root, &self.policy.state, retention::asked_time(self.host));
-        Ok(Some(Report { transaction, ..Report::new(Outcome::Committed, sentence, at) }))
-    }
 }

@@ -1,29 +1,27 @@
 //! The way back: old files, old processes, and proof of both. "Rolled back" is said only when it is proven.
 
-use crate::host::Host;
 use crate::model::cause::chain;
 use crate::model::component::Component;
 use crate::model::ledger::State;
 use crate::model::plan::{Check, Step};
 use crate::model::report::{Outcome, Report};
 
-use super::container::{Who, replace};
-use super::pods;
-use super::run::{Run, Stop};
+use super::retry::{FILES, Failure, RECORD};
+use super::run::Run;
 use super::state::{DaemonState, ObserveOnly, StateError};
-use super::{activate, before, files, prove, retry, story, unit, unproven};
-
-/// The step of a rollback that puts the files back.
-pub const FILES: &str = "put the files back";
-/// The step that records its end.
-pub const RECORD: &str = "record the end";
-
-/// A step of a rollback and why it failed.
-pub type Failure = (String, Stop);
+use super::steps::activate::{Early, activate};
+use super::steps::commit::forward;
+use super::steps::container::replace;
+use super::steps::exits::Who;
+use super::steps::look::running;
+use super::steps::verify::{self, verify};
+use super::steps::{pods, turn, unit};
+use super::stop::Stop;
+use super::{retry, story, swap, unproven};
 
 /// Puts everything back after a step failed for `reason`.
 pub fn roll_back(run: &mut Run<'_>, reason: &str) -> Report {
-    if !prove::old_still_work(run, run.now_at_least()) {
+    if !run.old_still_work(run.now_at_least()) {
         match forward(run) {
             Ok(()) => return degraded(run, reason),
             // half of each is worse than all of either
@@ -75,36 +73,26 @@ fn rolled_back(run: &mut Run<'_>, reason: &str) -> Result<(), Stop> {
     run.enter(State::RolledBack, Some(reason))
 }
 
-/// A commit that was cut short is completed; nothing to do after one that was not.
-pub fn forward(run: &mut Run<'_>) -> Result<(), Stop> {
-    if run.ledger_mut()?.state() != State::Committing {
-        return Ok(());
-    }
-    let (records, staged) = (run.ledger_mut()?.files().to_vec(), run.digests());
-    files::prepare_new(&run.engine.host.root, &run.dir, &records, &staged)?.put_in_place()?;
-    // without a reason, as after any commit: see `activate_and_verify`
-    run.enter(State::Committed, None)
-}
-
 fn back(run: &mut Run<'_>, reason: &str) -> Result<(), Vec<Failure>> {
-    run.hold_kubelet_again();
+    unit::hold_kubelet_again(run);
     files_back(run, reason).map_err(|e| vec![(FILES.to_owned(), e)])?;
-    if !run.engine.host.live {
+    if !run.context.host.live {
         return Ok(());
     }
-    run.older = before::running(run);
-    run.tell_rolling_back(reason);
+    run.live.older = running(run);
+    turn::rolling_back(run, reason);
     let (mut errors, mut kubelets) = (Vec::new(), Vec::new());
+    let mut early = Early::new(); // nothing is stopped early on the way back
     for planned in &run.plan.steps {
         match &planned.step {
-            Step::Activate { component, how } if run.begun.contains(component) => {
-                run.keep_lock();
-                if let Err(e) = activate::activate(run, *component, how) {
+            Step::Activate { component, how } if run.live.touched.begun.contains(component) => {
+                turn::keep(run);
+                if let Err(e) = activate(run, &mut early, *component, how) {
                     if *component == Component::Kubelet { &mut kubelets } else { &mut errors }
                         .push((planned.step.account(), e));
                 }
             }
-            Step::ActivateOther { container } if run.others_begun.contains(container) => {
+            Step::ActivateOther { container } if run.live.touched.others_begun.contains(container) => {
                 let replaced = replace(run, &Who::other(run, container));
                 errors.extend(replaced.err().map(|e| (format!("activate {container}"), e)));
             }
@@ -115,7 +103,7 @@ fn back(run: &mut Run<'_>, reason: &str) -> Result<(), Vec<Failure>> {
     if errors.is_empty() && (kubelets.is_empty() || excused) {
         let kubelet_is_down = !kubelets.is_empty();
         run.report.sockets.clear();
-        for check in prove::checks_of_a_rollback(run.plan) {
+        for check in verify::checks_of_a_rollback(run.plan) {
             let kubelets_own = match &check {
                 Check::NodeReady { .. } => true,
                 Check::Served(socket) => socket.component == Component::Kubelet,
@@ -124,7 +112,7 @@ fn back(run: &mut Run<'_>, reason: &str) -> Result<(), Vec<Failure>> {
             if kubelets_own && kubelet_is_down {
                 continue;
             }
-            if let Err(e) = prove::verify(run, &check) {
+            if let Err(e) = verify(run, &check) {
                 if kubelets_own { &mut kubelets } else { &mut errors }.push((account(&check), e));
             }
         }
@@ -149,8 +137,8 @@ fn account(check: &Check) -> String {
 /// The files alone, without any service: what can be done before the kubelet starts at boot.
 pub fn files_back(run: &mut Run<'_>, reason: &str) -> Result<(), Stop> {
     // with the time that the container runtime may take to say what runs
-    run.engine.progress.step("putting the old files back", std::time::Duration::from_secs(120));
-    run.going_back = true;
+    run.context.progress.step("putting the old files back", std::time::Duration::from_secs(120));
+    run.live.going_back = true;
     match run.ledger_mut()?.state() {
         State::RollingBack => {}
         // a disk that takes no record may take renames; should this be cut short too, `committing` says as much
@@ -163,15 +151,14 @@ pub fn files_back(run: &mut Run<'_>, reason: &str) -> Result<(), Stop> {
     }
     let staged = run.digests();
     let records = run.ledger_mut()?.files().to_vec();
-    let root = &run.engine.host.root;
-    let notes = files::put_back(root, &run.dir, &records, &staged).inspect_err(|_| {
-        let _ = files::sweep_new(root, &records); // the first error is the one to report
+    let root = &run.context.host.root;
+    let notes = swap::put_back(root, &run.dir, &records, &staged).inspect_err(|_| {
+        let _ = swap::sweep_new(root, &records); // the first error is the one to report
     })?;
     run.report.notes.extend(notes);
     run.report.renewed.clear();
-    run.swapped_at = run.engine.host.clock.now();
-    run.kubelet_is_up = None;
-    run.stopped_early.clear(); // what was waited for is no longer what is wanted
+    run.live.swapped_at = run.context.host.clock.now();
+    run.live.kubelet.is_up = None;
     Ok(())
 }
 
@@ -193,18 +180,11 @@ fn failed(run: &mut Run<'_>, reason: &str, errors: Vec<Stop>) -> Report {
 }
 
 fn observe_only(run: &Run<'_>, reason: &str, causes: &[String]) -> Result<(), StateError> {
-    let since = run.engine.host.clock.now();
+    let since = run.context.host.clock.now();
     let errors = std::iter::once(reason.to_owned()).chain(causes.iter().cloned()).collect();
     let held = ObserveOnly { since, reason: "a rollback failed".to_owned(), errors };
-    DaemonState::change(&run.engine.host.root, |state| {
+    DaemonState::change(&run.context.host.root, |state| {
         (state.observe_only, state.decided_at) = (Some(held), Some(since));
     })
     .map(drop)
-}
-
-/// An operator's recovery succeeded: the daemon may act again.
-pub fn clear_observe_only(host: &Host) -> Result<(), StateError> {
-    let now = host.clock.now();
-    // the time also where the disk knows of no failure: a running daemon that could not save one is to heed this, too
-    DaemonState::change(&host.root, |state| (state.observe_only, state.decided_at) = (None, Some(now))).map(drop)
 }

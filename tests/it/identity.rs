@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::fake;
 use crate::support;
+use certwarden::app::session::Session;
 use certwarden::host::fs::MAX_FILE;
 use certwarden::model::finding::Problem;
 use certwarden::model::gate::Gate;
@@ -20,7 +21,6 @@ use certwarden::model::policy::{Span, Threshold};
 use certwarden::model::repair::{Choice, Way, With};
 use certwarden::model::report::Outcome;
 use certwarden::txn::recover::Reach;
-use certwarden::txn::session::Session;
 use fake::node::{Node, assert_outcome, assert_unchanged, on_the_loopback, temp};
 use fake::signer::{Signer, Signing};
 use fake::{Fault, World};

@@ -5,7 +5,7 @@
 //!
 //! What is real: the deciding code of `model::fleet`, that is the lock's state machine with what it remembers (`lease`,
 //! `seen`), the slots of time (`slot`), who the peers are (`peers`), for how long others are waited for (`wait::patience`).
-//! What is modelled, after the code and in the same order: what `txn::cluster` and the engine do with these answers (`step`,
+//! What is modelled, after the code and in the same order: what `fleet` and the engine do with these answers (`step`,
 //! `turn`), the API server (`server`), faults (`world`, `fault`).
 //!
 //! What is left out:

@@ -4,13 +4,13 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use crate::fake;
+use certwarden::fleet::pause;
 use certwarden::host::systemd::UnitStatus;
 use certwarden::model::fleet::notes::Pause;
 use certwarden::model::gate::Gate;
 use certwarden::model::planner::Selection;
 use certwarden::model::policy::Requirement;
 use certwarden::model::report::Outcome;
-use certwarden::txn::cluster::pause;
 use certwarden::txn::state::DaemonState;
 use fake::node::{Node, assert_outcome, assert_unchanged};
 use jiff::{SignedDuration, Timestamp};

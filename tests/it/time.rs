@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::fake;
+use certwarden::fleet::calm;
 use certwarden::model::assess::assess;
 use certwarden::model::due::{Due, decide};
 use certwarden::model::gate::Gate;
@@ -14,7 +15,6 @@ use certwarden::model::planner::Selection;
 use certwarden::model::policy::{Mode, Span};
 use certwarden::model::report::{self, Outcome, Report};
 use certwarden::model::schedule::{self, Schedule, Who};
-use certwarden::txn::calm;
 use certwarden::txn::recover::Reach;
 use certwarden::txn::state::DaemonState;
 use fake::node::{Node, assert_outcome, assert_unchanged};

@@ -1,4 +1,4 @@
-//! Many nodes, one cluster: who may act now. Pure; the requests that these decisions ask for are made by `txn::cluster`.
+//! Many nodes, one cluster: who may act now. Pure; the requests that these decisions ask for are made by `fleet`.
 //!
 //! | question | file |
 //! |---|---|

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use certwarden::app::session::{Session, SessionError};
 use certwarden::collect::collect;
 use certwarden::host::Host;
 use certwarden::host::cri::Container;
@@ -23,7 +24,6 @@ use certwarden::txn::engine::EngineError;
 use certwarden::txn::ledger::Ledger;
 use certwarden::txn::progress::Progress;
 use certwarden::txn::recover::Reach;
-use certwarden::txn::session::{Session, SessionError};
 use certwarden::txn::store;
 use tempfile::TempDir;
 

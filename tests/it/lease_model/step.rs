@@ -1,4 +1,4 @@
-//! What an agent does next: the order of `txn::cluster` and `txn::run`, with the deciding code of `model::fleet`.
+//! What an agent does next: the order of `fleet` and `txn::run`, with the deciding code of `model::fleet`.
 
 use std::time::Duration;
 

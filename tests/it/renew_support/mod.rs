@@ -154,7 +154,7 @@ impl Node {
             policy: &self.policy,
             workdir,
             now: self.now,
-            patience: certwarden::renew::csr::FOREVER,
+            patience: certwarden::renew::FOREVER,
         }
     }
 

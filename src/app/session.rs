@@ -2,6 +2,7 @@
 //! here, so that they cannot drift apart.
 
 mod planning;
+mod turn;
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use crate::collect::collect;
+use crate::fleet::{Cluster, Look, OurTurn, calm};
 use crate::host::Host;
 use crate::model::assess::{Assessment, assess};
 use crate::model::cause::chain;
@@ -26,19 +28,21 @@ use crate::model::repair::Way;
 use crate::model::report::{Outcome, Report};
 use crate::model::serving;
 use crate::renew;
+use crate::txn::dir::TxnDir;
+use crate::txn::engine::{Context, EngineError};
+use crate::txn::history;
+use crate::txn::ledger::Ledger;
+use crate::txn::progress::Progress;
+use crate::txn::prove_again;
+use crate::txn::recover::{self, Reach};
+use crate::txn::state::DaemonState;
+use crate::txn::steps::unit;
+use crate::txn::store;
+use crate::txn::transact::{self, Options};
+use crate::txn::turn::{Take, Turn};
+use crate::txn::unproven;
 use crate::verify::gates::{self, View};
 use crate::verify::requests;
-
-use super::calm;
-use super::cluster::{Cluster, Look};
-use super::engine::{Engine, EngineError, Options};
-use super::history;
-use super::ledger::Ledger;
-use super::progress::Progress;
-use super::recover::Reach;
-use super::state::DaemonState;
-use super::store::{self, TxnDir};
-use super::{unit, unproven};
 
 /// A node, looked at.
 #[derive(Debug)]
@@ -204,9 +208,19 @@ impl<'a> Session<'a> {
             refusals.extend(self.meanwhile(plan));
         }
         let cluster = cluster.as_ref().filter(|_| seen.tells);
-        let (forced, needs_lock) = (forced.to_vec(), seen.needs_lock);
-        let options = Options { dry_run, forced, refusals, cluster, needs_lock, notes: seen.notes };
-        let report = self.engine(progress).carry_out(plan, &options)?;
+        let take = cluster.map(|cluster| {
+            move |stop: &dyn Fn() -> bool| -> Result<Box<dyn Turn + '_>, Refusal> {
+                let ours = if seen.needs_lock {
+                    turn::take(cluster, plan, forced, progress, stop)?
+                } else {
+                    OurTurn::without_lock(cluster)
+                };
+                Ok(Box::new(ours))
+            }
+        });
+        let options = Options { dry_run, forced: forced.to_vec(), refusals, notes: seen.notes };
+        let report =
+            transact::carry_out(self.context(progress), plan, &options, take.as_ref().map(|take| take as &Take<'_>))?;
         if let (Source::Identity { .. }, Outcome::Verified | Outcome::Degraded, Some(item)) =
             (&plan.source, report.outcome, plan.items.first())
         {
@@ -261,7 +275,7 @@ impl<'a> Session<'a> {
     /// [`EngineError`].
     pub fn recover(&self, reach: Reach, operator: bool, progress: &Progress) -> Result<Option<Report>, EngineError> {
         if reach == Reach::FilesOnly || !store::unfinished(&self.host.root).is_ok_and(|open| !open.is_empty()) {
-            let mut report = self.engine(progress).recover(reach, operator)?;
+            let mut report = recover::recover(self.context(progress), reach, operator)?;
             if let Some(report) = report.as_mut().filter(|_| reach == Reach::Full) {
                 self.no_harm_any_more(report);
             }
@@ -271,7 +285,9 @@ impl<'a> Session<'a> {
         let cluster = self.cluster();
         let held = cluster.as_ref().and_then(Cluster::adopt);
         let told = cluster.as_ref().filter(|cluster| held.is_some() || cluster.has_company());
-        let mut report = Engine { cluster: told, ..self.engine(progress) }.recover(reach, operator)?;
+        let ours = told.map(OurTurn::without_lock);
+        let turn = ours.as_ref().map(|ours| ours as &dyn Turn);
+        let mut report = recover::recover(Context { turn, ..self.context(progress) }, reach, operator)?;
         if let (Some(report), Some(cluster)) = (&mut report, &cluster) {
             let notes = match held.or_else(|| cluster.adopt()) {
                 Some(held) => held.end(report),
@@ -292,7 +308,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`SessionError`].
     pub fn accept(&self, id: Option<&str>, who: &str, progress: &Progress) -> Result<Option<Report>, SessionError> {
-        let mut report = self.engine(progress).accept(id, who)?;
+        let mut report = prove_again::accept(self.context(progress), id, who)?;
         match (&mut report, id) {
             (None, Some(id)) => return Err(SessionError::NotUnproven { id: id.to_owned() }),
             (None, None) => {}
@@ -327,8 +343,8 @@ impl<'a> Session<'a> {
         self
     }
 
-    fn engine<'s>(&'s self, progress: &'s Progress) -> Engine<'s> {
-        Engine { host: self.host, policy: self.policy, inventory: &self.inventory, progress, cluster: None }
+    fn context<'s>(&'s self, progress: &'s Progress) -> Context<'s> {
+        Context { host: self.host, policy: self.policy, inventory: &self.inventory, progress, turn: None }
     }
 }
 

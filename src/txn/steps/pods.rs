@@ -6,18 +6,18 @@ use std::collections::BTreeSet;
 
 use crate::model::report::PodsSeen;
 
-use super::run::Run;
+use crate::txn::run::Run;
 
 /// The pods that run on this node, as `namespace/name`; None: the runtime did not answer.
 pub fn running(run: &Run<'_>) -> Option<BTreeSet<String>> {
-    let socket = run.engine.inventory.node.kubelet.cri_socket.as_ref()?;
-    run.engine.host.runtime.pods(socket).ok()
+    let socket = run.context.inventory.node.kubelet.cri_socket.as_ref()?;
+    run.context.host.runtime.pods(socket).ok()
 }
 
 /// Reports which pods did not come back, where this run has restarted the kubelet. It is no fault of the new files, so that it is
 /// reported and nothing else.
 pub fn compare(run: &mut Run<'_>) {
-    if run.kubelet_restart.is_none() {
+    if run.live.kubelet.restart.is_none() {
         return;
     }
     let Some((before, after)) = run.before.pods.as_ref().zip(running(run)) else { return };

@@ -12,6 +12,7 @@ use crate::model::report::{Outcome, Report};
 
 use super::memory::{Durable, OfBoot};
 use super::{Cluster, node_of};
+use crate::txn::turn::Doubt;
 
 /// What asking for the lock may cost a transaction that is in place already, in all. Restarts wait for it, and nothing is
 /// decided by it any more.
@@ -22,18 +23,7 @@ const AT_THE_END: Duration = Duration::from_secs(20);
 const BESIDE: Duration = Duration::from_secs(5);
 const BESIDE_AGAIN: Duration = Duration::from_secs(120);
 
-/// Why the lock is not ours for certain: a clause.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Doubt {
-    /// Somebody else has it, or may have it.
-    #[error("{0}")]
-    Lost(String),
-    /// Nobody can tell.
-    #[error("it cannot be renewed: {0}")]
-    Unknown(String),
-}
-
-/// The lock of [`Cluster::lock`]; the claim to it is the [`Cluster`]'s, so that it can be renewed wherever the engine waits.
+/// The lock of [`Cluster::lock`]; the claim to it is the [`Cluster`]'s, so that it can be renewed wherever a transaction waits.
 #[derive(Debug)]
 pub struct Held<'a> {
     cluster: &'a Cluster<'a>,

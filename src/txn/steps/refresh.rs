@@ -15,15 +15,15 @@ use crate::model::inventory::Copy;
 use crate::model::kubeconfig;
 use crate::model::ledger::Attributes;
 
-use super::run::Run;
-use super::story;
+use crate::txn::run::Run;
+use crate::txn::story;
 
 /// The word in the name of the temporary file beside a copy.
 const TAG: &str = "new";
 
 /// Refreshes each copy that still holds what `original` held before this transaction. Failures are notes.
-pub(super) fn refresh(run: &mut Run<'_>, original: &Path, copies: &[Copy]) {
-    let root = &run.engine.host.root;
+pub fn refresh(run: &mut Run<'_>, original: &Path, copies: &[Copy]) {
+    let root = &run.context.host.root;
     let texts = text(root.read_secret(&run.dir.old(original))).zip(text(root.read_secret(original)));
     let Some((old, new)) = texts else {
         run.report.notes.push(format!("the copies of {} were not refreshed: it cannot be read", original.display()));

@@ -5,10 +5,12 @@
 //! [`CONTROL_PLANE`] is the lock of the control planes; `certwarden-worker-N` are as many as workers may act at once.
 
 mod asker;
+pub mod calm;
 mod held;
 mod look;
 pub mod memory;
 mod obstacles;
+mod ours;
 pub mod pause;
 mod peers;
 mod roster;
@@ -30,10 +32,10 @@ use crate::model::inventory::{Inventory, Role};
 use crate::model::policy::{Lock, Policy};
 use crate::model::schedule::{Who, seed};
 
-use super::calm;
 use asker::Asker;
 pub use held::Held;
 pub use look::{Look, node_of};
+pub use ours::OurTurn;
 pub use roster::{Desk, Roster};
 
 use memory::{Durable, OfBoot};
@@ -123,7 +125,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Longer than a transaction and its way back, whatever is configured for these.
-    pub(super) fn lasts(&self) -> Duration {
+    pub fn lasts(&self) -> Duration {
         let transaction = self.policy.verify.timeout.0.saturating_mul(2).saturating_add(Duration::from_secs(60));
         self.policy.fleet.lease_duration.0.max(transaction)
     }

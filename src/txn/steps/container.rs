@@ -1,103 +1,30 @@
 //! New containers for static pods: the runtime stops one, and the kubelet makes the next, which resolves its mounts and
 //! reads its files anew. Manifests are never moved: should certwarden die in between, the pod comes back by itself.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::host::clock::Deadline;
 use crate::host::cri::{Container, CriError};
 use crate::model::cause::chain;
 use crate::model::component::Component;
-use crate::model::inventory::ContainerRef;
 use crate::model::plan::{PlannedStep, Step};
 use crate::model::report::{Consumer, Restarted};
+use crate::txn::run::Run;
+use crate::txn::stop::Stop;
+use crate::txn::story;
 
-use super::exits::Exits;
-use super::run::{Run, Stop};
+use super::etcd;
+use super::exits::{Exits, GRACE, Who, cri_socket, newest_running};
 use super::unit::restart_unit;
-use super::{etcd, prove, story};
 
-/// As the kubelet gives a static pod (kubernetes: `DefaultTerminationGracePeriodSeconds`).
-pub const GRACE: Duration = Duration::from_secs(30);
 /// The kubelet's longest back-off before it makes a container again (kubernetes: `pkg/kubelet/kubelet.go:MaxContainerBackOff`,
 /// 5 min), and its start: a container that the kubelet is merely slow to make is no failure.
 const SLOWEST: Duration = Duration::from_secs(7 * 60);
 /// A kubelet at work makes a container again within a second (its relist), and looks at every pod once a minute
 /// (kubernetes: `syncFrequency`). One that is in back-off forgets it with its restart.
 const IDLE: Duration = Duration::from_secs(70);
-/// A container that was made again and has run for less than this was in a crash loop lately: after so long the kubelet
-/// forgets its back-off (kubernetes: `client-go/util/flowcontrol/backoff.go`, twice the longest).
-const STEADY: Duration = Duration::from_secs(10 * 60);
 /// Between two looks at the container runtime.
 const POLL: Duration = Duration::from_millis(500);
-
-/// Whose container it is.
-#[derive(Clone, Debug)]
-pub struct Who {
-    consumer: Consumer,
-    component: Option<Component>,
-    pub(super) container: ContainerRef,
-    /// The id of the container that ran before anything was touched.
-    pub(super) before: Option<String>,
-    /// It is known that none ran.
-    was_down: bool,
-}
-
-impl Who {
-    /// # Errors
-    /// If the component is no static pod of this node.
-    pub fn component(run: &Run<'_>, component: Component) -> Result<Self, Stop> {
-        let pod = run.engine.inventory.node.static_pods.get(&component);
-        let pod = pod.ok_or_else(|| Stop::Failed(format!("{component} is no static pod of this node")))?;
-        Ok(Self {
-            consumer: component.into(),
-            component: Some(component),
-            container: pod.container.clone(),
-            before: run.before.container(component).cloned(),
-            was_down: run.before.was_down(component),
-        })
-    }
-
-    pub fn other(run: &Run<'_>, container: &ContainerRef) -> Self {
-        let before = run.before.others.as_ref().map(|o| o.get(&container.to_string()).cloned());
-        Self {
-            consumer: Consumer::Other(container.to_string()),
-            component: None,
-            container: container.clone(),
-            was_down: before == Some(None),
-            before: before.flatten(),
-        }
-    }
-
-    /// Whether it was down before although its certificates were good: what ails it is none of our business.
-    fn is_excused(&self, run: &Run<'_>) -> bool {
-        self.was_down && prove::old_still_work(run, run.swapped_at)
-    }
-
-    /// Whether it may stay away when it was asked to come back. So may a pod that is none of the components, if it was ill
-    /// before, or if there is nothing to go back to: the node does not need it to be well.
-    fn may_stay_away(&self, run: &Run<'_>, old: Option<&Container>) -> bool {
-        if self.component.is_some() {
-            return old.is_none() && self.is_excused(run);
-        }
-        let fresh = |c: &Container| {
-            let age = run.swapped_at.as_nanosecond().saturating_sub(i128::from(c.created_ns));
-            c.attempt > 0 && age < STEADY.as_nanos().cast_signed()
-        };
-        self.was_down || old.is_some_and(fresh) || !prove::old_still_work(run, run.swapped_at)
-    }
-
-    /// Whether what happens to it now is our doing: it was well before, and so was what it needs. In the dark it may
-    /// crash until the others are back.
-    pub(super) fn was_well(&self, run: &Run<'_>) -> bool {
-        let served = |c| run.before.sockets.iter().any(|s| s.component == Some(c) && s.answered);
-        let well = match self.component {
-            Some(c @ (Component::Etcd | Component::KubeApiserver)) => served(c),
-            _ => run.before.node.is_some(),
-        };
-        well && self.before.is_some() && prove::old_still_work(run, run.swapped_at)
-    }
-}
 
 /// A container that was stopped, so that the kubelet makes another.
 #[derive(Debug)]
@@ -118,13 +45,13 @@ pub fn replace(run: &mut Run<'_>, who: &Who) -> Result<(), Stop> {
 
 /// Stops the container that does not use the new files. None: there is nothing to wait for.
 pub fn stop(run: &mut Run<'_>, who: &Who) -> Result<Option<Stopped>, Stop> {
-    let host = run.engine.host;
-    run.engine.progress.step(format!("making a new {} container", who.consumer), limit(run) + GRACE);
+    let host = run.context.host;
+    run.context.progress.step(format!("making a new {} container", who.consumer), limit(run) + GRACE);
     let socket = cri_socket(run)?;
-    let going_back = run.going_back;
+    let going_back = run.live.going_back;
     let old = match host.runtime.containers(&socket, &who.container) {
         Ok(listed) => newest_running(&listed),
-        Err(e) if going_back && !run.stopped.contains(&who.consumer) => {
+        Err(e) if going_back && !run.live.touched.stopped.contains(&who.consumer) => {
             let sentence = format!("{} was not stopped; whether it runs cannot be told: {}", who.consumer, chain(&e));
             run.report.notes.push(sentence);
             return Ok(None);
@@ -148,9 +75,9 @@ pub fn stop(run: &mut Run<'_>, who: &Who) -> Result<Option<Stopped>, Stop> {
     }
     someone_to_make_it(run, &who.consumer)?;
     // a kubelet that had to be started first announced its own time
-    run.engine.progress.step(format!("making a new {} container", who.consumer), limit(run) + GRACE + GRACE);
+    run.context.progress.step(format!("making a new {} container", who.consumer), limit(run) + GRACE + GRACE);
     if let Some(old) = &old {
-        run.stopped.push(who.consumer.clone());
+        run.live.touched.stopped.push(who.consumer.clone());
         host.runtime.stop(&socket, &old.id, GRACE)?;
     }
     Ok(Some(Stopped { who: who.clone(), old }))
@@ -159,7 +86,7 @@ pub fn stop(run: &mut Run<'_>, who: &Who) -> Result<Option<Stopped>, Stop> {
 /// Waits for the container that the kubelet makes in the place of the one that was stopped.
 pub fn await_replaced(run: &mut Run<'_>, stopped: Stopped) -> Result<(), Stop> {
     let Stopped { who, old } = stopped;
-    let host = run.engine.host;
+    let host = run.context.host;
     // one that need not come back is not waited for longer than one that does takes
     let short = who.component.is_none() && who.may_stay_away(run, old.as_ref());
     let patience = if short { IDLE + GRACE } else { limit(run) };
@@ -174,7 +101,7 @@ pub fn await_replaced(run: &mut Run<'_>, stopped: Stopped) -> Result<(), Stop> {
 
 /// How long the kubelet may take to make a container.
 pub fn limit(run: &Run<'_>) -> Duration {
-    run.engine.policy.verify.timeout.0.max(SLOWEST)
+    run.context.policy.verify.timeout.0.max(SLOWEST)
 }
 
 /// The new container; None if there is none, and need not be: that is noted.
@@ -184,7 +111,7 @@ fn await_new(
     old: Option<&Container>,
     deadline: Deadline,
 ) -> Result<Option<Container>, Stop> {
-    let (host, since) = (run.engine.host, run.swapped_at.as_nanosecond());
+    let (host, since) = (run.context.host, run.live.swapped_at.as_nanosecond());
     let exits = Exits::of(run, who);
     let idle = Deadline::after(host.clock.as_ref(), IDLE);
     loop {
@@ -205,12 +132,12 @@ fn await_new(
             }
             return Err(Stop::Failed(format!("{} did not come back: {why}", who.consumer)));
         }
-        if run.engine.should_stop() {
+        if run.context.should_stop() {
             return Err(Stop::Asked);
         }
         let untouched = running.is_none() && exits.count() == 0 && listed.is_ok();
         if untouched && idle.is_over(host.clock.as_ref()) && may_restart_kubelet(run) {
-            let unit = run.engine.inventory.node.kubelet.unit.clone();
+            let unit = run.context.inventory.node.kubelet.unit.clone();
             run.report.notes.push(format!("{unit} made no new {} container and was restarted for it", who.consumer));
             restart_kubelet(run, &unit)?;
         }
@@ -230,17 +157,19 @@ fn why_not(who: &Who, listed: Result<Vec<Container>, CriError>, runs: bool, exit
 /// clock may have been stepped: it must also be another one than those that are known to be older.
 fn is_new_already(run: &Run<'_>, who: &Who, container: &Container) -> bool {
     let another = (who.before.is_some() || who.was_down) && who.before.as_ref() != Some(&container.id);
-    another && !run.older.contains(&container.id) && i128::from(container.created_ns) > run.swapped_at.as_nanosecond()
+    another
+        && !run.live.older.contains(&container.id)
+        && i128::from(container.created_ns) > run.live.swapped_at.as_nanosecond()
 }
 
 /// A container is stopped only while the kubelet runs: nobody else would make a new one. A kubelet that is down and to
 /// be restarted anyway is restarted first.
 fn someone_to_make_it(run: &mut Run<'_>, consumer: &Consumer) -> Result<(), Stop> {
-    let unit = run.engine.inventory.node.kubelet.unit.clone();
-    if run.engine.host.services.status(&unit)?.is_running() {
+    let unit = run.context.inventory.node.kubelet.unit.clone();
+    if run.context.host.services.status(&unit)?.is_running() {
         return Ok(());
     }
-    if !is_planned(run) || run.kubelet_is_up.is_some() {
+    if !is_planned(run) || run.live.kubelet.is_up.is_some() {
         return Err(Stop::Failed(format!("{unit} does not run, and nobody else makes a new {consumer}")));
     }
     restart_kubelet(run, &unit)
@@ -253,27 +182,10 @@ fn is_planned(run: &Run<'_>) -> bool {
 
 /// Once, and forward only where it is to be restarted anyway; on the way back nothing else is left.
 fn may_restart_kubelet(run: &Run<'_>) -> bool {
-    run.kubelet_is_up.is_none() && (run.going_back || is_planned(run))
+    run.live.kubelet.is_up.is_none() && (run.live.going_back || is_planned(run))
 }
 
 fn restart_kubelet(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
-    if !run.begun.contains(&Component::Kubelet) {
-        run.begun.push(Component::Kubelet);
-    }
+    run.live.touched.begin(Component::Kubelet);
     restart_unit(run, unit)
-}
-
-pub(super) fn cri_socket(run: &Run<'_>) -> Result<PathBuf, Stop> {
-    run.engine.inventory.node.kubelet.cri_socket.clone().ok_or_else(|| {
-        // it was known when the transaction began: the kubelet's directory may not be mounted yet
-        Stop::Passing(
-            "the container runtime's socket is not known; set containerRuntimeEndpoint in the kubelet's configuration"
-                .to_owned(),
-        )
-    })
-}
-
-/// The newest running container of a list that has the newest first.
-pub fn newest_running(list: &[Container]) -> Option<Container> {
-    list.iter().find(|c| c.running).cloned()
 }

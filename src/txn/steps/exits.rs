@@ -1,18 +1,27 @@
-//! Containers that came and went since the new files are in place: are they in a crash loop, and what were their last words?
+//! Whose a container is, and the containers that came and went since the new files are in place: are they in a crash loop, and
+//! what were their last words?
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::host::Host;
 use crate::host::cri::{Container, Exit};
+use crate::model::component::Component;
+use crate::model::inventory::ContainerRef;
 use crate::model::plain;
+use crate::model::report::Consumer;
+use crate::txn::run::Run;
+use crate::txn::stop::Stop;
 
-use super::container::Who;
-use super::run::Run;
-
+/// As the kubelet gives a static pod (kubernetes: `DefaultTerminationGracePeriodSeconds`).
+pub const GRACE: Duration = Duration::from_secs(30);
+/// A container that was made again and has run for less than this was in a crash loop lately: after so long the kubelet
+/// forgets its back-off (kubernetes: `client-go/util/flowcontrol/backoff.go`, twice the longest).
+const STEADY: Duration = Duration::from_secs(10 * 60);
 /// So many containers that ended since the swap are a crash loop: the third comes after 10 s of the kubelet's back-off.
 const LOOP: usize = 3;
 /// Where the kubelet keeps the logs of pods (kubernetes: `podLogsRootDirectory`).
@@ -21,6 +30,74 @@ const POD_LOGS: &str = "/var/log/pods";
 const LOG_END: u64 = 64 << 10;
 /// Characters of a log line that fit into a sentence.
 const WORDS: usize = 160;
+
+/// Whose container it is.
+#[derive(Clone, Debug)]
+pub struct Who {
+    pub consumer: Consumer,
+    pub component: Option<Component>,
+    pub container: ContainerRef,
+    /// The id of the container that ran before anything was touched.
+    pub before: Option<String>,
+    /// It is known that none ran.
+    pub was_down: bool,
+}
+
+impl Who {
+    /// # Errors
+    /// If the component is no static pod of this node.
+    pub fn component(run: &Run<'_>, component: Component) -> Result<Self, Stop> {
+        let pod = run.context.inventory.node.static_pods.get(&component);
+        let pod = pod.ok_or_else(|| Stop::Failed(format!("{component} is no static pod of this node")))?;
+        Ok(Self {
+            consumer: component.into(),
+            component: Some(component),
+            container: pod.container.clone(),
+            before: run.before.container(component).cloned(),
+            was_down: run.before.was_down(component),
+        })
+    }
+
+    pub fn other(run: &Run<'_>, container: &ContainerRef) -> Self {
+        let before = run.before.others.as_ref().map(|o| o.get(&container.to_string()).cloned());
+        Self {
+            consumer: Consumer::Other(container.to_string()),
+            component: None,
+            container: container.clone(),
+            was_down: before == Some(None),
+            before: before.flatten(),
+        }
+    }
+
+    /// Whether it was down before although its certificates were good: what ails it is none of our business.
+    pub fn is_excused(&self, run: &Run<'_>) -> bool {
+        self.was_down && run.old_still_work(run.live.swapped_at)
+    }
+
+    /// Whether it may stay away when it was asked to come back. So may a pod that is none of the components, if it was ill
+    /// before, or if there is nothing to go back to: the node does not need it to be well.
+    pub fn may_stay_away(&self, run: &Run<'_>, old: Option<&Container>) -> bool {
+        if self.component.is_some() {
+            return old.is_none() && self.is_excused(run);
+        }
+        let fresh = |c: &Container| {
+            let age = run.live.swapped_at.as_nanosecond().saturating_sub(i128::from(c.created_ns));
+            c.attempt > 0 && age < STEADY.as_nanos().cast_signed()
+        };
+        self.was_down || old.is_some_and(fresh) || !run.old_still_work(run.live.swapped_at)
+    }
+
+    /// Whether what happens to it now is our doing: it was well before, and so was what it needs. In the dark it may
+    /// crash until the others are back.
+    fn was_well(&self, run: &Run<'_>) -> bool {
+        let served = |c| run.before.sockets.iter().any(|s| s.component == Some(c) && s.answered);
+        let well = match self.component {
+            Some(c @ (Component::Etcd | Component::KubeApiserver)) => served(c),
+            _ => run.before.node.is_some(),
+        };
+        well && self.before.is_some() && run.old_still_work(run.live.swapped_at)
+    }
+}
 
 /// Containers that came and went since the swap.
 #[derive(Debug)]
@@ -40,11 +117,11 @@ pub struct Exits<'a> {
 impl<'a> Exits<'a> {
     pub fn of(run: &Run<'a>, who: &Who) -> Self {
         Self {
-            host: run.engine.host,
-            socket: run.engine.inventory.node.kubelet.cri_socket.clone(),
-            decides: !run.going_back && who.was_well(run),
+            host: run.context.host,
+            socket: run.context.inventory.node.kubelet.cri_socket.clone(),
+            decides: !run.live.going_back && who.was_well(run),
             who: who.clone(),
-            since: run.swapped_at.as_nanosecond(),
+            since: run.live.swapped_at.as_nanosecond(),
             ended: RefCell::default(),
             how: RefCell::default(),
         }
@@ -55,7 +132,7 @@ impl<'a> Exits<'a> {
         self.decides && self.count() >= LOOP
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         let Some(socket) = &self.socket else { return 0 };
         let listed = self.host.runtime.containers(socket, &self.who.container).unwrap_or_default();
         let new = |c: &&Container| i128::from(c.created_ns) > self.since && self.who.before.as_ref() != Some(&c.id);
@@ -120,4 +197,20 @@ impl<'a> Exits<'a> {
         let line = lines.iter().rev().find(telling).or(lines.last())?;
         Some(plain::line(line, WORDS))
     }
+}
+
+/// Where the container runtime is asked.
+pub fn cri_socket(run: &Run<'_>) -> Result<PathBuf, Stop> {
+    run.context.inventory.node.kubelet.cri_socket.clone().ok_or_else(|| {
+        // it was known when the transaction began: the kubelet's directory may not be mounted yet
+        Stop::Passing(
+            "the container runtime's socket is not known; set containerRuntimeEndpoint in the kubelet's configuration"
+                .to_owned(),
+        )
+    })
+}
+
+/// The newest running container of a list that has the newest first.
+pub fn newest_running(list: &[Container]) -> Option<Container> {
+    list.iter().find(|c| c.running).cloned()
 }

@@ -12,15 +12,17 @@ use crate::host::systemd::{LONGEST_JOB, Later, SystemdError, UnitStatus};
 use crate::model::cause::chain;
 use crate::model::component::Component;
 use crate::model::health::SETTLED;
+use crate::model::plan::{Activation, Step};
 use crate::model::report::Restarted;
+use crate::txn::run::Run;
+use crate::txn::stop::Stop;
+use crate::txn::story;
 use crate::verify::REQUEST;
 use crate::verify::api::answering;
 use crate::verify::node::{Restart, sample};
 use crate::verify::unit::{UnitUnproven, await_stable};
 
-use super::container::GRACE;
-use super::run::{Run, Stop};
-use super::story;
+use super::exits::GRACE;
 
 /// When in a second the kubelet is restarted. Heartbeats have whole seconds: a kubelet that ends late in one posts its
 /// last status in it, and the next one posts its first in the following second, so that the two can be told apart. It
@@ -50,7 +52,7 @@ fn arm(run: &mut Run<'_>, unit: &str) {
         after: SWITCH_AFTER,
         again: SWITCH_AGAIN,
     };
-    if let Err(e) = run.engine.host.services.run_later(&later) {
+    if let Err(e) = run.context.host.services.run_later(&later) {
         let why = format!("should certwarden be killed now, nothing starts {unit}: {}", chain(&e));
         tracing::warn!("{why}");
         run.report.notes.push(why);
@@ -66,17 +68,44 @@ pub fn disarm(host: &Host) {
     }
 }
 
+/// A kubelet could rotate in the middle of the exchange of its own link: it is stopped meanwhile. The ledger says
+/// `committing`, so that whoever comes after a crash starts it again.
+pub fn hold_kubelet(run: &mut Run<'_>) -> Result<(), Stop> {
+    let Some(kubelet) = unit_to_hold(run) else { return Ok(()) };
+    run.live.touched.begin(Component::Kubelet);
+    hold_unit(run, &kubelet)
+}
+
+/// The same on the way back, where a kubelet that does not stop is no reason to leave half of everything.
+pub fn hold_kubelet_again(run: &mut Run<'_>) {
+    if let Some(kubelet) = unit_to_hold(run).filter(|_| !run.live.kubelet.is_held)
+        && let Err(Stop::Failed(why) | Stop::Passing(why)) = hold_unit(run, &kubelet)
+    {
+        run.report.notes.push(why);
+    }
+}
+
+/// The kubelet's unit, where it is not to run while files are exchanged.
+fn unit_to_hold(run: &Run<'_>) -> Option<String> {
+    let links = run.plan.items.iter().any(|i| i.form.by_name());
+    let kubelet = run.plan.steps.iter().find_map(|s| match &s.step {
+        Step::Activate { how: Activation::RestartUnit { unit }, .. } => Some(unit.clone()),
+        _ => None,
+    });
+    kubelet.filter(|_| links && run.context.host.live)
+}
+
 /// Stops the unit until it is restarted or [`release`]d.
-pub fn hold_unit(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
-    let host = run.engine.host;
+fn hold_unit(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
+    let host = run.context.host;
     let status = host.services.status(unit)?;
     // what an operator has stopped is started by nobody else
     if status.active_state != "inactive" {
         arm(run, unit);
     }
     let limit = status.stop_limit();
-    run.engine.progress.step(format!("stopping {unit}"), limit + GRACE);
-    run.holds_kubelet = true; // whatever comes of it
+    run.context.progress.step(format!("stopping {unit}"), limit + GRACE);
+    run.live.kubelet.is_held = true; // whatever comes of it
     match host.services.stop(unit) {
         Err(SystemdError::ShuttingDown { .. }) => Err(Stop::Asked),
         Ok(result) if result.is_done() => Ok(()),
@@ -87,35 +116,37 @@ pub fn hold_unit(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
 
 /// Starts a unit that is still held, whatever else has failed: a node without a kubelet is worse than any.
 pub fn release(run: &mut Run<'_>) {
-    if !std::mem::take(&mut run.holds_kubelet) {
+    if !std::mem::take(&mut run.live.kubelet.is_held) {
         return;
     }
-    let unit = run.engine.inventory.node.kubelet.unit.clone();
-    run.engine.progress.step(format!("starting {unit}"), LONGEST_JOB + GRACE);
-    match run.engine.host.services.start(&unit) {
+    let unit = run.context.inventory.node.kubelet.unit.clone();
+    run.context.progress.step(format!("starting {unit}"), LONGEST_JOB + GRACE);
+    match run.context.host.services.start(&unit) {
         Ok(result) if result.is_done() => {}
         Ok(result) => run.report.notes.push(format!("systemd ended the start of {unit} with `{}`: start it", result.0)),
         Err(e) => run.report.notes.push(format!("{unit} could not be started: {}; start it", chain(&e))),
     }
-    disarm(run.engine.host);
+    disarm(run.context.host);
 }
 
 /// Restarts the unit and sees it stable: with `Type=simple` systemd calls the job done although the process may be
 /// dead already (reference: systemd 252, measured). Meanwhile it watches what the API says of the node.
 pub fn restart_unit(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
-    let (host, policy) = (run.engine.host, run.engine.policy);
-    if run.kubelet_is_up == Some(true) {
+    let (host, policy) = (run.context.host, run.context.policy);
+    if run.live.kubelet.is_up == Some(true) {
         return Ok(()); // restarted first, because it was down
     }
     let old = host.services.status(unit)?;
     let limit = policy.verify.timeout.0;
     let patience = old.restart_limit() + limit + REQUEST * 2;
-    run.engine.progress.step(format!("restarting {unit}"), patience);
+    run.context.progress.step(format!("restarting {unit}"), patience);
     let watched = node_to_watch(run);
     await_end_of_second(host);
     let mut restart = restart(run, unit, &old)?;
     let stability = policy.verify.stability.0;
-    run.engine.progress.step(format!("seeing that {unit} stays up for {}", policy.verify.stability), stability + limit);
+    run.context
+        .progress
+        .step(format!("seeing that {unit} stays up for {}", policy.verify.stability), stability + limit);
     host.clock.sleep(SETTLED);
     let mut sampled: Option<Duration> = None;
     let mut meanwhile = || {
@@ -126,15 +157,15 @@ pub fn restart_unit(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
             sampled = Some(now);
         }
     };
-    let keep_going = || !run.engine.should_stop();
+    let keep_going = || !run.context.should_stop();
     let until = limit.max(stability * 2);
     let stable = await_stable(host, unit, &old, stability, until, &keep_going, &mut meanwhile);
-    run.kubelet_restart = Some(restart);
+    run.live.kubelet.restart = Some(restart);
     let stable = match stable {
         Err(UnitUnproven::Interrupted { .. }) => return Err(Stop::Asked),
         other => other?,
     };
-    run.kubelet_is_up = Some(true);
+    run.live.kubelet.is_up = Some(true);
     story::activated(&run.dir.id, &Component::Kubelet.into(), "was restarted and stays up");
     run.report.restarted.push(Restarted {
         component: Component::Kubelet.into(),
@@ -146,13 +177,13 @@ pub fn restart_unit(run: &mut Run<'_>, unit: &str) -> Result<(), Stop> {
 
 /// The restart itself.
 fn restart(run: &mut Run<'_>, unit: &str, old: &UnitStatus) -> Result<Restart, Stop> {
-    let host = run.engine.host;
+    let host = run.context.host;
     let asked = host.clock.now();
-    run.kubelet_restart = Some(Restart::at(asked));
-    run.kubelet_is_up = Some(false);
+    run.live.kubelet.restart = Some(Restart::at(asked));
+    run.live.kubelet.is_up = Some(false);
     let result = match host.services.restart(unit) {
         Ok(result) => {
-            run.holds_kubelet &= !result.is_done();
+            run.live.kubelet.is_held &= !result.is_done();
             result
         }
         // the shutdown kills it anyway; the next start goes on
@@ -163,12 +194,12 @@ fn restart(run: &mut Run<'_>, unit: &str, old: &UnitStatus) -> Result<Restart, S
     if !result.is_done() {
         return Err(Stop::Failed(format!("systemd ended the restart of {unit} with `{}`", result.0)));
     }
-    if run.unit_to_hold().is_some() {
+    if unit_to_hold(run).is_some() {
         disarm(host);
     }
     let new = host.services.status(unit).ok();
     let gone = gone(old, new.as_ref(), asked, done);
-    run.kubelet_restart = Some(Restart::at(gone));
+    run.live.kubelet.restart = Some(Restart::at(gone));
     Ok(Restart::at(gone))
 }
 
@@ -184,7 +215,7 @@ fn gone(old: &UnitStatus, new: Option<&UnitStatus>, asked: Timestamp, done: Time
 /// waited for afterwards.
 fn node_to_watch(run: &Run<'_>) -> Option<(String, Connection)> {
     run.before.node.as_ref()?;
-    let (host, inventory) = (run.engine.host, run.engine.inventory);
+    let (host, inventory) = (run.context.host, run.context.inventory);
     let node = inventory.node.name.clone()?;
     let to = answering(host, inventory, &node)?;
     Some((node, Connection { limit: SAMPLE_LIMIT, ..to }))

@@ -10,9 +10,8 @@ use crate::model::planner::{self, Basis, Selection};
 use crate::model::repair::Way;
 use crate::model::serving;
 use crate::renew::{self, choice};
+use crate::txn::{files, foresight};
 use crate::verify::gates;
-
-use super::super::{files, foresight};
 
 impl Session<'_> {
     pub(super) fn basis(&self) -> Basis<'_> {

@@ -13,7 +13,7 @@ use crate::model::inventory::Inventory;
 use crate::model::policy::Policy;
 use crate::model::schedule::Who;
 
-use super::cluster::pause;
+use super::pause;
 
 /// This node among many.
 pub fn who(host: &Host, inventory: &Inventory) -> Who {
