@@ -123,9 +123,20 @@ fn reach(look: Look<'_>, url: &str, trusted: Option<Vec<u8>>) -> (Reach, Option<
         // without anonymous access it says who it does not know: it is up
         Ok(_) | Err(KubeError::Unauthorized { .. }) => Reach::Answers,
         Err(KubeError::Untrusted { detail, .. }) => Reach::Untrusted { why: distrust(look, &leaf, &detail), detail },
-        Err(e) => Reach::Unwell { detail: e.to_string() },
+        Err(e) => match gone(&at) {
+            Some(gone) => return (gone, None),
+            None => Reach::Unwell { detail: e.to_string() },
+        },
     };
     (reach, Some(leaf))
+}
+
+/// How a server that has just shaken hands, and does not answer, cannot be reached any more: it was shutting down.
+fn gone(address: &str) -> Option<Reach> {
+    match tls::served_leaf(address, None, None, LIMIT) {
+        Err(TlsError::Connect { source, .. }) => Some(unconnected(&source)),
+        _ => None,
+    }
 }
 
 fn unconnected(e: &std::io::Error) -> Reach {
@@ -188,5 +199,16 @@ mod tests {
         assert!(matches!(unconnected(&io(ErrorKind::HostUnreachable)), Reach::Silent { .. }));
         let name = std::io::Error::other("failed to lookup address information: Name or service not known");
         assert!(matches!(unconnected(&name), Reach::NoName { .. }));
+    }
+
+    #[test]
+    fn a_server_that_was_shutting_down_is_gone_and_one_that_listens_is_not() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        // closes what it accepts: there is somebody, who says nothing
+        let closes = std::thread::spawn(move || drop(listener.accept().unwrap()));
+        assert!(gone(&address).is_none());
+        closes.join().unwrap();
+        assert!(matches!(gone(&address), Some(Reach::Refused { .. })));
     }
 }
