@@ -24,11 +24,11 @@ gone-config() { config-gone; crash; }
 killed() { local c; for c; do on ctr -n k8s.io tasks kill -s KILL "$(container "$c" | head -n1)"; done; }
 down() { [ "$(api /readyz 2>/dev/null)" != ok ]; }
 expired-apiserver() { "$T/inside/due" "$M" -1 pki/apiserver.crt; killed kube-apiserver; poll 60 "an expired leaf on 6443" serves 10.99.0.2:6443 pki/apiserver.crt; }
-expired-etcd() { "$T/inside/due" "$M" -1 pki/etcd/{server,peer,healthcheck-client}.crt pki/apiserver-etcd-client.crt; killed etcd kube-apiserver; poll 60 "no API" down; }
+expired-etcd() { "$T/inside/due" "$M" -1 pki/etcd/{server,peer,healthcheck-client}.crt pki/apiserver-etcd-client.crt; killed etcd kube-apiserver; poll 180 "no API" down; }
 gone() { ! on bash -c '</dev/tcp/10.99.0.2/6443' 2> /dev/null; } # while it shuts down it answers, with errors
-no-apiserver() { mv "$A/kube-apiserver.yaml" "$M/root/"; poll 60 "no API" gone; }
-bad-flag() { sed -i 's/- --secure-port=6443/- --secure-port=6443\n    - --nonsense=1/' "$A/kube-apiserver.yaml"; poll 60 "no API" down; }
-bad-etcd() { sed -i 's/- --name=/- --nonsense=/' "$A/etcd.yaml"; poll 60 "no API" down; }
+no-apiserver() { mv "$A/kube-apiserver.yaml" "$M/root/"; poll 180 "no API" gone; }
+bad-flag() { sed -i 's/- --secure-port=6443/- --secure-port=6443\n    - --nonsense=1/' "$A/kube-apiserver.yaml"; poll 180 "no API" down; }
+bad-etcd() { sed -i 's/- --name=/- --nonsense=/' "$A/etcd.yaml"; poll 180 "no API" down; }
 no-name() { server https://nowhere.invalid:6443; }
 no-host() { server https://10.99.0.77:6443; }
 no-port() { server https://10.99.0.2:6444; }
