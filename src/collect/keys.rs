@@ -7,8 +7,10 @@ use ::openssl::pkey::{PKey, Public};
 
 use crate::model::cert::{CertFacts, NameConstraints};
 use crate::model::pem;
+#[cfg(any(test, fuzzing))]
+pub(super) use openssl::any_public_bits;
 pub(super) use openssl::public_bits;
-use openssl::signed;
+use openssl::{public_key, signed};
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +63,7 @@ impl Issuer {
             path_length: ca.raw.path_length,
             constraints: ca.raw.constraints.clone(),
             spki: ca.spki.clone(),
-            key: PKey::public_key_from_der(&ca.spki).ok()?,
+            key: public_key(ca)?,
         })
     }
 
