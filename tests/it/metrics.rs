@@ -13,6 +13,10 @@ use jiff::Timestamp;
 use support::{Options, Tree};
 
 fn page(tree: &Tree, policy: &Policy) -> String {
+    page_by(tree, policy, DueBefore::by_age(policy))
+}
+
+fn page_by(tree: &Tree, policy: &Policy, due: DueBefore) -> String {
     let root = Root::open(&tree.root).unwrap();
     let now = Timestamp::now();
     let inventory = collect(&root, now, &policy.kubeconfigs);
@@ -24,7 +28,7 @@ fn page(tree: &Tree, policy: &Policy) -> String {
         inventory: &inventory,
         assessment: &assessment,
         policy,
-        due: DueBefore::by_age(policy),
+        due,
         endpoints: None,
         requests: None,
         clock_synchronised: Some(true),
@@ -49,6 +53,21 @@ fn samples(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
         assert!(before.is_none(), "twice: {series}");
     }
     all
+}
+
+#[test]
+fn when_a_certificate_is_renewed_is_published_by_the_threshold_of_the_moment() {
+    let (_dir, tree) = control_plane();
+    let policy = Policy::default();
+    let at = |due: DueBefore| -> i64 {
+        let all = samples(&page_by(&tree, &policy, due));
+        let of = &all["certwarden_certificate_renew_after_timestamp_seconds"];
+        of.iter().find(|(labels, _)| labels.contains("\"apiserver\"")).unwrap().1.parse().unwrap()
+    };
+    let by_age = DueBefore::by_age(&policy);
+    let shut = DueBefore { renew_before: by_age.emergency_before, ..by_age };
+    let later = policy.renew.renew_before.seconds() - policy.renew.emergency_before.seconds();
+    assert_eq!(at(shut) - at(by_age), later, "outside of windows it is renewed in an emergency only");
 }
 
 #[test]

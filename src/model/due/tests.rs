@@ -81,7 +81,11 @@ fn timing(inventory: &Inventory, windows: Windows) -> Timing {
 }
 
 fn decided(inventory: &Inventory, policy: &Policy, timing: &Timing) -> Decision {
-    decide(inventory, &assess(inventory, policy, at(NOON)), policy, timing, at(NOON))
+    decided_at(at(NOON), inventory, policy, timing)
+}
+
+fn decided_at(now: Timestamp, inventory: &Inventory, policy: &Policy, timing: &Timing) -> Decision {
+    decide(inventory, &assess(inventory, policy, now), policy, timing, now)
 }
 
 fn due(inventory: &Inventory, timing: &Timing) -> Due {
@@ -151,33 +155,28 @@ fn outside_of_the_windows_what_is_due_waits_for_the_next_and_an_emergency_does_n
 
 #[test]
 fn in_a_window_everything_is_due_that_would_not_last_until_the_one_after_it() {
-    let node = node(Role::ControlPlane, &[("apiserver", 40 * DAY), ("admin.conf", 42 * DAY)]);
+    let node = node(Role::ControlPlane, &[("apiserver", 39 * DAY), ("admin.conf", 41 * DAY)]);
     // the next opens in a month, and ten days are to be left then
     let decision = decided(&node, &Policy::default(), &timing(&node, windows(&["*-*-29 11:30"])));
     assert_eq!(decision.due, now(&["apiserver"]));
     assert_eq!(decision.threshold.next_window, Some(Span::secs((30 * DAY - HOUR / 2).unsigned_abs())));
-    // the next opens in a week: what has 20 days left lasts
+    // the next opens in a week
     let weekly = timing(&node, windows(&["Sun 11:30"]));
     assert_eq!(due(&node, &weekly), Due::Nothing);
 }
 
 #[test]
 fn a_worker_waits_for_its_place_in_an_open_window_and_not_in_an_emergency() {
-    let mut node = node(Role::Worker, &[("apiserver", 10 * DAY)]);
-    let mut timing = timing(&node, windows(&["Sun 12:00"]));
-    let into = turn::into_window(Role::Worker, &timing.who, &Policy::default());
-    let waits = later(due(&node, &timing));
-    assert_eq!(waits.until, at(NOON) + into);
-    assert!(into > Duration::ZERO && waits.why.contains("this node's place in the maintenance window"), "{waits:?}");
-    timing.windows = windows(&["Sun 10:30"]);
-    timing.windows.lasts = Duration::from_secs(4 * 3600);
-    if into < Duration::from_secs(5400) {
-        assert_eq!(due(&node, &timing), now(&["apiserver"]), "its place has passed");
-    }
-    timing.windows = windows(&["Sun 12:00"]);
-    let Content::Readable(credential) = &mut node.entries[0].content else { panic!("unreadable") };
-    credential.chain[0].not_after = after(2 * DAY);
-    assert_eq!(due(&node, &timing), now(&["apiserver"]));
+    let (late, policy) = (node(Role::Worker, &[("apiserver", 10 * DAY)]), Policy::default());
+    let mut timing = timing(&late, windows(&["Sun 12:00"]));
+    timing.windows.lasts = policy.windows.duration.0;
+    let place = at(NOON) + turn::into_window(Role::Worker, &timing.who, &policy);
+    let waits = later(due(&late, &timing));
+    assert!(place > at(NOON) && waits.until == place, "{waits:?}");
+    assert!(waits.why.contains("this node's place in the maintenance window"), "{waits:?}");
+    assert_eq!(decided_at(place, &late, &policy, &timing).due, now(&["apiserver"]), "then it is its turn");
+    let urgent = node(Role::Worker, &[("apiserver", 2 * DAY)]);
+    assert_eq!(due(&urgent, &timing), now(&["apiserver"]));
 }
 
 #[test]
