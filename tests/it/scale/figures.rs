@@ -19,7 +19,7 @@ pub const LEFT: f64 = 5.0;
 /// What is shipped, with a credential for workers.
 pub fn shipped() -> Case {
     let mut policy = Policy::default();
-    // never less than a transaction and its way back (`txn::cluster`)
+    // never less than a transaction and its way back (`fleet`)
     let lasts = policy.verify.timeout.0 * 2 + Duration::from_secs(60);
     policy.fleet.lease_duration = Span(policy.fleet.lease_duration.0.max(lasts));
     Case { name: "as shipped: 1 at once", policy, credential: true, dies: None, paused: 0, lost: 10, slower: 1 }

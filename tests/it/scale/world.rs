@@ -1,5 +1,5 @@
 //! The simulated cluster: one API server, thousands of workers whose decisions are `model::fleet`'s own. What they ask, and in what
-//! order, is what `txn::cluster` and a worker's transaction ask.
+//! order, is what `fleet` and a worker's transaction ask.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,7 +15,7 @@ use super::case::{Case, DAY, Dice, HOUR};
 use super::node::{At, Node};
 
 pub const NODES: usize = 5_000;
-/// Reads once the lock is found free: notes, the control planes' lock, the own Node, kured (`txn::cluster::look`).
+/// Reads once the lock is found free: notes, the control planes' lock, the own Node, kured (`fleet::look`).
 const READS: u8 = 4;
 /// Reads once it is taken: notes, the control planes' lock.
 const AGAIN: u8 = 2;
