@@ -15,7 +15,7 @@ build: setup ## the program as it is shipped, in target/release
 lint: ## formatting, clippy, shellcheck, dependencies
 	@tools/setup lint
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	shellcheck -x $$(tools/shell-scripts)
 	$(CARGO) deny --log-level error check bans licenses sources
 
@@ -32,7 +32,7 @@ torture: build ## kills, power cuts and errors at every call (root; about two ho
 	@$(MAKE) --no-print-directory reliability
 
 reliability: setup ## merge the results of test runs into docs/reliability.md
-	@$(CARGO) run --quiet --locked --example reliability
+	@$(CARGO) xtask reliability
 
 vm-test: setup ## the product on real kubeadm nodes under real systemd (root)
 	@vm-tests/run
@@ -49,7 +49,7 @@ bench: setup ## speed of check, memory and wake-ups of the idle daemon, scrapes 
 	$(CARGO) bench --profile dev --locked --bench check --bench export --bench watch # measure what tools/build builds
 
 reference: setup ## docs/reference from the code
-	@$(CARGO) run --quiet --locked --example manual -- --reference
+	@$(CARGO) xtask manual --reference
 
 demo: setup ## check, plan, renew, check on a kubeadm-like tree that is due in three days
 	@tools/demo

@@ -1,4 +1,4 @@
-//! The command line (DESIGN §8).
+//! The command line (docs/architecture.md, "Command line").
 
 use std::path::PathBuf;
 

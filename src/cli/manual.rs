@@ -1,4 +1,4 @@
-//! What manuals say about the command line, asked of the code (`examples/manual.rs`, `tests/it/manual.rs`).
+//! What manuals say about the command line, asked of the code (`cargo xtask manual` and the tests of the manual).
 
 use clap::CommandFactory as _;
 

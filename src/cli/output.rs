@@ -1,4 +1,4 @@
-//! Standard output and error, and the exit codes (DESIGN §8).
+//! Standard output and error, and the exit codes (docs/architecture.md, "Command line").
 
 use std::io::{self, Write as _};
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::model::assess::Severity;
 use crate::model::plain;
 
-/// Columns of tables where nobody says how wide the paper is, and at most (DESIGN §8).
+/// Columns of tables where nobody says how wide the paper is, and at most (docs/architecture.md, "Command line").
 const WIDEST: u16 = 100;
 /// Names and dates need so many: narrower terminals wrap.
 const NARROWEST: u16 = 60;

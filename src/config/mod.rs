@@ -1,4 +1,5 @@
-//! The operator's configuration: TOML fragments, merged per key, judged as a whole (DESIGN §4).
+//! The operator's configuration: TOML fragments, merged per key, judged as a whole
+//! (docs/architecture.md, "Configuration").
 //!
 //! Three stages, each in a file of its own: [`fragment`] finds and reads the files that count, [`merge`] lays
 //! them over each other key by key and remembers where each value came from, [`rules`] judges what must hold

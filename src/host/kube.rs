@@ -78,7 +78,7 @@ pub enum KubeError {
 }
 
 impl KubeError {
-    /// Whether this says nothing about the credential: "cannot tell" is not "failed" (DESIGN §7).
+    /// Whether this says nothing about the credential: "cannot tell" is not "failed".
     pub fn cannot_tell(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Untrusted { .. })
     }

@@ -36,7 +36,7 @@ impl std::fmt::Display for Objection {
     }
 }
 
-/// The rules of DESIGN §5, "Validation before commit".
+/// The rules of docs/architecture.md, "What is validated".
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Rule {
     /// It is complete and parses.

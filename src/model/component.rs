@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A process of the node that holds credentials. Ordered as they are activated (DESIGN §7):
+/// A process of the node that holds credentials. Ordered as they are activated
+/// (docs/architecture.md, "Activate and verify"):
 /// what others depend on comes first.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]

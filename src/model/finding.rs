@@ -1,4 +1,5 @@
-//! What can be wrong with a credential: stable ids (DESIGN §3) that tools, alerts and runbooks rely on.
+//! What can be wrong with a credential: stable ids that tools, alerts and runbooks rely on
+//! (docs/architecture.md, "Inventory").
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Gates: reasons not to touch the node now (DESIGN §6).
+//! Gates: reasons not to touch the node now (docs/architecture.md, "Gates").
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

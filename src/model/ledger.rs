@@ -1,4 +1,4 @@
-//! The ledger's records: what a transaction announces before it acts (DESIGN §5).
+//! The ledger's records: what a transaction announces before it acts (docs/architecture.md, "States").
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

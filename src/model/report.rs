@@ -109,8 +109,8 @@ impl Report {
         self.earlier.iter().chain(std::iter::once(self))
     }
 
-    /// Exit code of renew, rollback, recover (DESIGN §8): the gravest of all transactions. What is due and was left out is
-    /// never 0.
+    /// Exit code of renew, rollback, recover (docs/architecture.md, "Command line"): the gravest of all
+    /// transactions. What is due and was left out is never 0.
     pub fn exit_code(&self) -> u8 {
         let left_out = |r: &Self| if r.left_out.is_empty() { 0 } else { Outcome::LeftOut.exit_code() };
         self.all().map(|r| r.outcome.exit_code().max(left_out(r))).max().unwrap_or_default()
@@ -184,7 +184,7 @@ impl Outcome {
         Self::RollbackFailed,
     ];
 
-    /// Exit code of renew, rollback, recover (DESIGN §8).
+    /// Exit code of renew, rollback, recover (docs/architecture.md, "Command line").
     pub fn exit_code(self) -> u8 {
         match self {
             Self::NothingToDo | Self::DryRun | Self::Verified | Self::Committed => 0,

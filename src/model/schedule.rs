@@ -9,9 +9,9 @@ use super::policy::Span;
 const FIRST_AFTER: i64 = 2;
 /// Spread of the first look: a fleet that is rebooted or upgraded at once does not look at once.
 const FIRST_SPREAD: u64 = 8;
-/// First pause after a rollback; doubles each time (DESIGN §5).
+/// First pause after a rollback; doubles each time (docs/architecture.md, "The transaction").
 const BACK_OFF_FIRST: i64 = 3_600;
-/// Longest pause after rollbacks (DESIGN §5).
+/// Longest pause after rollbacks.
 const BACK_OFF_LONGEST: i64 = 86_400;
 
 /// First pause after a recovery that something passing has hindered: a mount that comes late at boot is there by then.

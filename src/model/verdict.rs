@@ -29,7 +29,7 @@ impl Severity {
         }
     }
 
-    /// Exit code of `check` (DESIGN §8; the Nagios plugin convention).
+    /// Exit code of `check` (docs/architecture.md, "Command line"; the Nagios plugin convention).
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Ok => 0,

@@ -1,4 +1,4 @@
-//! Staged credentials against the rules of DESIGN §5, before anything live is touched.
+//! Staged credentials against the rules of docs/architecture.md, "What is validated", before anything live is touched.
 
 use std::path::{Path, PathBuf};
 

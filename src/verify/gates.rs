@@ -1,4 +1,4 @@
-//! Gates: reasons not to touch the node now, looked for before anything is begun (DESIGN §6).
+//! Gates: reasons not to touch the node now, looked for before anything is begun (docs/architecture.md, "Gates").
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

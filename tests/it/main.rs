@@ -20,6 +20,7 @@ mod run;
 mod support;
 
 mod approver;
+mod architecture;
 mod bad_input;
 mod calendar;
 mod cases;

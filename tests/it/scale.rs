@@ -1,12 +1,12 @@
 //! Thousands of workers that fall due in the same hour: what the API server bears, and that nobody comes too late. The simulation
-//! is that of `examples/fleet-simulation`, which has more cases and writes the figures down.
+//! is also that of `cargo xtask fleet-simulation`, which has more cases and writes the figures down.
 
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "counts")]
-#![allow(dead_code, reason = "the example uses the rest")]
+#![allow(dead_code, reason = "`xtask` uses the rest")]
 
-#[path = "../../examples/fleet-simulation/figures.rs"]
+mod case;
 mod figures;
-#[path = "../../examples/fleet-simulation/world.rs"]
+mod node;
 mod world;
 
 use figures::Figures;

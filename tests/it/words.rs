@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What is read, and directories of it.
-const PAGES: [&str; 17] = [
+const PAGES: [&str; 18] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "docs/README.md",
+    "docs/architecture.md",
     "docs/comparison.md",
     "docs/faq.md",
     "docs/glossary.md",

@@ -82,7 +82,7 @@ fn show(point: &Point) -> String {
 pub fn told(bench: &Bench, scenario: &Scenario, args: &[&str], ended: &Ended, what: &str) -> Tally {
     let mut tally = Tally::default();
     let result = match ended.code {
-        // DESIGN §8: results 0 to 3, 64 usage, 78 configuration
+        // docs/architecture.md, "Command line": results 0 to 3, 64 usage, 78 configuration
         Some(code) if [0, 1, 2, 3, 64, 78].contains(&code) => {
             // a recovery that ends as without the error has none to tell
             let sentence = code == 0 || (code == 2 && args == ["recover"]) || names_a_cause(&ended.text);

@@ -1,4 +1,4 @@
-//! Killed at any call, on any full disk: nothing lost. One file for each sweep; DESIGN §10, floor 4.
+//! Killed at any call, on any full disk: nothing lost. One file for each sweep (docs/architecture.md, "Tests").
 //!
 //! `cargo test --test torture` takes a sample of each sweep, `-- --whole` all (`make torture`), `-- --every=3` a third,
 //! `-- NAME…` some sweeps. What is not possible on this machine (no root, no loop devices, no strace) is skipped and said so.
@@ -20,9 +20,9 @@ mod interrupted;
 mod kill;
 mod mutation;
 mod outage;
+#[path = "../it/pages/mod.rs"]
+mod pages;
 mod power;
-#[path = "../it/pages/reliability.rs"]
-mod reliability;
 mod scenario;
 mod strace;
 #[path = "../it/support/mod.rs"]
@@ -33,7 +33,7 @@ use std::process::ExitCode;
 
 use disk::Kind;
 use harness::{Harness, Place, say, timed, workdir};
-use reliability::{Row, failures, record};
+use pages::reliability::{self, Row, failures, record};
 
 const SWEEPS: [&str; 7] = ["outage", "boot", "kill", "power", "mutation", "fault", "full"];
 

@@ -126,7 +126,7 @@ impl Diagnosis {
         Self { schema: SCHEMA, at, node, playbooks }
     }
 
-    /// Exit code (DESIGN §8): 0 healthy, 1 warning, 2 critical, 3 cannot tell.
+    /// Exit code (docs/architecture.md, "Command line"): 0 healthy, 1 warning, 2 critical, 3 cannot tell.
     pub fn exit_code(&self) -> u8 {
         // critical before "cannot tell", as in `check`
         self.playbooks.iter().map(Playbook::severity).max().unwrap_or(Severity::Unknown).exit_code()

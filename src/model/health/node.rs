@@ -109,7 +109,8 @@ pub fn judge_node(before: Option<&NodeSnapshot>, samples: &[NodeSample], gone: T
     }
     let well = match before {
         _ if now.is_ready() => true,
-        // not Ready for another reason than ours: no worse is all that can be asked (DESIGN §7)
+        // not Ready for another reason than ours: no worse is all that can be asked
+        // (docs/architecture.md, "Activate and verify")
         Some(before) => !before.is_ready() && now.rank() >= before.rank(),
         None => false,
     };

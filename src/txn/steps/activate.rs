@@ -1,4 +1,5 @@
-//! Bringing a component to use the new files, by the mildest way that works (DESIGN §7).
+//! Bringing a component to use the new files, by the mildest way that works
+//! (docs/architecture.md, "Activate and verify").
 
 use std::collections::BTreeMap;
 use std::time::Duration;

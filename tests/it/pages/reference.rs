@@ -1,7 +1,5 @@
 //! `docs/reference`: what the code knows about itself, as pages. Written by `make reference`, compared by `tests/it/manual.rs`.
 
-#![allow(dead_code, reason = "shared by a test and an example, which use different parts")]
-
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -16,7 +14,7 @@ const SHIPPED: &str = include_str!("../../../packaging/config.d/10-defaults.toml
 const MADE: &str = "<!-- Made from the code by `make reference`; `cargo test` compares. -->\n";
 
 pub fn dir() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference"))
+    super::repository().join("docs/reference")
 }
 
 /// File name and text of every page.

@@ -176,12 +176,12 @@ pub fn record(name: &str, whole: bool, rows: &[Row]) {
 
 /// `target/reliability`.
 pub fn results_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/reliability")
+    super::repository().join("target/reliability")
 }
 
 /// `docs/reliability.md`.
 pub fn page_path() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reliability.md")
+    super::repository().join("docs/reliability.md")
 }
 
 /// The rows of all whole runs in `dir`.

@@ -1,8 +1,6 @@
 //! `docs/versions.md`: what certwarden was run on, made of `docs/versions.toml`. Written by `make reference`, compared by
 //! `tests/it/versions.rs`.
 
-#![allow(dead_code, reason = "shared by a test and an example, which use different parts")]
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -52,7 +50,7 @@ impl TryFrom<String> for Run {
 }
 
 pub fn path() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/versions.md"))
+    super::repository().join("docs/versions.md")
 }
 
 /// # Errors

@@ -1,5 +1,5 @@
 //! Makes the file system of a kubeadm-like node with real X.509, as kubeadm, kubelet and kubespray write it.
-//! Shared by the tests, the benches and `examples/demo-tree.rs`.
+//! Shared by the tests, the benches and `xtask`.
 
 #![allow(dead_code, reason = "each user takes what it needs")]
 #![allow(unreachable_pub, reason = "included as a module by several crates")]

@@ -1,17 +1,19 @@
-//! What the binaries are made of: `licences DIR` writes the licences of the crates that are linked in
-//! (`third-party-licences.txt`) and a bill of materials in CycloneDX form (`sbom.cdx.json`). Asked of `cargo metadata`.
-#![allow(clippy::print_stderr, reason = "a program for people")]
+//! What certwarden is made of: the licences of the crates that are linked in (`third-party-licences.txt`) and a bill of
+//! materials in CycloneDX form (`sbom.cdx.json`). Asked of `cargo metadata`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::Command;
 use std::{env, fs, io};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-const APACHE: &str = include_str!("../LICENSE");
+use crate::Result;
+use crate::pages::repository;
+
+const APACHE: &str = include_str!("../../LICENSE");
 
 #[derive(Deserialize)]
 struct Metadata {
@@ -60,34 +62,21 @@ struct DepKind {
     kind: Option<String>,
 }
 
-fn main() -> ExitCode {
-    let Some(dir) = env::args().nth(1) else {
-        eprintln!("usage: licences DIR");
-        return ExitCode::from(64);
-    };
-    write(Path::new(&dir)).map_or_else(
-        |e| {
-            eprintln!("licences: {e}");
-            ExitCode::FAILURE
-        },
-        |()| ExitCode::SUCCESS,
-    )
-}
-
-fn write(dir: &Path) -> io::Result<()> {
+pub fn write(dir: &Path) -> Result<()> {
     let metadata = metadata()?;
     let linked = linked(&metadata);
     fs::create_dir_all(dir)?;
     fs::write(dir.join("third-party-licences.txt"), licences(&linked)?)?;
-    fs::write(dir.join("sbom.cdx.json"), serde_json::to_string_pretty(&bom(&metadata, &linked))? + "\n")
+    fs::write(dir.join("sbom.cdx.json"), serde_json::to_string_pretty(&bom(&metadata, &linked))? + "\n")?;
+    Ok(())
 }
 
-fn metadata() -> io::Result<Metadata> {
+fn metadata() -> Result<Metadata> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let args = ["metadata", "--format-version=1", "--locked", "--filter-platform=x86_64-unknown-linux-gnu"];
-    let output = Command::new(cargo).args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output()?;
+    let output = Command::new(cargo).args(args).current_dir(repository()).output()?;
     if !output.status.success() {
-        return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+        return Err(String::from_utf8_lossy(&output.stderr).into());
     }
     Ok(serde_json::from_slice(&output.stdout)?)
 }
@@ -164,7 +153,9 @@ fn licence_texts(package: &Package) -> io::Result<Vec<String>> {
 fn bom(metadata: &Metadata, linked: &[&Package]) -> Value {
     let purl = |p: &Package| format!("pkg:cargo/{}@{}", p.name, p.version.replace('+', "%2B"));
     let known: BTreeMap<&str, String> = linked.iter().map(|p| (p.id.as_str(), purl(p))).collect();
-    let own = format!("pkg:cargo/certwarden@{}", env!("CARGO_PKG_VERSION"));
+    let certwarden = metadata.packages.iter().find(|p| p.id == metadata.resolve.root);
+    let version = certwarden.map_or("", |p| p.version.as_str());
+    let own = format!("pkg:cargo/certwarden@{version}");
     let components: Vec<Value> = linked
         .iter()
         .map(|p| {
@@ -186,7 +177,7 @@ fn bom(metadata: &Metadata, linked: &[&Package]) -> Value {
         "specVersion": "1.5",
         "version": 1,
         "metadata": { "component": { "type": "application", "bom-ref": own, "name": "certwarden",
-                      "version": env!("CARGO_PKG_VERSION"), "licenses": [{ "expression": "Apache-2.0" }] } },
+                      "version": version, "licenses": [{ "expression": "Apache-2.0" }] } },
         "components": components,
         "dependencies": dependencies,
     })

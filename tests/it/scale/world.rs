@@ -5,17 +5,16 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use certwarden::model::fleet::lease::{Call, Claim, Ended, Record, Reply, Seen, Step};
+use certwarden::model::fleet::lease::{Call, Claim, Ended, Record, Reply, Step};
 use certwarden::model::fleet::turn;
 use certwarden::model::fleet::wait::{self, LONGEST_PAUSE, PACE, Wait};
 use certwarden::model::inventory::Role;
-use certwarden::model::policy::Policy;
-use certwarden::model::schedule::Who;
 use jiff::{SignedDuration, Timestamp};
 
+use super::case::{Case, DAY, Dice, HOUR};
+use super::node::{At, Node};
+
 pub const NODES: usize = 5_000;
-pub const HOUR: u64 = 3_600_000;
-pub const DAY: u64 = 24 * HOUR;
 /// Reads once the lock is found free: notes, the control planes' lock, the own Node, kured (`fleet::look`).
 const READS: u8 = 4;
 /// Reads once it is taken: notes, the control planes' lock.
@@ -35,82 +34,6 @@ const PARTITION: (u64, u64) = (30 * HOUR, 31 * HOUR);
 const END: u64 = 40 * DAY;
 /// A kubelet's certificate (kube-controller-manager: `--cluster-signing-duration`), seconds.
 const LIFE: i64 = 365 * 86_400;
-
-/// What is simulated. Times are ms since the first certificate is due.
-#[derive(Clone)]
-pub struct Case {
-    pub name: &'static str,
-    pub policy: Policy,
-    /// Workers have a credential with which they can ask for a lock.
-    pub credential: bool,
-    /// One in so many dies for good while it holds the lock.
-    pub dies: Option<u64>,
-    /// The cluster is paused from the beginning until then.
-    pub paused: u64,
-    /// Requests or answers of a thousand that are lost, and how much longer than usual the others take.
-    pub lost: u64,
-    pub slower: u64,
-}
-
-/// `SplitMix64`: the same run each time.
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides.max(1)
-    }
-}
-
-/// What a node is at.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum At {
-    Idle,
-    /// Is the lock free?
-    Looking,
-    Reading(u8),
-    Asking,
-    ReadingAgain(u8),
-    /// Renews the lock: before the commit, and before the restart.
-    Keeping(u8),
-    Working,
-    Giving,
-    Done,
-}
-
-struct Node {
-    id: Who,
-    slot: usize,
-    /// Of its clock since boot: when that began, ms, and thousandths of thousandths that it goes fast or slow.
-    offset: u64,
-    rate: u64,
-    /// What its wall clock is ahead, ms.
-    ahead: i64,
-    /// When its certificate ends, ms.
-    end: u64,
-    seen: Seen,
-    claim: Claim,
-    at: At,
-    attempt: u64,
-    /// The request that is on its way, if it is about the lock, and when it may go.
-    call: Option<Call>,
-    may_send: u64,
-    serial: u64,
-    alone: bool,
-}
-
-impl Node {
-    fn clock(&self, now: u64) -> Duration {
-        Duration::from_millis(self.offset + now / 1_000_000 * self.rate + now % 1_000_000 * self.rate / 1_000_000)
-    }
-
-    fn wall(&self, now: u64) -> Timestamp {
-        Timestamp::from_millisecond(now.cast_signed() + self.ahead).unwrap()
-    }
-}
 
 #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
 enum What {
@@ -150,34 +73,10 @@ impl World {
     pub fn new(case: Case) -> Self {
         let mut dice = Dice(42);
         let policy = &case.policy;
-        let slots = policy.fleet.workers_at_once;
         let before = u64::try_from(policy.kubelet.renew_before.seconds(LIFE)).unwrap() * 1000;
-        let nodes: Vec<Node> = (0..NODES)
-            .map(|n| {
-                let id = Who::of("", &format!("{:016x}{:016x}", dice.roll(u64::MAX), n));
-                // most clocks are right, some are wrong by hours
-                let wrong = if dice.roll(50) == 0 { 12 * HOUR } else { 2_000 };
-                let born = dice.roll(HOUR);
-                Node {
-                    slot: usize::try_from(turn::slot(&id, slots)).unwrap(),
-                    claim: Claim::new(format!("w{n}"), policy.fleet.lease_duration.0, Seen::default()),
-                    seen: Seen::default(),
-                    id,
-                    offset: dice.roll(10 * HOUR),
-                    rate: 999_000 + dice.roll(2_000),
-                    ahead: dice.roll(wrong).cast_signed() - (wrong / 2).cast_signed(),
-                    end: born + before,
-                    at: At::Idle,
-                    attempt: 0,
-                    call: None,
-                    may_send: 0,
-                    serial: 0,
-                    alone: false,
-                }
-            })
-            .collect();
+        let nodes: Vec<Node> = (0..NODES).map(|n| Node::born(n, before, policy, &mut dice)).collect();
         let seconds = usize::try_from(END / 1000).unwrap() + 3_600;
-        let slots = usize::try_from(slots).unwrap();
+        let slots = usize::try_from(policy.fleet.workers_at_once).unwrap();
         let mut world = Self {
             before,
             dice,

@@ -4,7 +4,7 @@ use certwarden::cli::manual::{command, exit_codes};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, italic, roman};
 
-use crate::reference::{examples, keys};
+use crate::pages::reference::{examples, keys};
 
 const WHAT: [&str; 3] = [
     "certwarden renews the certificates of the kubeadm node that it runs on, before they expire: in a transaction, with \
@@ -67,8 +67,13 @@ fn page(command: clap::Command) -> Vec<u8> {
     page
 }
 
+/// Of certwarden, not of this program.
+fn version() -> String {
+    format!("certwarden {}", command().get_version().unwrap_or_default())
+}
+
 fn titled(command: clap::Command) -> Man {
-    let version = concat!("certwarden ", env!("CARGO_PKG_VERSION"));
+    let version = version();
     // no date: the same sources make the same bytes
     Man::new(command.disable_help_flag(true)).section("8").date("").source(version).manual("System Administration")
 }
@@ -95,8 +100,7 @@ fn main_page(whole: &clap::Command) -> Vec<u8> {
 
 fn settings() -> Vec<u8> {
     let mut roff = Roff::new();
-    let version = concat!("certwarden ", env!("CARGO_PKG_VERSION"));
-    roff.control("TH", ["certwarden.toml", "5", "", version, "File Formats"]);
+    roff.control("TH", ["certwarden.toml", "5", "", version().as_str(), "File Formats"]);
     roff.control("SH", ["NAME"]).text([roman("certwarden.toml - settings of certwarden")]);
     roff.control("SH", ["SYNOPSIS"]);
     for path in certwarden::config::DIRECTORIES {

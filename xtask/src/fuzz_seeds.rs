@@ -1,6 +1,6 @@
-//! `cargo run --example fuzz-seeds DIR`: what `make fuzz` begins with, `DIR/TARGET/NAME`, from the test trees.
+//! What `make fuzz` begins with, `DIR/TARGET/NAME`, from the trees of the tests.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a tool of the tests")]
+#![allow(clippy::unwrap_used, reason = "a tool of the tests")]
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,10 +11,7 @@ use openssl::asn1::Asn1Time;
 use openssl::base64::encode_block;
 use openssl::pkey::PKey;
 
-#[path = "../tests/it/support/mod.rs"]
-mod support;
-
-use support::{DAY, KeyKind, Layout, Options, Tree};
+use crate::support::{DAY, KeyKind, Layout, Options, Tree};
 
 /// Inputs by target; several files are separated by NUL, a first letter chooses a format (see the files `fuzz.rs`).
 struct Seeds<'a> {
@@ -31,29 +28,30 @@ impl Seeds<'_> {
     }
 }
 
-fn main() {
-    let dir = std::env::args_os().nth(1).unwrap_or_else(|| "fuzz/seeds".into());
-    let mut seeds = Seeds { dir: Path::new(&dir), made: 0 };
+/// `certwarden`: the program that makes ledgers and state files.
+pub fn write(dir: &Path, certwarden: &Path) -> crate::Result<()> {
+    let mut seeds = Seeds { dir, made: 0 };
     let layouts = [Layout::ControlPlane, Layout::Worker, Layout::Kubespray];
     for layout in layouts {
         for keys in [KeyKind::P256, KeyKind::Rsa2048] {
-            let root = tempfile::tempdir().unwrap();
+            let root = tempfile::tempdir()?;
             let embedded_kubelet = keys == KeyKind::Rsa2048;
             let options =
                 Options { layout, keys, left: 20 * DAY, embedded_kubelet, super_admin: true, ..Options::default() };
             tree(&mut seeds, &Tree::build(root.path(), options));
         }
     }
-    transaction(&mut seeds);
+    transaction(&mut seeds, certwarden);
     requests(&mut seeds);
     fixed(&mut seeds);
+    Ok(())
 }
 
 /// Answers to certificate signing requests, good and bad, and kubeconfigs with tokens.
 fn requests(seeds: &mut Seeds<'_>) {
     let root = tempfile::tempdir().unwrap();
     let tree = Tree::build(root.path(), Options { layout: Layout::Worker, ..Options::default() });
-    let pem = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/request.key")).unwrap();
+    let pem = fs::read(crate::pages::repository().join("fuzz/request.key")).unwrap();
     let key = PKey::private_key_from_pem(&pem).unwrap();
     let own = PKey::public_key_from_pem(&key.public_key_to_pem().unwrap()).unwrap();
     let at = |second| Asn1Time::from_unix(second).unwrap();
@@ -97,12 +95,11 @@ fn requests(seeds: &mut Seeds<'_>) {
 }
 
 /// What a renewal and its rollback leave in the state directory.
-fn transaction(seeds: &mut Seeds<'_>) {
+fn transaction(seeds: &mut Seeds<'_>, certwarden: &Path) {
     let root = tempfile::tempdir().unwrap();
     Tree::build(root.path(), Options { left: 20 * DAY, ..Options::default() });
-    let program = std::env::current_exe().unwrap().parent().unwrap().with_file_name("certwarden");
     for verb in ["renew", "rollback"] {
-        let done = Command::new(&program).arg("--root").arg(root.path()).arg(verb).output().unwrap();
+        let done = Command::new(certwarden).arg("--root").arg(root.path()).arg(verb).output().unwrap();
         assert!(done.status.success(), "{done:?}");
     }
     let state = root.path().join("var/lib/certwarden");

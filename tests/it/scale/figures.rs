@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use certwarden::model::policy::{Policy, Span};
 
-use super::world::{Case, DAY, NODES, World};
+use super::case::{Case, DAY};
+use super::world::{NODES, World};
 
 /// No more requests than this in any second.
 pub const PEAK: u32 = 20;

@@ -1,14 +1,12 @@
 //! Many agents as processes against a real API server, with the code that asks for the lock in earnest (`fleet`).
 //!
-//!     fleet-agents KUBECONFIG COUNT [AT-ONCE=8]
-//!
 //! Each agent is a worker that takes its lock, renews it before its "commit", is at work for some tenths of a second, and gives it up. One is killed
 //! (SIGKILL) while it is at work. One is stopped (SIGSTOP) when it has just taken the lock, until another one has it, and continued: it
 //! must not work then. `kubectl get leases --watch` says who had which lock, beside what the agents say of themselves; the API server's own
 //! metrics (`apiserver_request_total`) say what it was asked. Needs kubectl; waits are a hundred times shorter than the defaults, two days of
 //! spread are three minutes.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing, reason = "a program for people")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a program for people")]
 #![allow(clippy::cast_precision_loss, reason = "counts")]
 
 use std::collections::BTreeMap;
@@ -37,18 +35,6 @@ const LASTS: Duration = Duration::from_secs(60);
 /// `fleet.spread` here.
 const SPREAD: Duration = Duration::from_secs(180);
 
-fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [_, "agent", directory, number, at_once] => {
-            agent(Path::new(directory), number.parse().unwrap(), at_once.parse().unwrap());
-        }
-        [_, kubeconfig, count] => fleet(kubeconfig, count.parse().unwrap(), 8),
-        [_, kubeconfig, count, at_once] => fleet(kubeconfig, count.parse().unwrap(), at_once.parse().unwrap()),
-        _ => println!("fleet-agents KUBECONFIG COUNT [AT-ONCE]"),
-    }
-}
-
 /// What is heard of.
 #[derive(Debug)]
 enum Heard {
@@ -76,8 +62,8 @@ struct Seen {
     held: BTreeMap<String, Vec<String>>,
 }
 
-fn fleet(kubeconfig: &str, count: u32, at_once: u64) {
-    let all = tempfile::tempdir().unwrap();
+pub fn fleet(kubeconfig: &str, count: u32, at_once: u64) -> crate::Result<()> {
+    let all = tempfile::tempdir()?;
     let (tell, heard) = channel();
     let mut watch = watch(kubeconfig, tell.clone());
     let idle = load(kubeconfig, Duration::from_secs(20));
@@ -129,6 +115,7 @@ fn fleet(kubeconfig: &str, count: u32, at_once: u64) {
     assert!(seen.overlaps == 0 && seen.unheld().is_empty() && seen.most_at_work as u64 <= at_once, "two at once");
     assert!(seen.after_death.is_none_or(|after| after > LASTS * 9 / 10), "it may have been alive");
     assert!(seen.lost.contains(&STOPPED) && seen.done == count - 1, "somebody did not what it should");
+    Ok(())
 }
 
 impl Seen {
@@ -158,7 +145,7 @@ fn start(all: &Path, kubeconfig: &str, n: u32, at_once: u64, tell: Sender<Heard>
     }
     std::fs::copy(kubeconfig, own.join("etc/kubeconfig")).unwrap();
     std::fs::write(own.join("etc/machine-id"), id(n) + "\n").unwrap();
-    let args = ["agent", own.to_str().unwrap(), &n.to_string(), &at_once.to_string()];
+    let args = ["fleet-agent", own.to_str().unwrap(), &n.to_string(), &at_once.to_string()];
     let mut agent = Command::new(std::env::current_exe().unwrap()).args(args).stdout(Stdio::piped()).spawn().unwrap();
     forward(agent.stdout.take().unwrap(), tell, move |line| Heard::Agent(n, line));
     agent
@@ -284,8 +271,9 @@ fn say(word: &str) {
     std::io::stdout().flush().unwrap();
 }
 
-fn agent(directory: &Path, number: u32, at_once: u64) {
-    let mut host = Host::new(Root::open(directory).unwrap());
+/// One agent: `directory` is its node's file system, what it says on standard output is heard by [`fleet`].
+pub fn agent(directory: &Path, number: u32, at_once: u64) -> crate::Result<()> {
+    let mut host = Host::new(Root::open(directory)?);
     host.live = true; // its files are its own, the cluster is not
     let mut inventory = certwarden::collect::collect(&host.root, host.clock.now(), &Policy::default().kubeconfigs);
     inventory.node.name = Some(format!("agent-{number}"));
@@ -315,7 +303,7 @@ fn agent(directory: &Path, number: u32, at_once: u64) {
                     std::thread::sleep(Duration::from_millis(if number == KILLED { 5_000 } else { 300 }));
                     say("done");
                     held.end(&Report::new(Outcome::Verified, "", host.clock.now()));
-                    return;
+                    return Ok(());
                 }
                 // nothing is committed unguarded: another time
                 say("lost");

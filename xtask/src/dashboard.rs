@@ -1,17 +1,18 @@
-//! `cargo run --example dashboard PROMETHEUS > docs/dashboard.svg`: the panels of packaging/monitoring/certwarden.dashboard.json drawn with what a real
-//! Prometheus (`host:port`) answers to their expressions. Not Grafana: a picture of its layout and of real data, for where there is no Grafana.
-#![allow(clippy::print_stdout, clippy::print_stderr, clippy::indexing_slicing, reason = "a program for people")]
+//! The panels of packaging/monitoring/certwarden.dashboard.json, drawn with what a real Prometheus (`host:port`) answers to
+//! their expressions. Not Grafana: a picture of its layout and of real data, for where there is no Grafana.
+#![allow(clippy::indexing_slicing, reason = "absent members of a JSON value are null")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "pixels")]
 
 use std::fmt::Write as _;
 use std::io::{Error, Read, Result, Write};
 use std::net::TcpStream;
-use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-const DASHBOARD: &str = include_str!("../packaging/monitoring/certwarden.dashboard.json");
+use crate::pages::repository;
+
+const DASHBOARD: &str = include_str!("../../packaging/monitoring/certwarden.dashboard.json");
 /// Pixels of a column (of 24) and of a row of the grid.
 const COLUMN: f64 = 52.0;
 const ROW: f64 = 32.0;
@@ -20,21 +21,11 @@ const PAST: u64 = 1800;
 const STEP: u64 = 15;
 const COLOURS: [&str; 8] = ["#73bf69", "#5794f2", "#f2cc0c", "#ff9830", "#b877d9", "#f2495c", "#8ab8ff", "#96d98d"];
 
-fn main() -> ExitCode {
-    let Some(prometheus) = std::env::args().nth(1) else {
-        eprintln!("usage: dashboard HOST:PORT > dashboard.svg");
-        return ExitCode::from(64);
-    };
-    match draw(&prometheus) {
-        Ok(svg) => {
-            println!("{svg}");
-            ExitCode::SUCCESS
-        }
-        Err(e) => {
-            eprintln!("dashboard: {prometheus}: {e}");
-            ExitCode::FAILURE
-        }
-    }
+/// `docs/dashboard.svg`.
+pub fn write(prometheus: &str) -> crate::Result<()> {
+    let svg = draw(prometheus).map_err(|e| format!("{prometheus}: {e}"))?;
+    std::fs::write(repository().join("docs/dashboard.svg"), svg + "\n")?;
+    Ok(())
 }
 
 fn draw(prometheus: &str) -> Result<String> {
