@@ -22,7 +22,7 @@ fn is_section(name: &str) -> bool {
 #[test]
 fn every_section_that_a_comment_names_is_in_the_page() {
     let mut seen = 0;
-    for dir in ["src", "tests", "xtask/src"] {
+    for dir in ["src", "tests", "tools", "packaging", "xtask/src"] {
         for file in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join(dir)) {
             // some recordings and keys are not text
             let text = fs::read_to_string(&file).unwrap_or_default();
@@ -51,4 +51,23 @@ fn every_link_of_the_list_of_contents_leads_to_a_section() {
 fn anchor(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     text.chars().filter(|c| c.is_alphanumeric() || *c == ' ').map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// Files and directories that the page names: from the top of the sources, or from `src`.
+fn paths() -> Vec<&'static str> {
+    let code =
+        PAGE.split('`').skip(1).step_by(2).filter(|code| !code.contains(['\n', ' ', '*', '{']) || code.contains(": "));
+    let path = |code: &'static str| code.split(':').next().unwrap_or_default().trim_end_matches('/');
+    let is_one = |path: &&str| path.contains('/') && !path.starts_with('/') && !path.contains(char::is_uppercase);
+    code.map(path).filter(is_one).collect()
+}
+
+#[test]
+fn every_file_that_the_page_names_is_there() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let named = paths();
+    assert!(named.len() > 50, "the test no longer sees paths: {}", named.len());
+    let gone: Vec<&&str> =
+        named.iter().filter(|p| !top.join(p).exists() && !top.join("src").join(p).exists()).collect();
+    assert!(gone.is_empty(), "docs/architecture.md names what is not there: {gone:?}");
 }
