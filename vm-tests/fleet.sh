@@ -8,15 +8,14 @@ settings() {    # shorter waits than the defaults; a lock ends after twice the t
   # systemd in a container with cgroup v1 is not told that a unit's last process is gone, and waits for the whole time
   put 644 /dev/stdin /etc/systemd/system/certwarden.service.d/50-stop.conf <<< $'[Service]\nTimeoutStopSec=20s'; on systemctl daemon-reload
 }
-# worker_credential -- packaging/kubernetes/fleet.yaml, and a kubeconfig of it on w1
+# worker_credential -- what lets w1 ask with its kubelet's certificate, with the policy where this API server has such
 worker_credential() {
-  local token; as cp1 put 644 "${T%/*}/packaging/kubernetes/fleet.yaml" /root/fleet.yaml; as cp1 on kubectl apply -f /root/fleet.yaml > /dev/null || fail "fleet.yaml is refused"
-  token=$(as cp1 on kubectl -n kube-system get secret certwarden-worker -o jsonpath='{.data.token}' | base64 -d); [ "$token" ] || fail "no token"
-  (umask 077; cat > "$V/machines/$N-w1/etc/certwarden/fleet.conf" << U
-{"apiVersion": "v1", "kind": "Config", "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
- "clusters": [{"name": "c", "cluster": {"server": "https://10.99.0.100:6443", "certificate-authority": "/etc/kubernetes/pki/ca.crt"}}], "users": [{"name": "u", "user": {"token": "$token"}}]}
-U
-  ); as w1 settings /etc/certwarden/fleet.conf
+  local f files=(fleet); ! as cp1 on kubectl get validatingadmissionpolicies > /dev/null 2>&1 || files+=(fleet-policy)
+  for f in "${files[@]}"; do
+    as cp1 put 644 "${T%/*}/packaging/kubernetes/$f.yaml" "/root/$f.yaml"
+    as cp1 on kubectl apply -f "/root/$f.yaml" > /dev/null || fail "$f.yaml is refused"
+  done
+  as w1 settings /etc/kubernetes/kubelet.conf
 }
 # due_again [DAYS] -- all that this member has ends in so many days (20), and certwarden remembers nothing
 due_again() {

@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use crate::host::Host;
 use crate::host::clock::Clock;
-use crate::host::kube::{Connection, KubeApi, KubeError, lease};
+use crate::host::kube::{Connection, KubeApi, KubeError, config_map, lease};
+use crate::model::cert::parse_pem;
 use crate::model::fleet::lease::{Call, Reply};
+use crate::model::fleet::place::{Kind, Place};
 use crate::model::fleet::wait::PACE;
+use crate::model::identity;
 use crate::model::inventory::Inventory;
 use crate::verify::api::{administrators, by_kubeconfig};
 
@@ -61,6 +64,12 @@ impl<'a> Asker<'a> {
         Self { api, clock, to, best: Cell::new(0), pace: Duration::ZERO, sent, until }
     }
 
+    /// The node whose kubelet's identity this is; None: somebody else's.
+    pub fn node(&self) -> Option<String> {
+        let chain = parse_pem(&self.to.first()?.identity.as_ref()?.cert).ok()?;
+        identity::node_of(chain.first()?).map(str::to_owned)
+    }
+
     /// The same, a worker's.
     #[must_use]
     pub fn unhurried(self) -> Self {
@@ -92,12 +101,15 @@ impl<'a> Asker<'a> {
         })
     }
 
-    /// One request about a Lease. Reads go on to the next server; a write whose fate is not known does not: the one who
+    /// One request about a lock or notes. Reads go on to the next server; a write whose fate is not known does not: the one who
     /// asked reads first.
-    pub fn lease(&self, namespace: &str, name: &str, call: &Call) -> Reply {
+    pub fn exchange(&self, namespace: &str, place: &Place, call: &Call) -> Reply {
         let mut last = Reply::Silence("nobody answered in time".to_owned());
         for (at, to) in self.in_turn() {
-            last = lease::exchange(self.api, &to, namespace, name, call);
+            last = match place.kind {
+                Kind::Lease => lease::exchange(self.api, &to, namespace, &place.name, call),
+                Kind::ConfigMap => config_map::exchange(self.api, &to, namespace, &place.name, call),
+            };
             if !matches!(last, Reply::Silence(_)) {
                 self.best.set(at);
                 return last;

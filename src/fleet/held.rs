@@ -45,14 +45,15 @@ impl<'a> Held<'a> {
     }
 
     /// Whether an emergency goes on in doubt. A lock that another has ends it as any other renewal, but for the last slot before the
-    /// end; where nobody can tell, the rule for the dark decides.
+    /// end, and for a worker that has waited long enough; where nobody can tell, the rule for the dark decides.
     pub fn goes_on(&self, doubt: &Doubt) -> bool {
         let (cluster, now) = (self.cluster, self.cluster.host.clock.now());
         let in_the_dark = || match cluster.role {
             Role::ControlPlane => now >= cluster.end.get() || cluster.slots().is_open(now),
             _ => !cluster.not_alone_yet(),
         };
-        cluster.last_slot.get() || (matches!(doubt, Doubt::Unknown(_)) && in_the_dark())
+        let late = cluster.role != Role::ControlPlane && turn::is_late(now, cluster.alone_from(), cluster.lasts());
+        cluster.last_slot.get() || late || (matches!(doubt, Doubt::Unknown(_)) && in_the_dark())
     }
 
     /// [`keep`](Self::keep) after the commit, which waits for no API server: all of these together take a few seconds at most.
@@ -100,7 +101,7 @@ impl<'a> Held<'a> {
         }
         if let Some(claim) = self.cluster.claim.take() {
             let mut memory = OfBoot::load(&self.cluster.host.root);
-            memory.seen.insert(self.cluster.lock(), claim.seen().clone());
+            memory.seen.insert(self.cluster.lock().to_string(), claim.seen().clone());
             memory.save(&self.cluster.host.root);
         }
     }
@@ -174,7 +175,8 @@ impl<'a> Cluster<'a> {
     /// What this node holds from before a restart. None: nothing, or nobody can tell.
     pub fn adopt(&'a self) -> Option<Held<'a>> {
         self.asker.as_ref()?;
-        let mut claim = Claim::new(self.me(), self.lasts(), OfBoot::load(&self.host.root).seen_of(&self.lock()));
+        let mut claim =
+            Claim::new(self.me(), self.lasts(), OfBoot::load(&self.host.root).seen_of(&self.lock().to_string()));
         let clock = &self.host.clock;
         let step = claim.keep(clock.since_boot(), clock.now());
         let ended = self.drive(&self.lock(), &mut claim, step);

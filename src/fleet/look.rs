@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use crate::model::cert::CertFacts;
 use crate::model::fleet::lease::{Call, Record, Reply};
+use crate::model::fleet::marks;
+use crate::model::fleet::notes::{self, Notes};
+use crate::model::fleet::place::{NOTES, Place, WORKERS, Writer};
 use crate::model::fleet::turn;
 use crate::model::gate::{Gate, Refusal};
 use crate::model::inventory::Role;
 use crate::model::plan::Plan;
 
+use super::Cluster;
 use super::memory::OfBoot;
-use super::{Cluster, NOTES};
 
 /// What a look at the cluster found.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +55,7 @@ impl Cluster<'_> {
         }
         if self.role != Role::ControlPlane {
             // thousands may wait: as long as the lock is another's, that is all that they ask
-            match self.lease(&self.lock(), &Call::Get) {
+            match self.exchange(&self.lock(), &Call::Get) {
                 Reply::Silence(why) | Reply::Refused(why) => return self.dark(plan, &why, memory),
                 Reply::Is(record) => {
                     if let Some(refusal) = self.taken(&record, memory) {
@@ -105,17 +108,30 @@ impl Cluster<'_> {
     fn taken(&self, record: &Record, memory: &mut OfBoot) -> Option<Refusal> {
         let me = self.me();
         let ours = record.holder == me || (record.holder.is_empty() && record.last == me);
-        let wait = memory.seen_mut(&self.lock()).wait(record, self.host.clock.since_boot());
+        let wait = memory.seen_mut(&self.lock().to_string()).wait(record, self.host.clock.since_boot());
         (!ours && !wait.is_zero()).then(|| self.busy(&self.lock(), record, wait, memory))
     }
 
-    pub(super) fn notes(&self) -> Result<BTreeMap<String, String>, String> {
-        match self.lease(NOTES, &Call::Get) {
+    /// What all were told. A worker with a shared credential may not read the marks of the others.
+    pub(super) fn notes(&self) -> Result<Notes, String> {
+        let read = |place: &Place, may_be_refused: bool| match self.exchange(place, &Call::Get) {
             Reply::Is(record) => Ok(record.annotations),
             Reply::Absent => Ok(BTreeMap::new()),
+            Reply::Refused(_) if may_be_refused => Ok(BTreeMap::new()),
             Reply::Conflict => Err("a conflict where nothing was written".to_owned()),
             Reply::Silence(why) | Reply::Refused(why) => Err(why),
-        }
+        };
+        let told = read(&NOTES, false)?;
+        let workers = match self.writer {
+            Writer::Shared => BTreeMap::new(),
+            // an administrator's credential of the operator's making may have the rights that 0.1.0 needed
+            writer => read(&WORKERS, writer == Writer::ControlPlane)?,
+        };
+        Ok(Notes {
+            pause: notes::pause(&told, self.host.clock.now()),
+            harm: notes::harm(&told),
+            workers: marks::all(&workers),
+        })
     }
 
     /// Nobody can be asked. A single control plane needs nobody; of several, each waits for its own time.

@@ -1,8 +1,7 @@
 //! This node's turn among those of its cluster. What is decided is in `model::fleet`; here it is asked for, remembered, and
 //! put into gates (`paused`, `cluster-lock`, `maintenance`).
 //!
-//! Three kinds of Lease, in `fleet.namespace`: [`NOTES`] is held by nobody and carries what all are to know, by annotations;
-//! [`CONTROL_PLANE`] is the lock of the control planes; `certwarden-worker-N` are as many as workers may act at once.
+//! The objects that are asked for, and who writes which, are in `model::fleet::place`.
 
 mod asker;
 pub mod calm;
@@ -25,6 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::host::Host;
 use crate::model::fleet::lease::{Call, Claim, Ended, Reply, Step};
+use crate::model::fleet::place::{Place, Writer};
 use crate::model::fleet::slot::Slots;
 use crate::model::fleet::turn;
 use crate::model::fleet::wait::{Wait, retry};
@@ -40,13 +40,6 @@ pub use roster::{Desk, Roster};
 
 use memory::{Durable, OfBoot};
 
-/// Where everybody reads what everybody is to know.
-pub const NOTES: &str = "certwarden";
-/// The lock of the control planes.
-pub const CONTROL_PLANE: &str = "certwarden-control-plane";
-/// The locks of the workers, with a number.
-pub const WORKER: &str = "certwarden-worker";
-
 /// This node among the others.
 #[derive(Debug)]
 pub struct Cluster<'a> {
@@ -60,6 +53,7 @@ pub struct Cluster<'a> {
     role: Role,
     /// None: there is nothing to ask with.
     asker: Option<Asker<'a>>,
+    writer: Writer,
     /// This node's own mark of harm is set; None: nobody has looked.
     marked: Cell<Option<bool>>,
     /// Of what is to be renewed, what ends first.
@@ -89,16 +83,8 @@ impl<'a> Cluster<'a> {
         }
         let node = inventory.node.name.clone()?;
         let machine_id = host.root.read_text(Path::new("/etc/machine-id")).unwrap_or_default();
-        let own = &policy.fleet.kubeconfig;
-        let asker = if !own.as_os_str().is_empty() {
-            let asker =
-                Asker::with(host, own).inspect_err(|why| tracing::warn!("the cluster is not asked: {why}")).ok();
-            if role == Role::ControlPlane { asker } else { asker.map(Asker::unhurried) }
-        } else if role == Role::ControlPlane {
-            Asker::administrator(host, inventory, &Durable::load(&host.root).servers)
-        } else {
-            None
-        };
+        let asker = asker(host, policy, inventory, &node);
+        let named = asker.as_ref().and_then(Asker::node);
         Some(Self {
             host,
             policy,
@@ -107,6 +93,7 @@ impl<'a> Cluster<'a> {
             who: calm::who(host, inventory),
             machine_id,
             role,
+            writer: Writer::of(role, named.as_deref()),
             asker,
             marked: Cell::new(None),
             end: Cell::new(Timestamp::MAX),
@@ -136,26 +123,23 @@ impl<'a> Cluster<'a> {
     }
 
     /// The lock that this node needs.
-    fn lock(&self) -> String {
-        match self.role {
-            Role::ControlPlane => CONTROL_PLANE.to_owned(),
-            _ => format!("{WORKER}-{}", turn::slot(&self.who, self.policy.fleet.workers_at_once)),
-        }
+    fn lock(&self) -> Place {
+        self.writer.lock(turn::slot(&self.who, self.policy.fleet.workers_at_once))
     }
 
-    fn lease(&self, name: &str, call: &Call) -> Reply {
+    fn exchange(&self, place: &Place, call: &Call) -> Reply {
         match &self.asker {
-            Some(asker) => asker.lease(&self.policy.fleet.namespace, name, call),
+            Some(asker) => asker.exchange(&self.policy.fleet.namespace, place, call),
             None => Reply::Refused("there is no credential to ask with".to_owned()),
         }
     }
 
-    fn drive(&self, name: &str, claim: &mut Claim, mut step: Step) -> Ended {
+    fn drive(&self, lock: &Place, claim: &mut Claim, mut step: Step) -> Ended {
         loop {
             match step {
                 Step::Done(ended) => return ended,
                 Step::Send(call) => {
-                    let reply = self.lease(name, &call);
+                    let reply = self.exchange(lock, &call);
                     step = claim.on(&call, reply, self.host.clock.since_boot());
                 }
             }
@@ -174,5 +158,27 @@ impl<'a> Cluster<'a> {
         let wait = Wait { attempt: memory.attempt, free, settling, slack };
         let wait = retry(self.role, &self.who, wait, self.policy);
         now.checked_add(SignedDuration::try_from(wait).ok()?).ok()
+    }
+}
+
+/// With what the cluster is asked; None: with nothing. `node`: this one's name.
+fn asker<'a>(host: &'a Host, policy: &'a Policy, inventory: &'a Inventory, node: &str) -> Option<Asker<'a>> {
+    let own = &policy.fleet.kubeconfig;
+    let control_plane = inventory.node.role == Role::ControlPlane;
+    let administrator = || Asker::administrator(host, inventory, &Durable::load(&host.root).servers);
+    if own.as_os_str().is_empty() {
+        return control_plane.then(administrator).flatten();
+    }
+    let named = Asker::with(host, own).inspect_err(|why| tracing::warn!("the cluster is not asked: {why}")).ok()?;
+    match (named.node(), control_plane) {
+        // one configuration for all nodes: a kubelet's identity may not write what is the control planes'
+        (Some(_), true) => administrator(),
+        (None, true) => Some(named),
+        (Some(other), false) if other != node => {
+            let own = own.display();
+            tracing::warn!("the cluster is not asked: {own} is the identity of node {other}, and this is {node}");
+            None
+        }
+        (_, false) => Some(named.unhurried()),
     }
 }

@@ -1,15 +1,16 @@
 //! What stands in the way of a turn beside the lock: a pause, somebody's harm, a control plane that is away, work on this node.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::host::kube::nodes::{self, NodeLine, Upkeep};
-use crate::model::fleet::notes::{self, Harm};
+use crate::model::fleet::notes::{Harm, Notes};
 use crate::model::fleet::peers::Peers;
 use crate::model::fleet::wait::{Ill, LONGEST_PAUSE, patience};
 use crate::model::gate::{Gate, Refusal};
+use crate::model::inventory::Role;
 use crate::model::policy::Span;
 
 use super::Cluster;
@@ -17,9 +18,9 @@ use super::memory::{Durable, OfBoot};
 
 impl Cluster<'_> {
     /// Somebody may end it before its time, and all who wait for that are not to come in the same second.
-    pub(super) fn paused(&self, notes: &BTreeMap<String, String>, memory: &mut OfBoot) -> Option<Refusal> {
+    pub(super) fn paused(&self, notes: &Notes, memory: &mut OfBoot) -> Option<Refusal> {
         let now = self.host.clock.now();
-        let pause = notes::pause(notes, now)?;
+        let pause = notes.pause.as_ref()?;
         let remedy = "`certwarden resume --cluster` ends it; `--force paused` passes by";
         let left = pause.until.and_then(|until| Duration::try_from(until.duration_since(now)).ok());
         let again = self.again(memory, left.unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE), false);
@@ -91,16 +92,21 @@ impl Cluster<'_> {
         (emergency && !slots.is_open(now)).then(|| slots.next(now).min(end))
     }
 
-    pub(super) fn harmed(&self, notes: &BTreeMap<String, String>, memory: &mut OfBoot) -> Option<Refusal> {
-        let marks = notes::harm(notes);
-        self.marked.set(Some(marks.contains_key(&self.node)));
-        let key = |node: &str, mark: &Harm| format!("harm {node} {}", mark.first());
-        memory
-            .since
-            .retain(|what, _| !what.starts_with("harm ") || marks.iter().any(|(node, mark)| *what == key(node, mark)));
-        let others = marks.iter().filter(|(node, _)| **node != self.node);
-        let mut others = others.filter(|(node, mark)| !self.no_patience(Ill::Harmed, &key(node, mark), memory));
-        let (node, mark) = others.next()?;
+    pub(super) fn harmed(&self, notes: &Notes, memory: &mut OfBoot) -> Option<Refusal> {
+        self.marked.set(Some(self.writer.marks_in(notes).contains_key(&self.node)));
+        let each = |(node, mark): (&String, &Harm)| format!("harm {node} {}", mark.first());
+        // a control plane waits for the marks of workers once for each renewal, however often these change
+        let of_workers = |entry| match self.role {
+            Role::ControlPlane => format!("workers' harm before {}", self.end.get()),
+            _ => each(entry),
+        };
+        let marks = notes.harm.iter().map(|entry| (each(entry), entry));
+        let marks = marks.chain(notes.workers.iter().map(|entry| (of_workers(entry), entry)));
+        let marks: Vec<(String, (&String, &Harm))> = marks.filter(|(_, (node, _))| **node != self.node).collect();
+        let stand: BTreeSet<&String> = marks.iter().map(|(key, _)| key).collect();
+        memory.since.retain(|what, _| !what.starts_with("harm ") || stand.contains(what));
+        let mut waited = marks.iter().filter(|(key, _)| !self.no_patience(Ill::Harmed, key, memory));
+        let (_, (node, mark)) = waited.next()?;
         let reason = format!("the renewal of {node} at {:.0} ended {}: {}", mark.at, mark.outcome.id(), mark.reason);
         let remedy = "look at it (`certwarden history` there), then `certwarden fleet --clear-harm`; its next success clears it too";
         let again = self.again(memory, self.policy.fleet.settle.0, false);

@@ -8,19 +8,20 @@ use jiff::Timestamp;
 use crate::host::Host;
 use crate::host::kube::nodes::{self, NodeLine};
 use crate::model::fleet::lease::{Call, Record, Reply};
+use crate::model::fleet::marks;
 use crate::model::fleet::notes::{self, Harm, Pause};
+use crate::model::fleet::place::{CONTROL_PLANE, NOTES, Place, WORKERS, workers_locks};
 use crate::model::inventory::Inventory;
 use crate::model::policy::Policy;
 
 use super::asker::Asker;
 use super::memory::Durable;
-use super::{CONTROL_PLANE, NOTES, WORKER};
 
 /// A cluster at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Roster {
     pub nodes: Vec<NodeLine>,
-    /// Locks that exist, by their Lease's name.
+    /// Locks that exist, by their object.
     pub locks: BTreeMap<String, Record>,
     pub pause: Option<Pause>,
     /// By node.
@@ -47,16 +48,19 @@ impl<'a> Desk<'a> {
         kubeconfig: Option<&Path>,
     ) -> Result<Self, String> {
         let configured = Some(policy.fleet.kubeconfig.as_path()).filter(|p| !p.as_os_str().is_empty());
-        let asker = match kubeconfig.or(configured) {
-            Some(path) => Asker::with(host, path).map_err(|why| format!("the kubeconfig cannot be used: {why}"))?,
-            None => Asker::administrator(host, inventory, &Durable::load(&host.root).servers)
+        let named = kubeconfig.or(configured).map(|path| Asker::with(host, path)).transpose();
+        let named = named.map_err(|why| format!("the kubeconfig cannot be used: {why}"))?;
+        let asker = match named {
+            // a kubelet's identity, which is configured for turns, may neither list Nodes nor write what is for all
+            Some(asker) if kubeconfig.is_some() || asker.node().is_none() => asker,
+            _ => Asker::administrator(host, inventory, &Durable::load(&host.root).servers)
                 .ok_or("there is no admin.conf that can be used here; name another with --kubeconfig")?,
         };
         Ok(Self { host, policy, asker })
     }
 
-    fn get(&self, name: &str) -> Result<Option<Record>, String> {
-        match self.asker.lease(&self.policy.fleet.namespace, name, &Call::Get) {
+    fn get(&self, place: &Place) -> Result<Option<Record>, String> {
+        match self.asker.exchange(&self.policy.fleet.namespace, place, &Call::Get) {
             Reply::Is(record) => Ok(Some(record)),
             Reply::Absent => Ok(None),
             Reply::Conflict => Err("a conflict where nothing was written".to_owned()),
@@ -68,16 +72,18 @@ impl<'a> Desk<'a> {
     /// Why it cannot be asked, in a sentence.
     pub fn roster(&self) -> Result<Roster, String> {
         let nodes = self.asker.read(|api, to| nodes::all(api, to, "")).map_err(|e| e.to_string())?;
-        let annotations = self.get(NOTES)?.map(|record| record.annotations).unwrap_or_default();
+        let told = |place| Ok::<_, String>(self.get(place)?.map(|record| record.annotations).unwrap_or_default());
+        let (annotations, workers) = (told(&NOTES)?, told(&WORKERS)?);
         let mut locks = BTreeMap::new();
-        let workers = (0..self.policy.fleet.workers_at_once).map(|n| format!("{WORKER}-{n}"));
-        for name in std::iter::once(CONTROL_PLANE.to_owned()).chain(workers) {
-            if let Some(record) = self.get(&name)? {
-                locks.insert(name, record);
+        for lock in std::iter::once(CONTROL_PLANE).chain(workers_locks(self.policy.fleet.workers_at_once)) {
+            if let Some(record) = self.get(&lock)? {
+                locks.insert(lock.to_string(), record);
             }
         }
         let pause = notes::pause(&annotations, self.host.clock.now());
-        Ok(Roster { nodes, locks, pause, harm: notes::harm(&annotations) })
+        let mut harm = marks::all(&workers);
+        harm.extend(notes::harm(&annotations));
+        Ok(Roster { nodes, locks, pause, harm })
     }
 
     /// Pauses the whole cluster, or (None) ends that.
@@ -86,7 +92,7 @@ impl<'a> Desk<'a> {
     /// Why it cannot be told, in a sentence.
     pub fn pause(&self, pause: Option<&Pause>) -> Result<(), String> {
         let text = pause.map(serde_json::to_string).transpose().map_err(|e| e.to_string())?;
-        self.note(&|annotations| {
+        self.note(&NOTES, &|annotations| {
             match &text {
                 Some(text) => annotations.insert(notes::PAUSE.to_owned(), text.clone()),
                 None => annotations.remove(notes::PAUSE),
@@ -99,13 +105,14 @@ impl<'a> Desk<'a> {
     /// # Errors
     /// As [`pause`](Self::pause).
     pub fn clear_harm(&self) -> Result<(), String> {
-        self.note(&|annotations| {
+        self.note(&NOTES, &|annotations| {
             notes::set_harm(annotations, None, None);
-        })
+        })?;
+        self.note(&WORKERS, &BTreeMap::clear)
     }
 
-    fn note(&self, change: &dyn Fn(&mut BTreeMap<String, String>)) -> Result<(), String> {
-        super::tell::note(&|call| self.asker.lease(&self.policy.fleet.namespace, NOTES, call), change)
+    fn note(&self, place: &Place, change: &dyn Fn(&mut BTreeMap<String, String>)) -> Result<(), String> {
+        super::tell::note(&|call| self.asker.exchange(&self.policy.fleet.namespace, place, call), change)
     }
 
     /// The time, for what is written.

@@ -3,7 +3,10 @@
 use std::slice;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::model::fleet::lease::{Call, Claim, Ended, Record, Reply};
+use crate::model::fleet::place::{CONTROL_PLANE, Place, workers_locks};
 use crate::model::fleet::slot::Way;
 use crate::model::fleet::turn;
 use crate::model::gate::{Gate, Refusal, standing};
@@ -11,7 +14,7 @@ use crate::model::inventory::Role;
 use crate::model::plan::Plan;
 
 use super::memory::OfBoot;
-use super::{CONTROL_PLANE, Cluster, Held, WORKER, node_of};
+use super::{Cluster, Held, node_of};
 
 /// A worker takes a minute; looking costs a request for each that may act at once.
 const WORKERS_LOOK: Duration = Duration::from_secs(10);
@@ -23,12 +26,12 @@ impl<'a> Cluster<'a> {
     /// The closed gate. What was said since the look counts: whoever came to harm has said so before giving the lock up.
     pub fn take(&'a self, plan: &Plan, forced: &[Gate], stop: &dyn Fn() -> bool) -> Result<Held<'a>, Refusal> {
         let mut memory = OfBoot::load(&self.host.root);
-        let (name, clock) = (self.lock(), &self.host.clock);
-        let mut claim = Claim::new(self.me(), self.lasts(), memory.seen_of(&name));
+        let (lock, clock) = (self.lock(), &self.host.clock);
+        let mut claim = Claim::new(self.me(), self.lasts(), memory.seen_of(&lock.to_string()));
         let first = claim.take(clock.since_boot(), clock.now());
-        let ended = self.drive(&name, &mut claim, first);
-        let ended = self.seized(plan, &name, &mut claim, ended, &mut memory);
-        memory.seen.insert(name.clone(), claim.seen().clone());
+        let ended = self.drive(&lock, &mut claim, first);
+        let ended = self.seized(plan, &lock, &mut claim, ended, &mut memory);
+        memory.seen.insert(lock.to_string(), claim.seen().clone());
         let refused = self.refused(plan, ended, &mut memory);
         if refused.is_none() {
             memory.at_last();
@@ -54,13 +57,13 @@ impl<'a> Cluster<'a> {
     }
 
     /// In an emergency a holder is waited for no longer than its tenure can be worth, and then only in the own slot.
-    fn seized(&self, plan: &Plan, name: &str, claim: &mut Claim, ended: Ended, memory: &mut OfBoot) -> Ended {
+    fn seized(&self, plan: &Plan, lock: &Place, claim: &mut Claim, ended: Ended, memory: &mut OfBoot) -> Ended {
         let Ended::Busy { holder, transitions, .. } = &ended else { return ended };
         if !plan.emergency || self.role != Role::ControlPlane {
             return ended;
         }
         let record = Record { holder: holder.clone(), transitions: *transitions, ..Record::default() };
-        match self.way(name, &record, memory) {
+        match self.way(lock, &record, memory) {
             Way::Wait { .. } => return ended,
             Way::Seize => {}
             Way::SeizeOrNot => self.last_slot.set(true),
@@ -68,12 +71,12 @@ impl<'a> Cluster<'a> {
         tracing::warn!("this is an emergency: the cluster's lock is taken over from {}", node_of(holder));
         let clock = &self.host.clock;
         let step = claim.seize(*transitions, clock.since_boot(), clock.now());
-        self.drive(name, claim, step)
+        self.drive(lock, claim, step)
     }
 
-    fn way(&self, lock: &str, record: &Record, memory: &mut OfBoot) -> Way {
+    fn way(&self, lock: &Place, record: &Record, memory: &mut OfBoot) -> Way {
         let clock = &self.host.clock;
-        let waited = memory.tenure(lock, record, clock.since_boot());
+        let waited = memory.tenure(&lock.to_string(), record, clock.since_boot());
         self.slots().way(waited, self.lasts(), clock.now(), self.end.get())
     }
 
@@ -121,10 +124,9 @@ impl<'a> Cluster<'a> {
     }
 
     fn workers_at_work(&self, memory: &mut OfBoot) -> bool {
-        (0..self.policy.fleet.workers_at_once).any(|n| {
-            let name = format!("{WORKER}-{n}");
-            let (seen, clock) = (memory.seen_mut(&name), self.host.clock.since_boot());
-            match self.lease(&name, &Call::Get) {
+        workers_locks(self.policy.fleet.workers_at_once).any(|lock| {
+            let (seen, clock) = (memory.seen_mut(&lock.to_string()), self.host.clock.since_boot());
+            match self.exchange(&lock, &Call::Get) {
                 Reply::Is(record) => !seen.wait(&record, clock).is_zero() && !record.holder.is_empty(),
                 Reply::Absent => !seen.gone(&self.me(), clock).is_zero() && !seen.holder.is_empty(),
                 _ => false,
@@ -135,8 +137,8 @@ impl<'a> Cluster<'a> {
     /// Workers come after the control planes.
     pub(super) fn after_control_planes(&self, memory: &mut OfBoot) -> Option<Refusal> {
         let clock = self.host.clock.since_boot();
-        let seen = memory.seen_mut(CONTROL_PLANE);
-        let (record, wait) = match self.lease(CONTROL_PLANE, &Call::Get) {
+        let seen = memory.seen_mut(&CONTROL_PLANE.to_string());
+        let (record, wait) = match self.exchange(&CONTROL_PLANE, &Call::Get) {
             Reply::Is(record) => {
                 let wait = seen.wait(&record, clock);
                 (record, wait)
@@ -144,11 +146,11 @@ impl<'a> Cluster<'a> {
             Reply::Absent => (seen.record(), seen.gone(&self.me(), clock)),
             _ => return None,
         };
-        (!wait.is_zero()).then(|| self.busy(CONTROL_PLANE, &record, wait, memory))
+        (!wait.is_zero()).then(|| self.busy(&CONTROL_PLANE, &record, wait, memory))
     }
 
     /// Somebody has it, or has just had it. Safe and short to wait for, so that an emergency waits too; not for ever.
-    pub(super) fn busy(&self, lock: &str, record: &Record, wait: Duration, memory: &mut OfBoot) -> Refusal {
+    pub(super) fn busy(&self, lock: &Place, record: &Record, wait: Duration, memory: &mut OfBoot) -> Refusal {
         let settling = record.holder.is_empty();
         let reason = if settling {
             format!(
@@ -167,8 +169,9 @@ impl<'a> Cluster<'a> {
             }
             matches!(way, Way::Wait { .. })
         } else {
-            let waited = memory.tenure(lock, record, self.host.clock.since_boot());
-            waited < self.lasts().saturating_mul(2) || self.not_alone_yet()
+            let clock = &self.host.clock;
+            let waited = memory.tenure(&lock.to_string(), record, clock.since_boot());
+            turn::worker_waits(clock.now(), self.alone_from(), waited, self.lasts())
         };
         let remedy = "wait; `certwarden fleet` shows who is at work";
         Refusal { doubts_emergency: stands, ..Refusal::new(Gate::ClusterLock, reason, remedy).until(again) }
@@ -176,7 +179,11 @@ impl<'a> Cluster<'a> {
 
     /// Workers are many: in an emergency they do not all pass by a lock that is not given up, but one after another.
     pub(super) fn not_alone_yet(&self) -> bool {
-        let alone = turn::worker_alone(&self.who, self.end.get(), self.emergency.get());
-        self.role != Role::ControlPlane && self.host.clock.now() < alone
+        self.role != Role::ControlPlane && self.host.clock.now() < self.alone_from()
+    }
+
+    /// From when on a worker goes without a lock that it has not got.
+    pub(super) fn alone_from(&self) -> Timestamp {
+        turn::worker_alone(&self.who, self.end.get(), self.emergency.get())
     }
 }

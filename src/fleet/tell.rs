@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::model::fleet::lease::{Call, Record, Reply};
-use crate::model::fleet::notes::{self, Harm, is_harm};
+use crate::model::fleet::notes::{Harm, is_harm};
 use crate::model::inventory::Role;
 use crate::model::report::{Outcome, Report};
 
+use super::Cluster;
 use super::memory::{Durable, Owed};
-use super::{Cluster, NOTES};
 
 /// Two writers of notes in the same moment are one too many; more than a few are a defect.
 const MOST_TRIES: u8 = 5;
@@ -35,15 +35,14 @@ impl Cluster<'_> {
 
     /// Whether this node's own mark is set; who has not looked asks.
     fn is_marked(&self) -> bool {
-        let asked = || self.notes().is_ok_and(|notes| notes::harm(&notes).contains_key(&self.node));
+        let asked = || self.notes().is_ok_and(|notes| self.writer.marks_in(&notes).contains_key(&self.node));
         self.marked.get().unwrap_or_else(asked) || Durable::load(&self.host.root).owes_harm()
     }
 
     /// Marks this node's harm, or takes the mark away. What cannot be told now is owed.
     pub(super) fn tell(&self, harm: Option<&Harm>) -> Option<String> {
-        let told = note(&|call| self.lease(NOTES, call), &|annotations| {
-            notes::set_harm(annotations, Some(&self.node), harm);
-        });
+        let place = self.writer.marks();
+        let told = note(&|call| self.exchange(&place, call), &|entries| self.writer.mark(entries, &self.node, harm));
         Durable::update(&self.host.root, |memory| {
             memory.owed = told.is_err().then(|| Owed { harm: harm.cloned() });
         });
@@ -64,7 +63,7 @@ impl Cluster<'_> {
     }
 }
 
-/// Changes what all are to know, by requests about [`NOTES`].
+/// Changes what all are to know, by requests about the object where it is.
 pub(super) fn note(ask: &dyn Fn(&Call) -> Reply, change: &dyn Fn(&mut BTreeMap<String, String>)) -> Result<(), String> {
     let mut why = "too many others write there".to_owned();
     for _ in 0..MOST_TRIES {

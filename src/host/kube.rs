@@ -1,5 +1,6 @@
 //! HTTPS as the API server, etcd and the kubelet speak it: with client certificates, under time limits.
 
+pub mod config_map;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod https;

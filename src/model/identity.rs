@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
+use super::cert::CertFacts;
 use super::finding::{Finding, Problem};
 use super::inventory::on_disk::Good;
 use super::inventory::{Content, Credential};
@@ -16,6 +17,12 @@ pub const UPDATED: &str = "kubelet-client-updated.pem";
 /// What the node authorizer takes a node by (kubernetes: `pkg/auth/nodeidentifier/default.go`).
 pub const USER: &str = "system:node:";
 pub const GROUP: &str = "system:nodes";
+
+/// The node whose kubelet the API server takes the owner of this certificate for.
+pub fn node_of(leaf: &CertFacts) -> Option<&str> {
+    let name = leaf.common_name.as_deref()?.strip_prefix(USER)?;
+    (leaf.organizations.contains(GROUP) && !name.is_empty()).then_some(name)
+}
 
 /// The credential in `file`, if the kubelet can log in with it at `now`.
 pub fn good(file: PathBuf, content: &Content, embedded: bool, now: Timestamp) -> Option<Good> {

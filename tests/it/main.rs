@@ -77,3 +77,5 @@ mod units;
 mod unproven;
 mod versions;
 mod words;
+mod workers;
+mod workers_access;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Connection, KubeApi, KubeError};
@@ -20,8 +21,17 @@ pub fn exchange(api: &dyn KubeApi, to: &Connection, namespace: &str, name: &str,
         Call::Create(record) => api.post(to, &all, &json(record)),
         Call::Update(record) => api.put(to, &one, &json(record)),
     };
+    reply(answer, "Lease", Lease::record)
+}
+
+/// What an answer about an object of this kind means.
+pub(super) fn reply<T: DeserializeOwned>(
+    answer: Result<Answer, KubeError>,
+    kind: &str,
+    record: impl FnOnce(T) -> Record,
+) -> Reply {
     match answer {
-        Ok(answer) => understood(&answer),
+        Ok(answer) => understood(&answer, kind, record),
         Err(e @ (KubeError::Unreachable { .. } | KubeError::Untrusted { .. } | KubeError::Malformed { .. })) => {
             Reply::Silence(e.to_string())
         }
@@ -29,13 +39,15 @@ pub fn exchange(api: &dyn KubeApi, to: &Connection, namespace: &str, name: &str,
     }
 }
 
-fn understood(answer: &Answer) -> Reply {
+fn understood<T: DeserializeOwned>(answer: &Answer, kind: &str, record: impl FnOnce(T) -> Record) -> Reply {
     let said = || plain::line(&answer.body, plain::CLAUSE);
     match answer.status {
-        200 | 201 => match serde_json::from_str::<Lease>(&answer.body) {
-            Ok(lease) if !lease.metadata.resource_version.is_empty() => Reply::Is(lease.record()),
-            Ok(_) => Reply::Silence("the answer is no Lease".to_owned()),
-            Err(e) => Reply::Silence(format!("the answer is no Lease: {}", plain::line(&e.to_string(), plain::CLAUSE))),
+        200 | 201 => match serde_json::from_str::<T>(&answer.body).map(record) {
+            Ok(record) if !record.version.is_empty() => Reply::Is(record),
+            Ok(_) => Reply::Silence(format!("the answer is no {kind}")),
+            Err(e) => {
+                Reply::Silence(format!("the answer is no {kind}: {}", plain::line(&e.to_string(), plain::CLAUSE)))
+            }
         },
         404 => Reply::Absent,
         409 => Reply::Conflict,
@@ -83,10 +95,18 @@ struct Spec {
     lease_transitions: Option<i64>,
 }
 
+/// As `metav1.MicroTime`: RFC 3339 with six digits.
+pub(super) fn micro(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+}
+
+/// A name and eight digits, or somebody else's whim: it is compared with our own, and shown.
+pub(super) fn identity(text: Option<String>) -> String {
+    plain::line(&text.unwrap_or_default(), plain::SENTENCE)
+}
+
 impl Lease {
     fn of(record: &Record, namespace: &str, name: &str) -> Self {
-        // metav1.MicroTime: RFC 3339 with six digits
-        let micro = |at: Timestamp| at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
         let mut annotations = record.annotations.clone();
         if !record.last.is_empty() {
             annotations.insert(LAST.to_owned(), record.last.clone());
@@ -114,8 +134,6 @@ impl Lease {
     fn record(mut self) -> Record {
         let number = |n: Option<i64>| u32::try_from(n.unwrap_or_default().max(0)).unwrap_or(u32::MAX);
         let time = |text: Option<String>| text.and_then(|t| t.parse().ok());
-        // a name and eight digits, or somebody else's whim: it is compared with our own, and shown
-        let identity = |text: Option<String>| plain::line(&text.unwrap_or_default(), plain::SENTENCE);
         Record {
             holder: identity(self.spec.holder_identity),
             last: identity(self.metadata.annotations.remove(LAST)),
@@ -134,7 +152,7 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body: &str) -> Reply {
-        understood(&Answer { status, body: body.to_owned() })
+        understood(&Answer { status, body: body.to_owned() }, "Lease", Lease::record)
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! | what a lock is in the cluster | [`record`] |
 //! | what is remembered of a lock that another has | [`seen`] |
 //! | which other control planes there are | [`peers`] |
-//! | what stands in the way: a pause, a harm that another node has come to | [`notes`] |
+//! | what stands in the way: a pause, a harm that another node has come to | [`notes`], [`marks`] |
+//! | in which objects all of this is, and who may write which | [`place`] |
 //! | when is it time: maintenance windows, frozen periods, the last chance before a deadline | [`calendar`], [`window`] |
 //! | whose turn is it in an emergency that no lock orders | [`slot`] |
 //! | for how long nobody could be asked | [`outage`] |
@@ -15,9 +16,11 @@
 
 pub mod calendar;
 pub mod lease;
+pub mod marks;
 pub mod notes;
 pub mod outage;
 pub mod peers;
+pub mod place;
 pub mod record;
 pub mod seen;
 pub mod slot;

@@ -105,13 +105,24 @@ impl Harm {
     }
 }
 
+/// All that nodes were told, at one moment.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Notes {
+    /// The cluster-wide pause that is not over.
+    pub pause: Option<Pause>,
+    /// Marks that only control planes and people can write, by node.
+    pub harm: BTreeMap<String, Harm>,
+    /// Marks that workers write, by node.
+    pub workers: BTreeMap<String, Harm>,
+}
+
 /// Whether an end is harm that others should learn of before they do the same.
 pub fn is_harm(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::RolledBack | Outcome::RollbackFailed | Outcome::Degraded)
 }
 
-/// The cluster-wide pause that is not over. It is never hard: a worker's credential may write the annotation, and who has
-/// that must not be able to let the certificates of other nodes expire.
+/// The cluster-wide pause that is not over. It is never hard: one annotation, which the identity that 0.1.0 shipped for workers may
+/// write too, must not be able to let the certificates of all nodes expire.
 pub fn pause(annotations: &BTreeMap<String, String>, now: Timestamp) -> Option<Pause> {
     annotations.get(PAUSE).map(|text| Pause::parse(text).hard(false)).filter(|pause| !pause.is_over(now))
 }

@@ -32,7 +32,7 @@ pub fn into_window(role: Role, who: &Who, policy: &Policy) -> Duration {
     share(who, "window", of)
 }
 
-/// Which of the workers' Leases a node competes for.
+/// Which of the workers' locks a node competes for.
 pub fn slot(who: &Who, slots: u64) -> u64 {
     who.seed("slot") % slots.max(1)
 }
@@ -49,6 +49,19 @@ pub fn worker_alone(who: &Who, end: Timestamp, emergency_before: Duration) -> Ti
     let before = SignedDuration::try_from(emergency_before).unwrap_or_default();
     let share = SignedDuration::try_from(share(who, "dark", emergency_before / 2)).unwrap_or_default();
     end.checked_sub(before).and_then(|begins| begins.checked_add(share)).unwrap_or(end)
+}
+
+/// Whether a worker waits, in its emergency, for a lock of which it has seen this very tenure for so long. `alone`: of
+/// [`worker_alone`]. Other workers can write the lock, so one that changes it all the time must not hold the others back to their end.
+pub fn worker_waits(now: Timestamp, alone: Timestamp, waited: Duration, lasts: Duration) -> bool {
+    let longest = lasts.saturating_mul(2);
+    now < alone || (waited < longest && !is_late(now, alone, lasts))
+}
+
+/// Whether a worker goes on in its emergency though another has taken its lock.
+pub fn is_late(now: Timestamp, alone: Timestamp, lasts: Duration) -> bool {
+    let longest = SignedDuration::try_from(lasts.saturating_mul(2)).unwrap_or_default();
+    alone.checked_add(longest).is_ok_and(|latest| now >= latest)
 }
 
 #[cfg(test)]
@@ -103,6 +116,23 @@ mod tests {
         policy.renew.emergency_before = Span::secs(3600);
         for n in 0..100 {
             assert!(delay(Role::Worker, &node(n), &policy) < Duration::from_secs(1800));
+        }
+    }
+
+    #[test]
+    fn a_lock_that_changes_all_the_time_holds_a_worker_back_for_hours_and_not_to_its_end() {
+        let (end, emergency, lasts) = (at(10_000_000), Duration::from_secs(3 * 86_400), Duration::from_secs(1_200));
+        for n in 0..100 {
+            let alone = worker_alone(&node(n), end, emergency);
+            let at = |minutes| alone + SignedDuration::from_mins(minutes);
+            assert!(
+                worker_waits(at(-1), alone, Duration::MAX, lasts),
+                "before its own time it goes without a lock never"
+            );
+            assert!(!worker_waits(at(0), alone, lasts * 2, lasts), "a holder that never gives it up");
+            assert!(worker_waits(at(39), alone, Duration::ZERO, lasts));
+            assert!(!worker_waits(at(40), alone, Duration::ZERO, lasts), "a new tenure each time");
+            assert!(at(40) < end);
         }
     }
 

@@ -13,9 +13,10 @@ use crate::model::fleet::calendar::Calendar;
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Fleet {
     pub lock: Lock,
-    /// Where the Leases are.
+    /// Where the Leases and ConfigMaps are.
     pub namespace: String,
-    /// With what a worker asks for its turn; empty: it asks nobody, and is spread by time alone. Control planes use admin.conf.
+    /// With what a worker asks for its turn: the kubelet's own kubeconfig. Empty: it asks nobody, and is spread by time alone. Control
+    /// planes use admin.conf.
     pub kubeconfig: PathBuf,
     /// A holder that has not renewed the lock for this long has lost it. Longer than a transaction and its way back.
     pub lease_duration: Span,

@@ -6,6 +6,8 @@ use std::time::Duration;
 use certwarden::host::kube::Answer;
 use serde_json::{Value, json};
 
+use super::config_maps::ConfigMaps;
+
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
 
 /// How a lease is written.
@@ -33,6 +35,7 @@ pub struct Cluster {
     pub writes: Vec<(String, Duration)>,
     /// The time of the next write.
     pub clock: Duration,
+    pub maps: ConfigMaps,
     /// The Lease of this name takes no write.
     pub refuses: Option<&'static str>,
     version: u64,
@@ -70,6 +73,9 @@ impl Cluster {
         if let Some(name) = path.strip_prefix(LEASES) {
             let lease = self.leases.get(name.trim_start_matches('/'));
             return Some(lease.map_or_else(|| answer(404, &json!({})), |lease| answer(200, lease)));
+        }
+        if let Some(answer) = self.maps.get(path) {
+            return Some(answer);
         }
         if path.starts_with("/api/v1/nodes?") {
             let labelled = peers.iter().filter(|name| !self.unlabelled.contains(&name.as_str()));

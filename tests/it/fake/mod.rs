@@ -4,7 +4,9 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod access;
 pub mod cluster;
+pub mod config_maps;
 pub mod kubeadm;
 pub mod node;
 pub mod signer;
@@ -727,6 +729,12 @@ impl Fake {
         if gone { Err(silence()) } else { Ok(()) }
     }
 
+    /// What RBAC refuses to a node.
+    fn refuses(to: &Connection, verb: &str, path: &str) -> Option<Answer> {
+        let refused = access::refuses(verb, path) && access::node(to).is_some();
+        refused.then(|| Answer { status: 403, body: format!("{verb} of {path} is forbidden") })
+    }
+
     fn requests(&self, to: &Connection, path: &str, json: Option<&str>) -> Option<Answer> {
         self.world(|w| {
             let now = w.now;
@@ -739,6 +747,9 @@ impl KubeApi for Fake {
     fn get(&self, to: &Connection, path: &str) -> Result<Answer, KubeError> {
         let lies = self.ask("get", to)?;
         self.vanishes(to, path)?;
+        if let Some(refusal) = Self::refuses(to, "get", path) {
+            return Ok(refusal);
+        }
         if self.world(|w| w.ill(&to.server, path)) {
             return Ok(Answer { status: 500, body: "[-]poststarthook/stuck failed".into() });
         }
@@ -763,6 +774,9 @@ impl KubeApi for Fake {
     }
     fn post(&self, to: &Connection, path: &str, json: &str) -> Result<Answer, KubeError> {
         let lies = self.ask("post", to)?;
+        if let Some(refusal) = Self::refuses(to, "create", path) {
+            return Ok(refusal);
+        }
         if let Some(answer) = self.requests(to, path, Some(json)) {
             return Ok(answer);
         }
@@ -788,11 +802,27 @@ impl KubeApi for Fake {
     fn put(&self, to: &Connection, path: &str, json: &str) -> Result<Answer, KubeError> {
         let lies = self.ask("put", to)?;
         self.vanishes(to, path)?;
+        if let Some(refusal) = Self::refuses(to, "update", path) {
+            return Ok(refusal);
+        }
         let lease = |w: &mut World| {
             w.cluster.clock = w.elapsed;
             w.cluster.change(Write::Replace, path, json)
         };
         let done = self.world(|w| w.signer.as_mut().and_then(|s| s.decide(path, json)).or_else(|| lease(w)));
+        Ok(done.filter(|_| !lies).unwrap_or(Answer { status: 500, body: String::new() }))
+    }
+    fn patch(&self, to: &Connection, path: &str, kind: &str, json: &str) -> Result<Answer, KubeError> {
+        if kind != "application/json-patch+json" {
+            let detail = "nothing else can be changed so".to_owned();
+            return Err(KubeError::Setup { server: to.server.clone(), detail });
+        }
+        let lies = self.ask("patch", to)?;
+        if let Some(refusal) = Self::refuses(to, "patch", path) {
+            return Ok(refusal);
+        }
+        let node = access::node(to);
+        let done = self.world(|w| w.cluster.maps.patch(path, json, node.as_deref()));
         Ok(done.filter(|_| !lies).unwrap_or(Answer { status: 500, body: String::new() }))
     }
     fn whoami(&self, to: &Connection) -> Result<WhoAmI, KubeError> {

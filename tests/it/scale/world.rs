@@ -15,10 +15,10 @@ use super::case::{Case, DAY, Dice, HOUR};
 use super::node::{At, Node};
 
 pub const NODES: usize = 5_000;
-/// Reads once the lock is found free: notes, the control planes' lock, the own Node, kured (`fleet::look`).
-const READS: u8 = 4;
-/// Reads once it is taken: notes, the control planes' lock.
-const AGAIN: u8 = 2;
+/// Reads once the lock is found free: notes, the workers' marks, the control planes' lock, the own Node, kured (`fleet::look`).
+const READS: u8 = 5;
+/// Reads once it is taken: notes, the workers' marks, the control planes' lock.
+const AGAIN: u8 = 3;
 /// What a turn costs that is taken: these, and the lock found free, taken, renewed twice, given up.
 const LOCK: u64 = READS as u64 + AGAIN as u64 + 6;
 /// Request, restart of the kubelet, Ready again, ms.
@@ -192,7 +192,8 @@ impl World {
                 self.again(n, now, settle, false);
             }
             (At::Looking, reply) => self.looked(n, now, reply),
-            (At::Reading(READS), _) if now < self.case.paused => {
+            // notes and marks are read together
+            (At::Reading(left), _) if left == READS - 1 && now < self.case.paused => {
                 self.again(n, now, Duration::from_millis(self.case.paused - now).min(LONGEST_PAUSE), false);
             }
             (At::Reading(1), _) => {
