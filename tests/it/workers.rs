@@ -11,7 +11,7 @@ use crate::turns::was_committed;
 use certwarden::model::gate::Gate;
 use certwarden::model::policy::{Span, Threshold};
 use certwarden::model::report::{Outcome, Report};
-use certwarden::txn::cluster::Desk;
+use certwarden::fleet::Desk;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -147,7 +147,7 @@ fn the_identity_of_another_node_is_not_used() {
     let session = node.session();
     let mut inventory = session.inventory.clone();
     inventory.node.name = Some("w9".to_owned());
-    let cluster = certwarden::txn::cluster::Cluster::of(&node.host, &node.policy, &inventory).unwrap();
+    let cluster = certwarden::fleet::Cluster::of(&node.host, &node.policy, &inventory).unwrap();
     assert!(!cluster.has_company(), "there is nothing to ask with");
 }
 
