@@ -160,6 +160,8 @@ mod tests {
 
     /// The path that could not be read.
     type Missing = PathBuf;
+    /// Certificate and key.
+    type Taken = Result<(&'static str, &'static str), PartsError<Missing>>;
 
     const FILES: [(&str, &str); 6] = [
         ("/a.crt", "cert"),
@@ -182,7 +184,8 @@ mod tests {
         Ok(Zeroizing::new(config.unwrap_or_else(|| (*text).to_owned()).into_bytes()))
     }
 
-    fn forms() -> [(Form, Result<(&'static str, &'static str), PartsError<Missing>>, Option<Unusable>); 8] {
+    /// Forms, what is in them, and why not where references are refused.
+    fn forms() -> [(Form, Taken, Option<Unusable>); 8] {
         let (crt, key, both) = (PathBuf::from("/a.crt"), PathBuf::from("/a.key"), PathBuf::from("/both.pem"));
         let config = |path: &str| Form::Kubeconfig { path: path.into() };
         let reference = Form::Reference { config: "/names.conf".into(), link: both.clone(), proven: false };

@@ -53,8 +53,12 @@ impl Block<'_> {
     }
 
     pub fn is_private_key(&self) -> bool {
-        self.label.ends_with("PRIVATE KEY")
+        is_of_private_key(self.label)
     }
+}
+
+fn is_of_private_key(label: &str) -> bool {
+    label.ends_with("PRIVATE KEY")
 }
 
 /// Base64 with white space anywhere.
@@ -109,18 +113,18 @@ pub fn blocks(file: &[u8]) -> Blocks<'_> {
 
 /// The certificates of a file as they are written, and nothing else of it.
 pub fn certificates(file: &[u8]) -> Vec<u8> {
-    only(file, |block| block.label == "CERTIFICATE").to_vec()
+    only(file, |label| label == "CERTIFICATE").to_vec()
 }
 
 /// The private keys of a file, likewise.
 pub fn private_keys(file: &[u8]) -> Zeroizing<Vec<u8>> {
-    only(file, |block| block.is_private_key())
+    only(file, is_of_private_key)
 }
 
 /// As Go's: what is damaged is no block, and hides none of those before it.
-fn only(file: &[u8], wanted: impl Fn(&Block<'_>) -> bool) -> Zeroizing<Vec<u8>> {
+fn only(file: &[u8], wanted: impl Fn(&str) -> bool) -> Zeroizing<Vec<u8>> {
     let mut out = Zeroizing::new(Vec::with_capacity(file.len())); // never grows: growing would leave copies behind
-    for block in blocks(file).map_while(Result::ok).filter(wanted) {
+    for block in blocks(file).map_while(Result::ok).filter(|block| wanted(block.label)) {
         out.extend_from_slice(file.get(block.start..block.end).unwrap_or_default());
     }
     out
