@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::model::cert::CertFacts;
 use crate::model::fleet::lease::{Call, Record, Reply};
 use crate::model::fleet::marks;
-use crate::model::fleet::notes::{self, Notes};
+use crate::model::fleet::notes::{self, Harm, Notes};
 use crate::model::fleet::place::{NOTES, Place, WORKERS, Writer};
 use crate::model::fleet::turn;
 use crate::model::gate::{Gate, Refusal};
@@ -65,12 +65,19 @@ impl Cluster<'_> {
                 Reply::Absent | Reply::Conflict => {}
             }
         }
-        let notes = match self.notes() {
+        let mut notes = match self.told() {
             Ok(notes) => notes,
             Err(why) => return self.dark(plan, &why, memory),
         };
         let mut look = Look::default();
         look.refusals.extend(self.paused(&notes, memory));
+        if self.role != Role::ControlPlane && !look.refusals.is_empty() {
+            return Look { needs_lock: true, tells: true, ..look }; // nor does a pause cost them more
+        }
+        notes.workers = match self.marks_of_workers() {
+            Ok(marks) => marks,
+            Err(why) => return self.dark(plan, &why, memory),
+        };
         if self.role == Role::ControlPlane {
             let labelled = match self.labelled() {
                 Ok(labelled) => labelled,
@@ -85,9 +92,6 @@ impl Cluster<'_> {
             memory.outage.answered();
         } else {
             (look.needs_lock, look.tells) = (true, true);
-            if !look.refusals.is_empty() {
-                return look;
-            }
             look.refusals.extend(self.after_control_planes(memory));
         }
         look.refusals.extend(self.harmed(&notes, memory));
@@ -112,26 +116,36 @@ impl Cluster<'_> {
         (!ours && !wait.is_zero()).then(|| self.busy(&self.lock(), record, wait, memory))
     }
 
-    /// What all were told. A worker with a shared credential may not read the marks of the others.
+    /// All that nodes were told.
     pub(super) fn notes(&self) -> Result<Notes, String> {
-        let read = |place: &Place, may_be_refused: bool| match self.exchange(place, &Call::Get) {
+        let told = self.told()?;
+        Ok(Notes { workers: self.marks_of_workers()?, ..told })
+    }
+
+    /// What people and control planes have told.
+    fn told(&self) -> Result<Notes, String> {
+        let told = self.entries(&NOTES, false)?;
+        let pause = notes::pause(&told, self.host.clock.now());
+        Ok(Notes { pause, harm: notes::harm(&told), workers: BTreeMap::new() })
+    }
+
+    /// A worker with a shared credential may not read them.
+    fn marks_of_workers(&self) -> Result<BTreeMap<String, Harm>, String> {
+        match self.writer {
+            Writer::Shared => Ok(BTreeMap::new()),
+            // an administrator's credential of the operator's making may have the rights that 0.1.0 needed
+            writer => Ok(marks::all(&self.entries(&WORKERS, writer == Writer::ControlPlane)?)),
+        }
+    }
+
+    fn entries(&self, place: &Place, may_be_refused: bool) -> Result<BTreeMap<String, String>, String> {
+        match self.exchange(place, &Call::Get) {
             Reply::Is(record) => Ok(record.annotations),
             Reply::Absent => Ok(BTreeMap::new()),
             Reply::Refused(_) if may_be_refused => Ok(BTreeMap::new()),
             Reply::Conflict => Err("a conflict where nothing was written".to_owned()),
             Reply::Silence(why) | Reply::Refused(why) => Err(why),
-        };
-        let told = read(&NOTES, false)?;
-        let workers = match self.writer {
-            Writer::Shared => BTreeMap::new(),
-            // an administrator's credential of the operator's making may have the rights that 0.1.0 needed
-            writer => read(&WORKERS, writer == Writer::ControlPlane)?,
-        };
-        Ok(Notes {
-            pause: notes::pause(&told, self.host.clock.now()),
-            harm: notes::harm(&told),
-            workers: marks::all(&workers),
-        })
+        }
     }
 
     /// Nobody can be asked. A single control plane needs nobody; of several, each waits for its own time.

@@ -161,7 +161,7 @@ fn a_renewal_that_was_rolled_back_is_told_and_holds_the_other_nodes_back() {
 }
 
 /// From the commit on, whatever becomes of it.
-pub fn was_committed(root: &Path) -> bool {
+fn was_committed(root: &Path) -> bool {
     let transactions = fs::read_dir(root.join("var/lib/certwarden/transactions")).into_iter().flatten();
     let ledgers = transactions.filter_map(|dir| fs::read_to_string(dir.unwrap().path().join("ledger.jsonl")).ok());
     ledgers.into_iter().any(|ledger| ledger.contains("committed"))

@@ -1,13 +1,14 @@
 //! Workers take turns with their kubelet's certificate: in objects that control planes do not rely on, under what RBAC, NodeRestriction
 //! and the policy let them do.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::fake::config_maps::{ConfigMaps, Data};
 use crate::fake::node::{Node, assert_outcome, on_the_loopback, temp};
 use crate::fake::signer::Signer;
 use crate::support::{DAY, Layout, Options, Tree};
-use crate::turns::was_committed;
 use certwarden::model::gate::Gate;
 use certwarden::model::policy::{Span, Threshold};
 use certwarden::model::report::{Outcome, Report};
@@ -35,6 +36,12 @@ fn worker(left: i64) -> Node {
         w.cluster.maps.policy = true;
     });
     node
+}
+
+/// Whether the kubelet's link leads to another file than the tree was made with.
+fn has_new_identity(root: &Path) -> bool {
+    let to = fs::read_link(root.join("var/lib/kubelet/pki/kubelet-client-current.pem")).unwrap();
+    !to.ends_with("kubelet-client-2026-01-02-03-04-05.pem")
 }
 
 fn due() -> Node {
@@ -99,22 +106,27 @@ fn a_worker_heeds_what_control_planes_write_where_those_of_0_1_0_write_it_too() 
 }
 
 #[test]
-fn a_worker_that_fails_marks_itself_beside_the_others_and_its_next_success_takes_that_away() {
+fn a_worker_that_fails_marks_itself_beside_the_others_once_these_are_not_waited_for_any_more() {
     let node = due();
     node.fake.world(|w| w.cluster.maps.set_marks(marks_of("w7", "2020-01-01T00:00:00Z")));
     assert_waits(&node.renew_due(), Gate::ClusterLock, "the renewal of w7");
     node.fake.world(|w| {
         w.elapsed += PATIENCE + MINUTE;
-        w.never_ready_if = Some(was_committed);
+        w.kubelet_dies_if = Some(has_new_identity);
     });
     assert_outcome(&node.renew_due(), Outcome::RolledBack);
     let marks = node.fake.world(|w| w.cluster.maps.marks());
     assert_eq!(marks.keys().collect::<Vec<_>>(), ["node-1", "w7"]);
     assert_eq!(marks["w7"], mark("2020-01-01T00:00:00Z"));
     assert!(node.fake.world(|w| w.cluster.leases.is_empty()), "no Lease of a control plane is written");
-    node.fake.world(|w| w.never_ready_if = None);
+}
+
+#[test]
+fn a_workers_success_takes_its_own_mark_away() {
+    let node = due();
+    node.fake.world(|w| w.cluster.maps.set_marks(marks_of("node-1", "2020-01-01T00:00:00Z")));
     assert_outcome(&node.renew_due(), Outcome::Verified);
-    assert_eq!(node.fake.world(|w| w.cluster.maps.marks().into_keys().collect::<Vec<_>>()), ["w7"]);
+    assert_eq!(node.fake.world(|w| w.cluster.maps.marks()), Data::new());
 }
 
 #[test]
@@ -132,8 +144,8 @@ fn a_worker_with_a_shared_token_goes_on_as_with_0_1_0() {
     let mut node = due();
     let conf = "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n\
                 clusters: [{name: c, cluster: {server: 'https://10.0.0.1:6443'}}]\nusers: [{name: u, user: {token: s3cret}}]\n";
-    std::fs::create_dir_all(node.path("/etc/certwarden")).unwrap();
-    std::fs::write(node.path("/etc/certwarden/fleet.conf"), conf).unwrap();
+    fs::create_dir_all(node.path("/etc/certwarden")).unwrap();
+    fs::write(node.path("/etc/certwarden/fleet.conf"), conf).unwrap();
     node.policy.fleet.kubeconfig = "/etc/certwarden/fleet.conf".into();
     assert_outcome(&node.renew_due(), Outcome::Verified);
     let last = node.fake.world(|w| w.cluster.annotation(LOCK, "certwarden.io/last-holder").map(str::to_owned));

@@ -192,8 +192,7 @@ impl World {
                 self.again(n, now, settle, false);
             }
             (At::Looking, reply) => self.looked(n, now, reply),
-            // notes and marks are read together
-            (At::Reading(left), _) if left == READS - 1 && now < self.case.paused => {
+            (At::Reading(READS), _) if now < self.case.paused => {
                 self.again(n, now, Duration::from_millis(self.case.paused - now).min(LONGEST_PAUSE), false);
             }
             (At::Reading(1), _) => {
