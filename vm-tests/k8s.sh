@@ -9,15 +9,6 @@ cri_socket() {
   local url=''; case $(kubeadm_defaults) in *unix://*) url=unix://;; esac
   echo "$url/run/containerd/containerd.sock"
 }
-# key_algorithm RSA|ECDSA -- the line of a ClusterConfiguration: a field, or a feature gate before there was one
-key_algorithm() {
-  case $(kubeadm_defaults),$1 in
-    *encryptionAlgorithm:*,RSA) echo 'encryptionAlgorithm: RSA-2048';;
-    *encryptionAlgorithm:*) echo 'encryptionAlgorithm: ECDSA-P256';;
-    *,RSA) echo 'featureGates: {PublicKeysECDSA: false}';;
-    *) echo 'featureGates: {PublicKeysECDSA: true}';;
-  esac
-}
 # registration NAME ADDRESS -- nodeRegistration; extra arguments are a list since kubeadm.k8s.io/v1beta4, a map before
 registration() {
   local extra="{node-ip: $2}"
