@@ -12,11 +12,13 @@ setup: ## compiler, OpenSSL headers and what the tests need
 build: setup ## the program as it is shipped, in target/release
 	@tools/build
 
-lint: ## formatting, clippy, shellcheck, dependencies
+lint: ## formatting, clippy, shellcheck, ruff, dependencies
 	@tools/setup lint
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	shellcheck -x $$(tools/shell-scripts)
+	target/ruff/bin/ruff check -q vm-tests
+	target/ruff/bin/ruff format -q --check vm-tests
 	$(CARGO) deny --log-level error check bans licenses sources
 
 advisories: ## known vulnerabilities of dependencies; fetches the RustSec database

@@ -1,14 +1,5 @@
 # shellcheck shell=bash
 # api.sh -- sourced by lib.sh: what the node's API says, and whether the node is Ready
-# keep_admin -- admin.conf's user as it is after `kubeadm init`, below /root/admin: the harness asks the API by it,
-# whatever becomes of the files under test (the API server's own client of kubelets may not read Nodes in newer
-# versions)
-keep_admin() {
-  mkdir -p "$M/root/admin"
-  for d in certificate key; do
-    awk -v k="client-$d-data:" '$1 == k {print $2}' "$M/etc/kubernetes/admin.conf" | base64 -d > "$M/root/admin/$d"
-  done
-}
 api() { # api PATH CURL-OPTIONS...
   on curl -sS -m 5 --cacert /etc/kubernetes/pki/ca.crt --cert /root/admin/certificate --key /root/admin/key \
     "https://10.99.0.2:6443$1" "${@:2}"

@@ -3,17 +3,22 @@
 T=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 V=${CERTWARDEN_VM:-/var/lib/certwarden-vm} N=${CW_NODE:-node}
 M=$V/machines/$N
-# what is tested: the package $CERTWARDEN_DEB; or the program $CERTWARDEN_BIN by itself; or the package of a build for this run
+# what is tested: the package $CERTWARDEN_DEB; or the program $CERTWARDEN_BIN by itself; or the package of a build for
+# this run
 export CERTWARDEN_VM=$V
 if [ "${CERTWARDEN_BIN:-}" ]; then export CERTWARDEN_DEB=${CERTWARDEN_DEB:-}
 elif [ "${CERTWARDEN_DEB:-}" ]; then export CERTWARDEN_DEB CERTWARDEN_BIN=$V/given/certwarden
-else export CERTWARDEN_DEB=$V/package/certwarden.deb CERTWARDEN_BIN=${CARGO_TARGET_DIR:-${T%/*}/target}/release/certwarden; fi
+else
+  export CERTWARDEN_DEB=$V/package/certwarden.deb CERTWARDEN_BIN=${CARGO_TARGET_DIR:-${T%/*}/target}/release/certwarden
+fi
+# scenario_name FILE -- long/92-fleet for a shell scenario; rollback for scenarios/test_rollback.py
+scenario_name() {
+  local n=$1; case $n in scenarios/*) n=${n##*/test_} n=${n%.py} n=${n//_/-};; esac; echo "$n"
+}
 
-saw() { echo "   · $*"; }                    # a figure worth showing: run prints these lines when the scenario passed
+saw() { echo "   · $*"; }    # a figure worth showing: run prints these lines when the scenario passed
 fail() { echo "FAILED: $*"; exit 1; }
 is() { [ "$2" = "$3" ] || fail "$1: got '$2', want '$3'"; }
-# skip WHY -- the scenario does not apply to what is under test: it counts as skipped, never as passed
-skip() { echo "SKIPPED: $*"; exit 77; }
 match() { grep -qE -- "$3" <<< "$2" || fail "$1: '$2' does not match /$3/"; }
 
 # poll SECONDS WHAT CMD... -- until CMD succeeds
@@ -27,7 +32,8 @@ on() {
   nsenter -t "$(cat "$M.leader")" -a env -i HOME=/root LANG=C.UTF-8 KUBECONFIG=/etc/kubernetes/admin.conf \
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
 }
-put() { install -D -m "$1" "$2" "$M$3"; }    # put MODE FILE PATH-IN-NODE; a new inode: never through a link to the golden tree
+# put MODE FILE PATH-IN-NODE -- a new inode: never through a link to the golden tree
+put() { install -D -m "$1" "$2" "$M$3"; }
 
 new() { "$T/machine/clone" "$N"; }           # a node as after kubeadm init, not running
 boot() {

@@ -7,15 +7,13 @@ use crate::pages::versions;
 use certwarden::model::tested::NEWEST;
 use versions::{MEASURE, parse, table};
 
-/// Names of the scenarios that there are: `destructive/15-rollback`.
+/// Names of the scenarios that there are: `renew-all` for `scenarios/test_renew_all.py`; `long/92-fleet`.
 fn scenarios() -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for dir in ["readonly", "destructive", "long"] {
-        for item in fs::read_dir(format!("{}/vm-tests/{dir}", env!("CARGO_MANIFEST_DIR"))).unwrap() {
-            found.insert(format!("{dir}/{}", item.unwrap().file_name().to_string_lossy()));
-        }
-    }
-    found
+    let files = |dir: &str| fs::read_dir(format!("{}/vm-tests/{dir}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let name = |file: &str| Some(file.strip_prefix("test_")?.strip_suffix(".py")?.replace('_', "-"));
+    let python = files("scenarios").filter_map(|item| name(&item.unwrap().file_name().to_string_lossy()));
+    let shell = files("long").map(|item| format!("long/{}", item.unwrap().file_name().to_string_lossy()));
+    python.chain(shell).collect()
 }
 
 #[test]
@@ -47,10 +45,7 @@ const MACHINES: &str = "[machine.a]\nkubernetes='1.20.2'\nsystemd='252'\n[machin
 fn a_version_is_tested_once_a_renewal_of_everything_has_passed_on_it() {
     let newest = |rows: &str| parse(&format!("{MACHINES}{rows}")).unwrap().newest();
     let day = "'2026-11-30'";
-    assert_eq!(
-        newest(&format!("'readonly/10-check' = {{a={day}, b={day}}}\n'{MEASURE}' = {{a={day}}}")),
-        Some((1, 20))
-    );
+    assert_eq!(newest(&format!("'check' = {{a={day}, b={day}}}\n'{MEASURE}' = {{a={day}}}")), Some((1, 20)));
     assert_eq!(newest(&format!("'{MEASURE}' = {{a={day}, b={day}, c={day}}}")), Some((1, 36)));
     assert_eq!(newest(&format!("'{MEASURE}' = {{a={day}, b='does not apply'}}")), Some((1, 20)));
     assert_eq!(newest(&format!("'{MEASURE}' = {{}}")), None);

@@ -43,7 +43,7 @@ impl std::fmt::Debug for Signed {
 
 /// Issues a successor of the leaf `old` (PEM or DER): a new key of algorithm `key`, the same subject, names and
 /// usages, signed by the certificate of `ca_cert` that `ca_key` belongs to. What kubeadm makes of the same leaf differs
-/// in serial, key and dates only (`vm-tests/readonly/60-local-signer`).
+/// in serial, key and dates only (`vm-tests/scenarios/test_local_signer.py`).
 ///
 /// # Errors
 /// [`CryptoError::Unsupported`] if `old` is a CA or the algorithm is unknown, [`CryptoError::CaKeyMismatch`].

@@ -12,7 +12,7 @@ use serde::Deserialize;
 const DATA: &str = include_str!("../../../docs/versions.toml");
 const MADE: &str = "<!-- Made from versions.toml by `make reference`; `cargo test` compares. -->\n";
 /// A version counts as tested once this has passed on it.
-pub const MEASURE: &str = "destructive/10-renew-all";
+pub const MEASURE: &str = "renew-all";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -107,7 +107,7 @@ impl Table {
         let mut page = format!("{MADE}\n# What certwarden was run on\n\n");
         page += "The scenarios of [vm-tests](../vm-tests/README.md), each on a machine that it has for itself, and the day on which it last \
                  passed there. `certwarden check` says\n`untested-version`, for information, on a control plane of a newer Kubernetes \
-                 than any here: on a newer minor than those on which\n`10-renew-all` has passed. On a worker it says nothing: its \
+                 than any here: on a newer minor than those on which\n`renew-all` has passed. On a worker it says nothing: its \
                  files do not tell the cluster's version.\n\n";
         page +=
             "| on | Kubernetes | etcd | containerd | systemd | passed | last run |\n|---|---|---|---|---|---|---|\n";
