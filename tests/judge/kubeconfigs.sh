@@ -5,8 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")"
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
-awk -v dir="$dir" '/^=== /{n++; title=$0; sub(/^=== [a-z]+ /,"",title); print title > (dir "/" n ".title"); next} {print > (dir "/" n ".conf")}' \
-  kubeconfigs.txt
+awk -v dir="$dir" '
+  /^=== /{n++; title=$0; sub(/^=== [a-z]+ /,"",title); print title > (dir "/" n ".title"); next}
+  {print > (dir "/" n ".conf")}' kubeconfigs.txt
 count=$(grep -c '^=== ' kubeconfigs.txt)
 for n in $(seq "$count"); do
   verdict=refused
