@@ -111,7 +111,7 @@ fn from_api(host: &Host) -> Result<String, String> {
     let beside = |file: &Path| {
         host.root.read_secret(&kubeconfig::relative_to(Path::new(ADMIN_CONF), file)).map_err(|e| e.to_string())
     };
-    let pair = config.identity.pair(&beside)?;
+    let pair = config.identity.pair(beside)?;
     let identity = pair.map(|(cert, key)| Identity { cert: cert.to_vec(), key });
     let ca = match config.ca {
         Some(ca) => ca.pem(beside)?,

@@ -71,7 +71,7 @@ pub fn by_kubeconfig(host: &Host, path: &Path, limit: Duration) -> Result<Connec
     let config = kubeconfig::parse(text).map_err(|e| cannot(&e))?;
     let server = config.secure_server().map_err(|e| cannot(&e))?.to_owned();
     let beside = |file: &Path| host.root.read_secret(&kubeconfig::relative_to(path, file)).map_err(|e| chain(&e));
-    let (identity, headers) = if let Some((cert, key)) = config.identity.pair(&beside)? {
+    let (identity, headers) = if let Some((cert, key)) = config.identity.pair(beside)? {
         (Some(Identity { cert: cert.to_vec(), key }), Vec::new())
     } else {
         let token = kubeconfig::token(text).map_err(|e| cannot(&e))?;

@@ -1,8 +1,6 @@
 //! Renewal against a node tree with real X.509, and with kubeadms that lie, hang, die and overreach.
 //! None of them may change a live file.
 
-#![allow(unreachable_pub, clippy::unused_self, clippy::struct_field_names)] // the support module is a small library
-
 use std::fs;
 use std::path::Path;
 

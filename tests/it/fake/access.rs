@@ -29,8 +29,8 @@ pub struct Rules(Vec<Value>);
 impl Rules {
     pub fn of(documents: &[Value]) -> Self {
         let bound = documents.iter().filter(|d| subjects(d).any(|s| s["kind"] == "Group" && s["name"] == GROUP));
-        let roles = bound.map(|b| (&b["roleRef"]["kind"], &b["roleRef"]["name"]));
-        let rules = roles.flat_map(|(kind, name)| {
+        let references = bound.map(|b| (&b["roleRef"]["kind"], &b["roleRef"]["name"]));
+        let rules = references.flat_map(|(kind, name)| {
             let role = documents.iter().find(|d| d["kind"] == *kind && d["metadata"]["name"] == *name).unwrap();
             role["rules"].as_array().unwrap().clone()
         });

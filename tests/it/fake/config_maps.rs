@@ -53,8 +53,8 @@ impl ConfigMaps {
     /// None: not about these. `node`: who asks, if a node.
     pub fn patch(&mut self, path: &str, json: &str, node: Option<&str>) -> Option<Answer> {
         let name = path.strip_prefix(ALL)?;
-        let patch: Vec<Value> = serde_json::from_str(json).unwrap();
-        let value = |path: &str| patch.iter().find(|op| op["op"] == "add" && op["path"] == path).map(|op| &op["value"]);
+        let steps: Vec<Value> = serde_json::from_str(json).unwrap();
+        let value = |path: &str| steps.iter().find(|op| op["op"] == "add" && op["path"] == path).map(|op| &op["value"]);
         let Some((version, old)) = self.objects.get(name).cloned() else { return Some(answer(404, &json!({}))) };
         if value("/metadata/resourceVersion") != Some(&json!(version.to_string())) {
             return Some(answer(409, &json!({})));

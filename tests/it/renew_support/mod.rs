@@ -1,5 +1,7 @@
 //! A node tree in a temporary directory, and a host on which only programs and files are real.
 
+#![allow(clippy::unused_self, clippy::struct_field_names, reason = "a small library")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
