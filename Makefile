@@ -29,7 +29,7 @@ test: setup ## unit, golden-tree and command-line tests, and a sample of `make t
 	$(CARGO) test --locked
 
 torture: build ## kills, power cuts and errors at every call (root; about two hours on two cores); see docs/reliability.md
-	CERTWARDEN_TORTURE=1 POWER_CASES=1000 $(CARGO) test --locked --test it steps:: lease_model:: power_model::
+	CERTWARDEN_TORTURE=1 POWER_CASES=1000 $(CARGO) test --locked --test it -- steps:: lease_model:: power_model::
 	CERTWARDEN_BIN=$(CURDIR)/target/release/certwarden $(CARGO) test --locked --test torture -- --whole
 	@$(MAKE) --no-print-directory reliability
 

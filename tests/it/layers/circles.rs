@@ -167,13 +167,10 @@ impl Crate {
     }
 }
 
-/// `src/txn/steps/mod.rs` is `txn::steps`; None for programs.
+/// `src/txn/steps.rs` is `txn::steps`; None for programs.
 fn module_of(path: &Path, src: &Path) -> Option<Module> {
     let path = path.strip_prefix(src).unwrap().with_extension("");
-    let mut module: Module = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
-    if module.last().is_some_and(|last| last == "mod") {
-        module.pop();
-    }
+    let module: Module = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
     (!matches!(module[0].as_str(), "lib" | "main" | "bin")).then_some(module)
 }
 
