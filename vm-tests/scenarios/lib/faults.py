@@ -5,12 +5,11 @@ from typing import Any
 
 from . import x509
 from .machine import TESTS
-from .node import KUBERNETES, Node
+from .node import KUBERNETES, Node, now
 from .waiting import wait_until
 
 DROP_IN = "/etc/systemd/system/kubelet.service.d/50-broken.conf"
 API_MANIFEST = f"{KUBERNETES}/manifests/kube-apiserver.yaml"
-HEALTHZ = "http://127.0.0.1:10248/healthz"
 # the node's shell and its libraries: images have none
 HOST = {"hostbin": "/usr/bin", "hostlib": "/usr/lib/x86_64-linux-gnu", "hostlib64": "/usr/lib64"}
 MOUNTED = {"hostbin": "/hostbin", "hostlib": "/lib/x86_64-linux-gnu", "hostlib64": "/lib64"}
@@ -26,9 +25,10 @@ def break_kubelet(node: Node, mode: str, file: str = f"{KUBERNETES}/pki/apiserve
         drop_in = drop_in.replace(placeholder, value)
     node.write(DROP_IN, drop_in)
     node.systemctl("daemon-reload")
+    since = now()
     node.restart_kubelet()
-    healthy = ("curl", "-sf", "-m", "5", "-o", "/dev/null", HEALTHZ)
-    wait_until("a kubelet again", 60, lambda: node.succeeds(*healthy))
+    # a kubelet of 1.20 posts first that it is not Ready, and healthz knows nothing of it
+    node.wait_ready("with the kubelet that is to fail", since, 90)
 
 
 def mend_kubelet(node: Node) -> None:
