@@ -99,7 +99,13 @@ fn prove(run: &mut Run<'_>) -> Result<(), Stop> {
 }
 
 fn told_step(run: &mut Run<'_>, underway: &mut Underway, step: &Step) -> Result<(), Stop> {
-    if !matches!(step, Step::Activate { .. }) {
+    let waits = match step {
+        // in an emergency a pending change may keep the kubelet from starting, and without it no container is made again
+        Step::Activate { component: Component::Kubelet, .. } => !run.plan.emergency,
+        Step::Activate { .. } => true,
+        _ => false,
+    };
+    if !waits {
         await_slow(run, underway)?;
     }
     told(run, step, |run| carry_out(run, underway, step))

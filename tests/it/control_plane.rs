@@ -276,6 +276,18 @@ fn an_api_server_that_reads_its_files_every_minute_is_waited_for_while_the_other
 }
 
 #[test]
+fn in_an_emergency_the_kubelet_is_restarted_when_the_api_server_has_read_its_files() {
+    let node = with_sockets(Node::due_but(&[("apiserver", 2 * support::DAY)]), Uptake::Minute, Uptake::Reload);
+    let report = node.renew_due();
+    assert_outcome(&report, Outcome::Verified);
+    assert!(!stopped(&node, "kube-apiserver"), "it was given its minute");
+    let took = |of: &str| report.took.iter().filter(|t| t.step.contains(of)).map(|t| t.milliseconds).sum::<u64>();
+    let before_the_kubelet = took("activate") - took("activate kubelet");
+    assert!(before_the_kubelet >= 50_000, "{before_the_kubelet}: {:?}", report.took);
+    node.assert_processes_use_what_is_on_the_disk();
+}
+
+#[test]
 fn an_api_server_that_goes_away_while_it_is_measured_is_rolled_back_before_anything_else_is_touched() {
     let node = with_sockets(Node::due(), Uptake::Never, Uptake::Reload);
     let before = node.live();
