@@ -21,7 +21,7 @@ impl Cluster<'_> {
     pub(super) fn paused(&self, notes: &Notes, memory: &mut OfBoot) -> Option<Refusal> {
         let now = self.host.clock.now();
         let pause = notes.pause.as_ref()?;
-        let remedy = "`certwarden resume --cluster` ends it; `--force paused` passes by";
+        let remedy = "`certwarden resume --cluster` ends it; `--force paused` overrides it";
         let left = pause.until.and_then(|until| Duration::try_from(until.duration_since(now)).ok());
         let again = self.again(memory, left.unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE), false);
         Some(Refusal::new(Gate::Paused, format!("the cluster is paused {pause}"), remedy).until(again))
@@ -70,7 +70,7 @@ impl Cluster<'_> {
     fn may_act_unseen(&self, node: &NodeLine, memory: &mut OfBoot) -> Option<Refusal> {
         let at = self.own_slot()?;
         let reason = format!(
-            "control plane {} is {} and may be at work in the dark; this node's own time begins at {at:.0}",
+            "control plane {} is {} and may be renewing without the API; this node's own time begins at {at:.0}",
             node.name, node.status
         );
         let refusal = Refusal::new(Gate::ClusterLock, reason, "make it Ready, or take it out of the cluster");
@@ -128,7 +128,7 @@ impl Cluster<'_> {
         let again = self.again(memory, self.policy.fleet.settle.0, false);
         let again = opens.map_or(again, |opens| again.map(|again| again.min(opens)));
         Some(
-            Refusal::new(Gate::Maintenance, reason, "wait until they are done; `--force maintenance` passes by")
+            Refusal::new(Gate::Maintenance, reason, "wait until they are done; `--force maintenance` overrides this")
                 .until(again),
         )
     }

@@ -112,7 +112,7 @@ pub fn closed(windows: &Windows, pause: Option<&Pause>, policy: &Policy, now: Ti
         found.push(Refusal::new(Gate::Window, format!("{why}; {next}"), remedy).until(opens));
     }
     if let Some(pause) = pause {
-        let remedy = "`certwarden resume` ends it; `renew --force paused` passes by";
+        let remedy = "`certwarden resume` ends it; `renew --force paused` overrides it";
         let refusal = Refusal::new(Gate::Paused, format!("this node is paused {pause}"), remedy).until(pause.until);
         found.push(Refusal { doubts_emergency: pause.hard, ..refusal });
     }

@@ -139,7 +139,7 @@ fn in_an_emergency_the_others_keep_to_their_slots_while_a_control_plane_is_out_o
     node.fake.world(|w| w.cluster.not_ready = vec!["m2"]);
     step_into_slot(&mut node, false);
     let report = node.renew_now(&apiserver()).unwrap();
-    assert_waits(&node, &report, Gate::ClusterLock, "may be at work in the dark");
+    assert_waits(&node, &report, Gate::ClusterLock, "may be renewing without the API");
     step_into_slot(&mut node, true);
     assert_outcome(&node.renew_now(&apiserver()).unwrap(), Outcome::Verified);
 }

@@ -92,7 +92,7 @@ pub enum Ill {
 /// A node that is away is waited for as long as a holder that is silent, and no longer: it says nothing about renewals, it may
 /// never come back, and certificates of the others end whether it does or not. What a lost member makes dangerous is left out
 /// without it: etcd's leaves wait for a member to spare (gate `quorum`). Harm does say something about renewals: days are
-/// there to be used by a person, and are never the last ones, since an emergency passes by.
+/// there to be used by a person, and are never the last ones, since an emergency overrides them.
 pub fn patience(ill: Ill, lasts: Duration, policy: &Policy) -> Duration {
     match ill {
         Ill::NotReady => lasts,
